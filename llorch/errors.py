@@ -1,0 +1,86 @@
+"""Every error llorch raises on purpose, in one tree.
+
+`InputError` and what derives from it mean that the caller gave something wrong (a file, a setting, a
+request): the command line prints the message on one line and exits with 2, the server answers 4xx.
+Messages say what was wrong, what was expected, what was got and where.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class LlorchError(Exception):
+    """Root of all errors raised by llorch."""
+
+
+class InputError(LlorchError):
+    """Something the caller handed in cannot be used."""
+
+
+class GGUFError(InputError):
+    """A GGUF file is malformed, contradicts itself or holds what llorch cannot run."""
+
+
+class SettingsError(InputError):
+    """A setting, flag or environment variable is unknown or out of range."""
+
+
+class ReferenceDumpError(InputError):
+    """A reference dump or proof bundle is incomplete, altered or made from something else."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault of one request field.
+
+    Attributes:
+        field: name of the field as the client spells it.
+        constraint: the rule that was broken, e.g. ``"0 <= temperature <= 2"``.
+        message: a sentence for people; never contains the prompt.
+    """
+
+    field: str
+    constraint: str
+    message: str
+
+
+class RequestError(InputError):
+    """A generation request is refused; `errors` holds every fault found, not only the first."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = errors
+
+
+class ContextLengthError(RequestError):
+    """The prompt does not fit the context. Nothing is ever truncated silently."""
+
+    def __init__(self, n_prompt_tokens: int, n_ctx: int) -> None:
+        message = (
+            f"the prompt has {n_prompt_tokens} tokens and the context holds {n_ctx} "
+            "(one of them must stay free for the answer)"
+        )
+        super().__init__([FieldError("prompt", f"n_prompt_tokens < n_ctx ({n_ctx})", message)])
+        self.n_prompt_tokens = n_prompt_tokens
+        self.n_ctx = n_ctx
+
+
+class QueueFullError(LlorchError):
+    """The engine's waiting line is full; the client may try again in `retry_after_s` seconds."""
+
+    def __init__(self, n_waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{n_waiting} requests are waiting already; retry in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class EngineStoppedError(LlorchError):
+    """The engine is shutting down, or its compute thread died; no request can be taken."""
+
+
+class KernelError(LlorchError):
+    """A compute thread failed or was aborted in the middle of a step."""
+
+
+class NumericalError(LlorchError):
+    """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
