@@ -1,0 +1,153 @@
+"""A cursor over the bytes of an untrusted file: every read is checked against what remains."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+import struct
+from pathlib import Path
+
+from llorch.errors import GGUFError
+
+Buffer = mmap.mmap | bytes
+
+U32 = struct.Struct("<I")
+U64 = struct.Struct("<Q")
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """Map a regular file for reading.
+
+    Pipes, devices and directories are refused before they are opened, so nothing here waits or reads.
+
+    Raises:
+        GGUFError: `path` is missing, unreadable, empty or no regular file.
+    """
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise GGUFError(f"{printable(path)}: is {_kind(mode)}; a .gguf file was expected")
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(path, flags)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):  # replaced since `stat` looked
+                raise GGUFError(f"{printable(path)}: is {_kind(status.st_mode)}; a .gguf file was expected")
+            if status.st_size == 0:
+                raise GGUFError(f"{printable(path)}: is empty; a GGUF file was expected")
+            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise GGUFError(f"{printable(path)}: cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:
+        raise GGUFError(f"{printable(path)}: is not a usable path: {error}") from error
+
+
+def printable(path: Path) -> str:
+    """The path for a message of one line, whatever bytes it holds."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)
+
+
+def quote(name: str | bytes) -> str:
+    """A name from the file for a message: one line, unprintable characters escaped, bounded length."""
+    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return "a device"
+    return "a socket" if stat.S_ISSOCK(mode) else "a special file"
+
+
+class HeaderReader:
+    """Reads little-endian values one after the other.
+
+    Each method takes `what`, the thing being read, for its error message. Sizes are Python integers: they
+    neither wrap nor allocate.
+
+    Attributes:
+        buffer: the whole file.
+        n_bytes: its size.
+        offset: where the next read starts; never beyond `n_bytes`.
+    """
+
+    def __init__(self, buffer: Buffer, label: str) -> None:
+        self.buffer = buffer
+        self.n_bytes = len(buffer)
+        self.offset = 0
+        self._label = label
+
+    @property
+    def n_remaining(self) -> int:
+        """Bytes after the cursor."""
+        return self.n_bytes - self.offset
+
+    def error(self, message: str) -> GGUFError:
+        """An exception for this file, to be raised by the caller."""
+        return GGUFError(f"{self._label}: {message}")
+
+    def require(self, n_bytes: int, what: str) -> None:
+        """Fail unless `n_bytes` more bytes are there."""
+        if n_bytes > self.n_remaining:
+            raise self.error(
+                f"the file ends inside {what}: {n_bytes} bytes needed at offset {self.offset}, "
+                f"{self.n_remaining} remain"
+            )
+
+    def unpack(self, layout: struct.Struct, what: str) -> int | float | bool:
+        """One number of the given layout."""
+        self.require(layout.size, what)
+        (value,) = layout.unpack_from(self.buffer, self.offset)
+        self.offset += layout.size
+        return value  # type: ignore[no-any-return]
+
+    def u32(self, what: str) -> int:
+        """An unsigned 32-bit integer."""
+        return int(self.unpack(U32, what))
+
+    def u64(self, what: str) -> int:
+        """An unsigned 64-bit integer."""
+        return int(self.unpack(U64, what))
+
+    def count(self, what: str, item_bytes: int, limit: int) -> int:
+        """A 64-bit count of items of at least `item_bytes` each, which must fit what remains, and `limit`."""
+        n = self.u64(what)
+        if n * item_bytes > self.n_remaining:
+            raise self.error(
+                f"{what} is {n}, which needs at least {n * item_bytes} bytes; {self.n_remaining} remain"
+            )
+        if n > limit:
+            raise self.error(f"{what} is {n}; at most {limit} are accepted")
+        return n
+
+    def string(self, what: str, limit: int) -> bytes:
+        """A length-prefixed string of at most `limit` bytes, not decoded."""
+        n = self.count(f"the length of {what}", 1, limit)
+        start = self.offset
+        self.offset += n
+        return self.buffer[start : self.offset]
+
+    def text(self, what: str, limit: int) -> str:
+        """A length-prefixed string of at most `limit` bytes that must be UTF-8."""
+        raw = self.string(what, limit)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.error(f"{what} is not valid UTF-8: {quote(raw)} (byte {error.start})") from error
+
+    def name(self, what: str, limit: int) -> str:
+        """A `text` that identifies something: neither empty nor with a NUL in it."""
+        name = self.text(what, limit)
+        if not name:
+            raise self.error(f"{what} is empty")
+        if "\0" in name:
+            raise self.error(f"{what} contains a NUL character: {quote(name)}")
+        return name

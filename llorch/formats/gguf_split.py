@@ -1,0 +1,97 @@
+"""Models split over several files, `name-00001-of-000NN.gguf`, as llama.cpp's `gguf-split` writes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from llorch.errors import GGUFError
+from llorch.formats.gguf_part import GGUFPart
+from llorch.formats.gguf_reader import printable, quote
+
+PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
+
+
+def open_parts(path: Path) -> list[GGUFPart]:
+    """Open `path` and, when it is the first part of a split model, all the others.
+
+    Raises:
+        GGUFError: a file is malformed, a part is missing or does not belong, or `path` is not the first part.
+    """
+    first = GGUFPart(path)
+    parts = [first]
+    try:
+        n_parts = _split_number(first, "split.count") if "split.count" in first.metadata else 0
+        if n_parts > 1:
+            _open_others(parts, n_parts)
+    except BaseException:
+        for part in parts:
+            part.close()
+        raise
+    return parts
+
+
+def _open_others(parts: list[GGUFPart], n_parts: int) -> None:
+    first = parts[0]
+    match = PART_NAME.fullmatch(first.path.name)
+    if match is None or int(match["count"]) != n_parts:
+        raise _error(
+            first,
+            f"is one of {n_parts} parts of a split model, so its name must end in "
+            f"-00001-of-{n_parts:05}.gguf and the other parts must lie beside it",
+        )
+    number = _split_number(first, "split.no")
+    if number != 0:
+        first_name = printable(Path(f"{match['stem']}-00001-of-{n_parts:05}.gguf"))
+        raise _error(first, f"is part {number + 1} of {n_parts} of a model; open the first, {first_name}")
+    if int(match["number"]) != 1:
+        raise _error(first, f"is the first part by its metadata, but part {int(match['number'])} by its name")
+    for index in range(1, n_parts):
+        path = first.path.with_name(f"{match['stem']}-{index + 1:05}-of-{n_parts:05}.gguf")
+        parts.append(_open_part(path, index, n_parts, first))
+    _check_tensors(parts)
+
+
+def _open_part(path: Path, index: int, n_parts: int, first: GGUFPart) -> GGUFPart:
+    try:
+        part = GGUFPart(path, index)
+    except GGUFError as error:
+        raise GGUFError(f"{error} (part {index + 1} of {n_parts} of {printable(first.path)})") from error
+    try:
+        for key, expected in (("split.no", index), ("split.count", n_parts)):
+            found = _split_number(part, key)
+            if found != expected:
+                raise _error(part, f"metadata key '{key}' is {found}; {expected} was expected from its name")
+    except BaseException:
+        part.close()
+        raise
+    return part
+
+
+def _check_tensors(parts: list[GGUFPart]) -> None:
+    first = parts[0]
+    owner: dict[str, GGUFPart] = {}
+    for part in parts:
+        for info in part.tensor_infos:
+            if info.name in owner:
+                raise _error(part, f"tensor {quote(info.name)} is also in {printable(owner[info.name].path)}")
+            owner[info.name] = part
+    expected = _split_number(first, "split.tensors.count")
+    if len(owner) != expected:
+        raise _error(
+            first,
+            f"metadata key 'split.tensors.count' is {expected}, but the parts hold {len(owner)} tensors",
+        )
+
+
+def _split_number(part: GGUFPart, key: str) -> int:
+    if key not in part.metadata:
+        raise _error(part, f"metadata key '{key}' is missing, though this is a part of a split model")
+    value = part.metadata.integer(key)
+    if value is None or value < 0:
+        raise _error(part, f"metadata key '{key}' must be a whole number from 0 up")
+    return value
+
+
+def _error(part: GGUFPart, message: str) -> GGUFError:
+    return GGUFError(f"{printable(part.path)}: {message}")

@@ -1,0 +1,1 @@
+"""Looking inside a running model: value taps, timelines and metrics."""

@@ -1,0 +1,50 @@
+"""A weight as it lies in memory: name, type, shape and its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.quant.types import QuantType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A named, typed view on bytes; nothing is copied or decoded.
+
+    Attributes:
+        name: GGUF name, e.g. ``"blk.0.attn_q.weight"``.
+        type: layout of the bytes.
+        shape: NumPy order, row-major: matrices are ``(n_out, n_in)``, vectors ``(n,)``.
+        data: uint8 (n_bytes,), contiguous, possibly read-only (a file map).
+    """
+
+    name: str
+    type: QuantType
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the data in bytes."""
+        return int(self.data.nbytes)
+
+    @property
+    def n_elements(self) -> int:
+        """Number of values the tensor stands for."""
+        n = 1
+        for dim in self.shape:
+            n *= dim
+        return n
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row (the last, contiguous dimension)."""
+        return self.type.row_bytes(self.shape[-1])
+
+    @property
+    def address(self) -> int:
+        """Address of the first byte; valid while `data` is alive."""
+        return int(self.data.ctypes.data)

@@ -1,0 +1,245 @@
+"""Kernels called one at a time, on NumPy arrays.
+
+Nearly all of them are run as one-instruction programs by a thread team: the machine code is then the one that
+the model runs, nothing is compiled twice, and the interpreter's operands are tested too. Inputs lie directly
+before a page that must not be touched, so that a read past their end kills the test run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import mmap
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.kernels import convert
+from llorch.kernels import step as st
+from llorch.kernels.instructions import (
+    FORM_BF16,
+    FORM_F16,
+    FORM_Q8_0,
+    Activation,
+    Matrix,
+    Program,
+    Rows,
+)
+from llorch.kernels.linear.q8_dot import TILE_ROWS, tile_bytes
+from llorch.kernels.linear.q8_pack import pack_tiles
+from llorch.kernels.team import Team, aligned_bytes
+from llorch.kernels.vectors import exp_float32
+from llorch.model.kv_cache import KVCache
+from llorch.model.runner import _groups
+from llorch.quant.codecs import quantize
+from llorch.quant.tensor import Tensor
+from llorch.quant.types import Q8_0, QuantType
+
+Floats = NDArray[np.float32]
+FORMS = {"f32": 0, "q8_0": FORM_Q8_0, "f16": FORM_F16, "bf16": FORM_BF16}
+SCRATCH_BYTES = 1 << 20
+SENTINEL = np.float32(-12345.5)
+
+
+@functools.cache
+def team(n_threads: int) -> Team:
+    """A team that lives as long as the test run (its idle threads are parked)."""
+    return Team(n_threads, SCRATCH_BYTES)
+
+
+def run(program: Program, n_rows: int, *, n_threads: int = 1, **fields: int) -> None:
+    """Run a program on `n_rows` rows; `fields` are entries of the step by their names in `kernels.step`."""
+    step = np.zeros(st.STEP_SIZE, np.int64)
+    step[st.N_ROWS] = step[st.N_OUTPUTS] = n_rows
+    for name, value in fields.items():
+        step[getattr(st, name)] = value
+    counters = np.zeros(len(program), np.int64)
+    team(n_threads).run(program.records(), 0, len(program), step, counters)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def guarded(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that ends (to within its alignment) where an inaccessible page begins."""
+    page = mmap.PAGESIZE
+    n_pages = -(-max(array.nbytes, 1) // page)
+    memory = mmap.mmap(-1, (n_pages + 1) * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if _libc.mprotect(ctypes.c_void_p(base + n_pages * page), ctypes.c_size_t(page), 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    copy = np.frombuffer(memory, array.dtype, array.size, n_pages * page - array.nbytes)
+    copy = copy.reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def guarded_rows(values: Floats) -> Rows:
+    """Rows as buffers of the model hold them: padded to whole vectors, the padding full of sentinels."""
+    n_rows, n = values.shape
+    data = np.full((n_rows, -(-n // 16) * 16), SENTINEL, np.float32)
+    data[:, :n] = values
+    return Rows(guarded(data), n)
+
+
+def tensor_of(values: Floats, quant_type: QuantType) -> Tensor:
+    """`values` stored as `quant_type`."""
+    return Tensor("w", quant_type, values.shape, guarded(quantize(values, quant_type)))
+
+
+def place(tensor: Tensor, *, packed: bool) -> tuple[Matrix, object]:
+    """The matrix as the kernels want it, and what must be kept alive meanwhile."""
+    n_out, n_in = tensor.shape
+    if not (packed and tensor.type is Q8_0):
+        return Matrix(tensor.type.ggml_id, n_out, n_in, tensor.address, False), tensor
+    stride, n_tiles = tile_bytes(n_in), -(-n_out // TILE_ROWS)
+    tiles = aligned_bytes(n_tiles * stride)
+    assert pack_tiles(tensor.address, n_in, n_out, int(tiles.ctypes.data), stride, 0, n_tiles) == 0
+    return Matrix(tensor.type.ggml_id, n_out, n_in, int(tiles.ctypes.data), True), tiles
+
+
+def activation_of(x: Floats, forms: int) -> Activation:
+    """`x` with empty buffers for other forms, all guarded."""
+    made = Activation.empty(x.shape[0], x.shape[1], forms)
+    made.rows = guarded_rows(x)
+    made.q, made.d, made.s = guarded(made.q), guarded(made.d), guarded(made.s)
+    for rows in (made.half, made.bfloat):
+        if rows is not None:
+            rows.data = guarded(rows.data)
+    return made
+
+
+def prepare(x: Floats, forms: int, n_threads: int = 1) -> Activation:
+    """`x` in the given forms."""
+    made = activation_of(x, forms)
+    program = Program()
+    program.prepare(0, made)
+    run(program, len(x), n_threads=n_threads)
+    return made
+
+
+def matmul(
+    tensor: Tensor, x: Floats, *, packed: bool = False, n_threads: int = 1, onto: Floats | None = None
+) -> Floats:
+    """``x @ tensor.T`` as the model computes it, activations prepared first; with `onto`, added to that."""
+    matrix, alive = place(tensor, packed=packed)
+    activation = activation_of(x, FORMS[tensor.type.activation])
+    n_out = tensor.shape[0]
+    padded = -(-n_out // 16) * 16
+    whole = np.full((len(x) + 2, padded), SENTINEL, np.float32)
+    out = Rows(whole[1:-1], n_out)
+    if onto is not None:
+        out.data[:, :n_out] = onto
+    program = Program()
+    program.prepare(0, activation)
+    program.matmul("matmul", 0, matrix, activation, out, accumulate=onto is not None)
+    run(program, len(x), n_threads=n_threads)
+    del alive
+    assert (whole[[0, -1]] == SENTINEL).all(), "written outside of out"
+    return out.view(len(x)).copy()
+
+
+def rms_norm(x: Floats, weight: Floats, eps: float, forms: int = 0, n_threads: int = 1) -> Activation:
+    """RMSNorm of rows, in the given forms."""
+    out = activation_of(np.full_like(x, SENTINEL), forms)
+    program = Program()
+    rows, weight = guarded_rows(x), guarded(weight)  # a program holds addresses only
+    program.norm(0, rows, weight, eps, out)
+    run(program, len(x), n_threads=n_threads)
+    return out
+
+
+def swiglu(gate: Floats, up: Floats, forms: int = 0, n_threads: int = 1) -> Activation:
+    """``silu(gate) * up`` of rows, in the given forms."""
+    out = activation_of(np.full_like(gate, SENTINEL), forms)
+    program = Program()
+    gates, ups = guarded_rows(gate), guarded_rows(up)
+    program.swiglu(0, gates, ups, out)
+    run(program, len(gate), n_threads=n_threads)
+    return out
+
+
+def embed(table: Tensor, token_ids: list[int], n_threads: int = 1) -> Floats:
+    """Rows of an embedding table."""
+    out = guarded_rows(np.full((len(token_ids), table.shape[1]), SENTINEL, np.float32))
+    ids = guarded(np.array(token_ids, np.int32))
+    matrix, alive = place(table, packed=False)
+    program = Program()
+    program.embed(matrix, table.row_bytes, out)
+    run(program, len(ids), n_threads=n_threads, TOKEN_IDS=ids.ctypes.data)
+    del alive
+    return out.view(len(ids)).copy()
+
+
+def rope(x: Floats, n_rot: int, table: Floats, positions: list[int], n_threads: int = 1) -> Floats:
+    """Rotated heads of x: float32 (n_rows, n_head, head_dim)."""
+    n_rows, n_head, head_dim = x.shape
+    q = guarded_rows(x.reshape(n_rows, -1))
+    k = guarded_rows(x[:, :1].reshape(n_rows, -1))
+    at, slots, table = guarded(np.array(positions, np.int32)), np.zeros(n_rows, np.int32), guarded(table)
+    program = Program()
+    program.rope(0, q, k, n_head, 1, head_dim, n_rot)
+    run(program, n_rows, n_threads=n_threads, POSITIONS=at.ctypes.data, SLOTS=slots.ctypes.data,
+        ROPE_TABLE=table.ctypes.data)  # fmt: skip
+    rotated = q.view(n_rows).reshape(x.shape).copy()
+    np.testing.assert_array_equal(k.view(n_rows), rotated[:, 0])
+    return rotated
+
+
+def attend(
+    q: Floats,
+    keys: Floats,
+    values: Floats,
+    cache: KVCache,
+    slots: NDArray[np.int32],
+    positions: NDArray[np.int32],
+    tables: NDArray[np.int32],
+    n_threads: int = 1,
+    layer: int = 0,
+) -> Floats:
+    """Store the rows' keys and values in `cache`, then attend.
+
+    Args:
+        q: float32 (n_rows, n_head, head_dim).
+        keys, values: float32 (n_rows, n_head_kv, head_dim).
+    """
+    n_rows, n_head, head_dim = q.shape
+    n_head_kv = keys.shape[1]
+    flat = [guarded_rows(a.reshape(n_rows, -1)) for a in (q, keys, values)]
+    out = guarded_rows(np.full((n_rows, n_head * head_dim), SENTINEL, np.float32))
+    arrays = [guarded(np.ascontiguousarray(a, np.int32)) for a in (positions, slots, tables, _groups(slots))]
+    program = Program()
+    program.store(layer, flat[1], flat[2], n_head_kv, head_dim)
+    program.attend(layer, flat[0], out, n_head, n_head_kv, head_dim)
+    run(program, n_rows, n_threads=n_threads, POSITIONS=arrays[0].ctypes.data, SLOTS=arrays[1].ctypes.data,
+        TABLES=arrays[2].ctypes.data, TABLE_STRIDE=arrays[2].strides[0], GROUPS=arrays[3].ctypes.data,
+        N_GROUPS=len(arrays[3]), KEYS=cache.keys.ctypes.data, VALUES=cache.values.ctypes.data,
+        LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0],
+        IS_HALF=int(cache.kv_type == "f16"))  # fmt: skip
+    return out.view(n_rows).reshape(q.shape).copy()
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def exp_array(x: Floats, out: Floats) -> None:
+    """``out[i] = exp_float32(x[i])``."""
+    for i in range(len(x)):
+        out[i] = exp_float32(x[i])
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def convert_array(x: Floats, half: Any, half_rounded: Floats, bfloat_rounded: Floats) -> None:
+    """Conversions of a float32 array to float16 (bits), and its round trips."""
+    for i in range(len(x)):
+        half[i] = convert.float32_to_half(x[i])
+        half_rounded[i] = convert.round_to_half(x[i])
+        bfloat_rounded[i] = convert.round_to_bfloat(x[i])
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def widen_array(bits: Any, from_half: Floats, from_bfloat: Floats) -> None:
+    """Values of 16-bit patterns read as float16 and as bfloat16."""
+    for i in range(len(bits)):
+        from_half[i] = convert.half_bits_to_float32(np.int32(bits[i]))
+        from_bfloat[i] = convert.bfloat_to_float32(bits[i])

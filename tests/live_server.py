@@ -1,0 +1,105 @@
+"""A real `llorch serve` process on a free port, and a reader of its server-sent events."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+READY_S = 120.0
+"""The kernels may have to be compiled first."""
+
+
+class LiveServer:
+    """`llorch serve` in a process of its own; its log is kept in a file."""
+
+    def __init__(self, model: Path | str, log_path: Path, *flags: str, **variables: str) -> None:
+        self.log_path = log_path
+        command = [sys.executable, "-m", "llorch", "serve", "-m", str(model), "--port", "0", *flags]
+        with log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables}
+            )
+        self.url = self._wait_for_url()
+        self.port = int(self.url.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def _wait_for_url(self) -> str:
+        for _ in wait_until(READY_S):
+            if found := re.search(r"http://[\d.]+:\d+", self.log):
+                return found[0]
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log}")
+        raise TimeoutError(self.log)
+
+    def wait_until_ready(self) -> LiveServer:
+        for _ in wait_until(READY_S):
+            if httpx.get(f"{self.url}/ready").status_code == 200:
+                return self
+        raise TimeoutError(self.log)
+
+    def wait_for_log(self, pattern: str, timeout_s: float = 10.0) -> str:
+        for _ in wait_until(timeout_s):
+            if found := re.search(pattern, self.log):
+                return found[0]
+        raise TimeoutError(f"{pattern!r} is not in the log: {self.log}")
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def stop(self) -> int:
+        """End it the polite way; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        return self.process.wait()
+
+
+def wait_until(timeout_s: float) -> Iterator[None]:
+    """Turns of a waiting loop, until the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(0.02)
+
+
+def events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Name and data of each server-sent event, strictly: an event is `event:`, `data:` and an empty line."""
+    block: list[str] = []
+    for line in lines:
+        if line.startswith(":"):
+            continue
+        if line:
+            block.append(line)
+            continue
+        if block:
+            name, data = block
+            assert name.startswith("event: ")
+            assert data.startswith("data: ")
+            yield name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+            block = []
+    assert not block
+
+
+def generate_events(url: str, **body: Any) -> list[tuple[str, dict[str, Any]]]:
+    """All events of one streamed generation."""
+    with httpx.stream("POST", f"{url}/generate", json=body, timeout=60) as response:
+        assert response.status_code == 200, response.read()
+        assert response.headers["content-type"].startswith("text/event-stream")
+        return list(events(response.iter_lines()))

@@ -1,0 +1,122 @@
+"""Computes the same things on whatever kernel path this process runs, and prints them as JSON.
+
+    LLORCH_CPU=avx2 python -m tests.path_worker MODEL...
+
+`exact` must be equal on all paths: products, elementwise kernels, attention, logits, all as hashes of bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.kernels import cpu
+from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
+from llorch.quant.tensor import Tensor
+from llorch.quant.types import Q8_0, SUPPORTED, QuantType
+from tests import kernel_calls, naive
+from tests.small_models import Run, open_model
+
+N_GREEDY = 40
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """Hash of the bits of arrays."""
+    hashed = hashlib.sha256()
+    for array in arrays:
+        hashed.update(np.ascontiguousarray(array).tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def products(quant_type: QuantType) -> list[NDArray[np.float32]]:
+    """Products of all kinds of sizes; Q8_0 ones are compared with the twin, too."""
+    results = []
+    for n_tokens in (*range(1, 10), 13):
+        for n_out, n_in in ((1, 32), (17, 96), (83, 352)):
+            rng = np.random.default_rng([n_tokens, n_out, n_in])
+            weight = kernel_calls.tensor_of(rng.standard_normal((n_out, n_in)).astype(np.float32), quant_type)
+            x = rng.standard_normal((n_tokens, n_in)).astype(np.float32)
+            onto = rng.standard_normal((n_tokens, n_out)).astype(np.float32)
+            for packed in (True, False):
+                out = kernel_calls.matmul(weight, x, packed=packed, n_threads=2)
+                results += [out, kernel_calls.matmul(weight, x, packed=packed, onto=onto)]
+                if quant_type.name == "Q8_0":
+                    np.testing.assert_array_equal(naive.bits(out), naive.bits(naive.matmul_q8_0(weight, x)))
+    return results
+
+
+def extreme_product() -> NDArray[np.float32]:
+    """Weights of -128 and activations of +-127 in whole blocks, where int16 sums would overflow."""
+    blocks = np.full((16, 2, 34), 0x80, np.uint8)
+    blocks[..., :2] = np.array([1.0], np.float16).view(np.uint8)
+    blocks[1::2, :, 2:] = 0x7F
+    weight = Tensor("w", Q8_0, (16, 64), kernel_calls.guarded(blocks.ravel()))
+    x = np.full((7, 64), 127.0, np.float32)
+    x[1::2] *= -1
+    expected = 64 * 127 * np.where(np.arange(16) % 2, 127, -128) * np.where(np.arange(7) % 2, -1, 1)[:, None]
+    out = kernel_calls.matmul(weight, x)
+    np.testing.assert_array_equal(out, expected.astype(np.float32))
+    return out
+
+
+def elementwise() -> dict[str, str]:
+    """Hashes of what norm, SwiGLU, the exponential and the activation forms give."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((5, 736)) * 4).astype(np.float32)
+    weight = rng.standard_normal(736).astype(np.float32)
+    normed = kernel_calls.rms_norm(x, weight, 1e-5)
+    np.testing.assert_array_equal(
+        naive.bits(normed.rows.view(5)), naive.bits(naive.rms_norm(x, weight, 1e-5))
+    )
+    forms = kernel_calls.prepare(x, FORM_Q8_0 | FORM_F16 | FORM_BF16)
+    assert forms.half is not None
+    assert forms.bfloat is not None
+    exponentials = np.empty(100_000, np.float32)
+    kernel_calls.exp_array(rng.uniform(-90, 90, 100_000).astype(np.float32), exponentials)
+    table = rng.standard_normal((9, 20, 2)).astype(np.float32)
+    return {
+        "rms_norm": digest(normed.rows.view(5)),
+        "swiglu": digest(kernel_calls.swiglu(x, x[::-1].copy()).rows.view(5)),
+        "exp": digest(exponentials),
+        "q8_0": digest(forms.q, forms.d),
+        "f16": digest(forms.half.view(5)),
+        "bf16": digest(forms.bfloat.view(5)),
+        "rope": digest(kernel_calls.rope(x[:, :160].reshape(5, 4, 40).copy(), 40, table, [0, 8, 3, 1, 2])),
+    }
+
+
+def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
+    """Hashes of logits with both caches, and greedy tokens."""
+    hashes, greedy = {}, {}
+    with open_model(path, n_threads=2) as opened:
+        token_ids = np.random.default_rng(0).integers(3, opened.config.n_vocab, 50).tolist()
+        for kv_type in ("f32", "f16"):
+            run = Run(opened.llama, kv_type=kv_type)
+            logits = run.prefill(token_ids)
+            made = [int(logits[-1].argmax())]
+            while len(made) < N_GREEDY:
+                made.append(int(run.forward([(0, len(token_ids) + len(made) - 1, made[-1])])[0].argmax()))
+            hashes[f"{path.stem} {kv_type}"] = digest(logits)
+            greedy[f"{path.stem} {kv_type}"] = made
+    return hashes, greedy
+
+
+def main(paths: list[Path]) -> None:
+    exact = {f"matmul {t.name}": digest(*products(t)) for t in SUPPORTED.values()}
+    exact |= {"extreme": digest(extreme_product())} | elementwise()
+    greedy: dict[str, list[int]] = {}
+    for path in paths:
+        hashes, made = model(path)
+        exact |= hashes
+        greedy |= made
+    print(json.dumps({"path": cpu.path(), "exact": exact, "greedy": greedy}))
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
