@@ -1,0 +1,76 @@
+"""How the team waits: spin a little, then yield, then (between steps only) park.
+
+The control block is int64, one cache line per field, so that waiting threads disturb nobody.
+"""
+
+from __future__ import annotations
+
+from llorch.kernels.intrinsics import atomic_add, atomic_load, atomic_store, pause, sleep_us, yield_cpu
+from llorch.kernels.jit import kernel
+
+LINE = 64
+GENERATION, ARRIVED, RELEASED, ABORT, PROGRAM, FIRST, LAST, STEP, COUNTERS, FINISHED = (
+    LINE * i for i in range(10)
+)
+PARKED = LINE * 10
+"""Byte offsets of the fields; from PARKED on, one line per thread."""
+
+ACTIVE_LIMIT = 1024
+"""GENERATION holds ``number of the step * ACTIVE_LIMIT + threads that take part in it``, in one word, so that no
+thread can take the number of one step for that of another."""
+
+_SPINS = 300
+_YIELDS = 2000
+_PARK_AFTER_YIELDS = 4000
+
+
+@kernel
+def barrier(control: int, nth: int) -> int:
+    """Wait for all `nth` threads; returns 1 when the team was aborted meanwhile."""
+    if nth == 1:
+        return atomic_load(control + ABORT)
+    released = atomic_load(control + RELEASED)
+    if atomic_add(control + ARRIVED, 1) == nth - 1:
+        atomic_store(control + ARRIVED, 0)
+        atomic_store(control + RELEASED, released + 1)
+        return 0
+    spins = 0
+    while atomic_load(control + RELEASED) == released:
+        spins += 1
+        if spins < _SPINS:
+            pause()
+        else:
+            if atomic_load(control + ABORT):
+                return 1
+            if spins < _YIELDS:
+                yield_cpu()
+            else:
+                sleep_us(50)
+    return 0
+
+
+@kernel
+def wait_for_step(control: int, ith: int, generation: int) -> int:
+    """Wait until a step newer than `generation` starts in which thread `ith` takes part.
+
+    Returns:
+        The step's generation, or -1 to park the thread. Steps of others do not keep it from parking.
+    """
+    waited = 0
+    while True:
+        current = atomic_load(control + GENERATION)
+        if current != generation:
+            generation = current
+            if ith < current % ACTIVE_LIMIT:
+                return current
+        waited += 1
+        if waited < _SPINS:
+            pause()
+        elif waited < _PARK_AFTER_YIELDS:
+            yield_cpu()
+        else:
+            atomic_store(control + PARKED + ith * LINE, 1)
+            # The step may have started between the look above and the flag: look again.
+            if atomic_load(control + GENERATION) == generation:
+                return -1
+            atomic_store(control + PARKED + ith * LINE, 0)

@@ -1,0 +1,265 @@
+"""The thread team: steps, barriers, parking and waking, closing, aborting, and Ctrl-C at the wrong moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from llorch.errors import KernelError
+from llorch.kernels import barrier as b
+from llorch.kernels import step as st
+from llorch.kernels import team as team_module
+from llorch.kernels.instructions import Program, Rows
+from llorch.kernels.team import Team, aligned_bytes
+
+PARK_SECONDS = 20
+"""Far more than parking takes, on however busy a machine."""
+
+
+class Chain:
+    """A step of many instructions, each of which needs what other threads did just before.
+
+    Every row is added to its neighbour's earlier sum through a copy, so a thread that runs ahead of a barrier
+    changes the result.
+    """
+
+    def __init__(self, n_rows: int = 8, n_links: int = 40) -> None:
+        self.rows = [Rows.empty(n_rows, 16) for _ in range(2)]
+        self.n_rows = n_rows
+        program = Program()
+        ids = np.roll(np.arange(n_rows, dtype=np.int32), 1)
+        for link in range(n_links):
+            a, c = self.rows[link % 2], self.rows[1 - link % 2]
+            program.select(a, c)
+            program.add("add", 0, a, c, a)
+        self.records = program.records()
+        self.counters = np.zeros(len(program), np.int64)
+        self.step = np.zeros(st.STEP_SIZE, np.int64)
+        self.step[[st.N_ROWS, st.N_OUTPUTS]] = n_rows
+        self.step[st.OUTPUT_ROW_IDS] = ids.ctypes.data
+        self.ids, self.n_links = ids, n_links
+
+    def reset(self) -> None:
+        for i, rows in enumerate(self.rows):
+            rows.data[:] = np.arange(self.n_rows)[:, None] % 5 + i
+
+    def run(self, team: Team, n_active: int | None = None) -> np.ndarray:
+        self.reset()
+        team.run(self.records, 0, len(self.records), self.step, self.counters, n_active)
+        return self.rows[self.n_links % 2].data.copy()
+
+    def expected(self) -> np.ndarray:
+        self.reset()
+        a, c = (rows.data.copy() for rows in self.rows)
+        for _ in range(self.n_links):
+            c = a[self.ids]
+            a, c = c, a + c  # the next link reads the selection and adds to it
+        return a
+
+
+@pytest.fixture
+def make_team() -> Iterator[Callable[[int], Team]]:
+    made: list[Team] = []
+
+    def make(n_threads: int) -> Team:
+        made.append(Team(n_threads, 4096))
+        return made[-1]
+
+    yield make
+    for team in made:
+        team.close()
+
+
+def n_llorch_threads() -> int:
+    return sum(thread.name.startswith("llorch-") for thread in threading.enumerate())
+
+
+def wait_until_parked(team: Team) -> None:
+    deadline = time.monotonic() + PARK_SECONDS
+    while not all(team._field(b.PARKED + i * b.LINE) for i in range(1, team.n_threads)):
+        assert time.monotonic() < deadline, "the threads did not park"
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 7])
+def test_threads_meet_at_every_barrier(n_threads: int, make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(n_threads)
+    first = chain.run(team)
+    for _ in range(30 if n_threads <= 3 else 5):
+        np.testing.assert_array_equal(chain.run(team), first)
+    np.testing.assert_array_equal(first, Chain().run(make_team(1)))
+
+
+def test_parked_threads_wake_for_the_next_step_again_and_again(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(3)
+    expected = chain.run(team)
+    for _ in range(3):
+        wait_until_parked(team)
+        np.testing.assert_array_equal(chain.run(team), expected)
+
+
+def test_steps_that_come_just_when_threads_park_are_not_lost(make_team: Callable[[int], Team]) -> None:
+    """Sleeps around the time after which a thread parks, so that both sides of the race are met."""
+    chain, team = Chain(n_links=3), make_team(2)
+    expected = chain.run(team)
+    started = time.monotonic()
+    chain.run(team)
+    wait_until_parked(team)
+    park_after = min(time.monotonic() - started, 0.02)
+    for i in range(30):
+        time.sleep(park_after * (0.7 + 0.6 * i / 30))
+        np.testing.assert_array_equal(chain.run(team), expected)
+
+
+def test_an_idle_team_costs_nothing(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(2)
+    chain.run(team)
+    wait_until_parked(team)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def test_an_empty_range_of_instructions_is_nothing_to_do(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(2)
+    expected = chain.run(team)
+    for _ in range(50):
+        team.run(chain.records, 3, 3, chain.step, chain.counters)
+        np.testing.assert_array_equal(chain.run(team), expected)
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["parked", "awake"])
+def test_a_closed_team_has_no_threads_and_refuses_to_run(wait: bool) -> None:
+    before = n_llorch_threads()
+    chain, team = Chain(), Team(3, 4096)
+    chain.run(team)
+    if wait:
+        wait_until_parked(team)
+    team.close()
+    team.close()
+    assert n_llorch_threads() == before
+    with pytest.raises(KernelError, match="closed"):
+        chain.run(team)
+
+
+def test_many_teams_come_and_go() -> None:
+    before = n_llorch_threads()
+    chain = Chain(n_links=2)
+    for i in range(40):
+        team = Team(3, 4096)
+        if i % 2:
+            chain.run(team)
+        team.close()
+    assert n_llorch_threads() == before
+
+
+def test_two_teams_run_at_once(make_team: Callable[[int], Team]) -> None:
+    results: list[np.ndarray] = []
+
+    def work() -> None:
+        chain, team = Chain(), make_team(2)
+        results.extend(chain.run(team) for _ in range(10))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 20
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_one_team_called_from_two_threads_runs_one_step_after_the_other(
+    make_team: Callable[[int], Team],
+) -> None:
+    team = make_team(2)
+    expected = Chain().run(make_team(1))
+    wrong: list[int] = []
+
+    def work() -> None:
+        chain = Chain()
+        wrong.extend(i for i in range(30) if not np.array_equal(chain.run(team), expected))
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_an_aborted_step_is_an_error_not_a_hang(make_team: Callable[[int], Team]) -> None:
+    """The followers leave, and the lead must not wait at the barrier for them."""
+    chain, team = Chain(), make_team(2)
+    chain.run(team)
+    team_module._set(team._address + b.ABORT, 1)
+    with pytest.raises(KernelError, match="aborted"):
+        chain.run(team)
+
+
+@pytest.mark.parametrize("step_is_done", [True, False], ids=["after the step", "before the lead began"])
+def test_ctrl_c_leaves_a_team_that_works_or_says_that_it_does_not(
+    step_is_done: bool, make_team: Callable[[int], Team], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, team = Chain(), make_team(3)
+    expected = chain.run(team)
+    compute = team_module._compute
+
+    def interrupted(control: int, scratch: int, ith: int, generation: int) -> int:
+        if ith == 0 and not step_is_done:
+            raise KeyboardInterrupt
+        reached = compute(control, scratch, ith, generation)
+        if ith == 0:
+            raise KeyboardInterrupt
+        return reached
+
+    monkeypatch.setattr(team_module, "_compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        chain.run(team)
+    monkeypatch.undo()
+    if step_is_done:
+        np.testing.assert_array_equal(chain.run(team), expected)
+    else:
+        with pytest.raises(KernelError, match="closed"):
+            chain.run(team)
+        team.close()
+        assert not any(thread.is_alive() for thread in team._threads)
+
+
+def test_any_number_of_threads_may_take_part_in_a_step(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(4)
+    expected = chain.run(team)
+    numbers = np.random.default_rng(0).integers(1, 5, 300)
+    for i, n_active in enumerate(numbers.tolist()):
+        if i % 60 == 59:
+            time.sleep(0.05)  # long enough for the others to park
+        np.testing.assert_array_equal(chain.run(team, n_active), expected)
+
+
+def test_threads_that_take_no_part_park_while_others_compute(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(2)
+    chain.run(team)
+    ended_s = time.perf_counter() + PARK_SECONDS
+    while not team._field(b.PARKED + b.LINE) and time.perf_counter() < ended_s:
+        chain.run(team, 1)
+    assert team._field(b.PARKED + b.LINE)
+
+
+def test_programs_and_counters_of_the_wrong_shape_are_refused(make_team: Callable[[int], Team]) -> None:
+    chain, team = Chain(), make_team(1)
+    with pytest.raises(ValueError, match="wrong shape"):
+        team.run(chain.records[:, :8], 0, 1, chain.step, chain.counters)
+    with pytest.raises(ValueError, match="wrong shape"):
+        team.run(chain.records, 0, len(chain.records), chain.step, chain.counters[:-1])
+
+
+@pytest.mark.parametrize("alignment", [64, 4096, 2 << 20])
+def test_aligned_bytes_are_aligned(alignment: int) -> None:
+    array = aligned_bytes(100, alignment)
+    assert array.nbytes == 100
+    assert array.ctypes.data % alignment == 0
