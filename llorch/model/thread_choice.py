@@ -1,0 +1,93 @@
+"""How many threads a small step is worth: those that have lately been fastest.
+
+A step of a small model lasts less than its threads take to meet, and on a busy machine a thread that the system has
+put aside keeps the others waiting for milliseconds. Both show in the time a step takes, so that is what is looked at.
+Results never depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+LARGE_ROWS = 64
+"""Rows from which a step always gets all threads."""
+
+TRIAL_STEPS = 3
+"""Steps of a trial; the first wakes threads and does not count."""
+
+TRIAL_COST = 0.01
+"""Share of the time that trials may cost."""
+
+_FIRST_TRIAL, _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 64, 100_000
+_NEW_SHARE = 0.25
+_OUTLIER = 4.0
+
+
+class ThreadChoice:
+    """Chooses for every size of step between all threads, half of them, a quarter, ... and one."""
+
+    def __init__(self, n_threads: int) -> None:
+        self._choices = [n_threads >> shift for shift in range(n_threads.bit_length())]
+        self._searches: dict[int, _Search] = {}
+
+    def choose(self, n_rows: int) -> int:
+        """Threads for the next step of `n_rows` rows."""
+        if n_rows >= LARGE_ROWS or len(self._choices) == 1:
+            return self._choices[0]
+        return self._choices[self._search(n_rows).choose()]
+
+    def record(self, n_rows: int, n_threads: int, duration_s: float) -> None:
+        """Learn how long a step of `n_rows` rows took with `n_threads` threads."""
+        if n_rows < LARGE_ROWS and len(self._choices) > 1:
+            self._search(n_rows).record(self._choices.index(n_threads), duration_s)
+
+    def _search(self, n_rows: int) -> _Search:
+        return self._searches.setdefault(n_rows.bit_length(), _Search(len(self._choices)))
+
+
+class _Search:
+    """Keeps the time of each choice for steps of one size and tries a neighbour of the best now and then."""
+
+    def __init__(self, n_choices: int) -> None:
+        self._times: list[float | None] = [None] * n_choices
+        self._best = 0
+        self._direction = 1
+        self._pause = _FIRST_TRIAL
+        self._trial: int | None = None
+        self._trial_times: list[float] = []
+
+    def choose(self) -> int:
+        if self._trial is None and self._pause <= 0:
+            self._begin_trial()
+        return self._best if self._trial is None else self._trial
+
+    def record(self, choice: int, duration_s: float) -> None:
+        if choice == self._trial:
+            self._trial_times.append(duration_s)
+            if len(self._trial_times) == TRIAL_STEPS:
+                self._end_trial()
+        elif choice == self._best:
+            self._pause -= 1
+            before = self._times[choice]
+            if before is not None:
+                duration_s = before + _NEW_SHARE * (min(duration_s, _OUTLIER * before) - before)
+            self._times[choice] = duration_s
+        self._best = min(range(len(self._times)), key=self._time)
+
+    def _time(self, choice: int) -> float:
+        time = self._times[choice]
+        return float("inf") if time is None else time
+
+    def _begin_trial(self) -> None:
+        neighbour = self._best + self._direction
+        if not 0 <= neighbour < len(self._times):
+            self._direction = -self._direction
+            neighbour = self._best + self._direction
+        self._direction = -self._direction
+        self._trial, self._trial_times = neighbour, []
+
+    def _end_trial(self) -> None:
+        assert self._trial is not None
+        time = min(self._trial_times[1:])
+        self._times[self._trial] = time
+        lost = TRIAL_STEPS * max(0.0, time / self._time(self._best) - 1.0)
+        self._pause = int(min(max(lost / TRIAL_COST, _SHORTEST_PAUSE), _LONGEST_PAUSE))
+        self._trial = None

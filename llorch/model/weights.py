@@ -1,0 +1,135 @@
+"""The weights a configuration implies: exactly these names, types and shapes, checked before any kernel runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.errors import GGUFError
+from llorch.model.config import ModelConfig
+from llorch.quant.codecs import dequantize
+from llorch.quant.tensor import Tensor
+
+_IGNORED_SUFFIXES = ("attn_rot_embd.weight", "attn.rotary_emb.inv_freq")
+"""Precomputed tables that old converters left in files; llama.cpp skips them too."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """The nine tensors of one transformer block, by GGUF name."""
+
+    attn_norm: NDArray[np.float32]
+    attn_q: Tensor
+    attn_k: Tensor
+    attn_v: Tensor
+    attn_output: Tensor
+    ffn_norm: NDArray[np.float32]
+    ffn_gate: Tensor
+    ffn_up: Tensor
+    ffn_down: Tensor
+
+    def matrices(self) -> Iterator[Tensor]:
+        """The seven matrices in the order they are used."""
+        yield from (self.attn_q, self.attn_k, self.attn_v, self.attn_output)
+        yield from (self.ffn_gate, self.ffn_up, self.ffn_down)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """All weights of a model; norms as float32 copies, matrices as views on the file.
+
+    Attributes:
+        token_embd: (n_vocab, n_embd).
+        layers: one entry per transformer block.
+        output_norm: float32 (n_embd,).
+        output: (n_vocab, n_embd); `token_embd` itself when the file ties them.
+        rope_freqs: float32 (n_rot / 2,) divisors of RoPE's frequencies (Llama 3), or None.
+    """
+
+    token_embd: Tensor
+    layers: tuple[LayerWeights, ...]
+    output_norm: NDArray[np.float32]
+    output: Tensor
+    rope_freqs: NDArray[np.float32] | None
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether the output matrix is the embedding table."""
+        return self.output is self.token_embd
+
+    def matrices(self) -> Iterator[Tensor]:
+        """Every matrix once, in the order of use; the embedding table only when it is also the output."""
+        for layer in self.layers:
+            yield from layer.matrices()
+        yield self.output
+
+    @classmethod
+    def from_tensors(cls, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Weights:
+        """Pick and check the tensors `config` implies.
+
+        Raises:
+            GGUFError: a tensor is missing, has another shape, or is not part of the architecture.
+        """
+        pick = _Picker(tensors)
+        c = config
+        token_embd = pick.matrix("token_embd.weight", c.n_vocab, c.n_embd)
+        layers = tuple(_layer(pick, c, f"blk.{i}.") for i in range(c.n_layer))
+        output_norm = pick.vector("output_norm.weight", c.n_embd)
+        output = token_embd
+        if "output.weight" in tensors:
+            output = pick.matrix("output.weight", c.n_vocab, c.n_embd)
+        rope_freqs = None
+        if "rope_freqs.weight" in tensors:
+            rope_freqs = pick.vector("rope_freqs.weight", c.n_rot // 2)
+            if not (rope_freqs > 0).all():
+                raise GGUFError("tensor 'rope_freqs.weight': expected numbers above 0")
+        pick.nothing_left()
+        return cls(token_embd, layers, output_norm, output, rope_freqs)
+
+
+class _Picker:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._used: set[str] = set()
+
+    def matrix(self, name: str, n_out: int, n_in: int) -> Tensor:
+        return self._pick(name, (n_out, n_in))
+
+    def vector(self, name: str, n: int) -> NDArray[np.float32]:
+        values = np.ascontiguousarray(dequantize(self._pick(name, (n,))), np.float32)
+        if not np.isfinite(values).all():
+            raise GGUFError(
+                f"tensor {name!r}: value {int(np.argmin(np.isfinite(values)))} is not a finite number"
+            )
+        return values
+
+    def _pick(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise GGUFError(f"tensor {name!r} is missing: the metadata implies it with shape {shape}")
+        if tensor.shape != shape:
+            raise GGUFError(f"tensor {name!r}: shape {tensor.shape}, but the metadata implies {shape}")
+        self._used.add(name)
+        return tensor
+
+    def nothing_left(self) -> None:
+        for name in self._tensors:
+            if name not in self._used and not name.endswith(_IGNORED_SUFFIXES):
+                raise GGUFError(f"tensor {name!r} is not part of a llama model as the metadata describes it")
+
+
+def _layer(pick: _Picker, c: ModelConfig, prefix: str) -> LayerWeights:
+    return LayerWeights(
+        attn_norm=pick.vector(prefix + "attn_norm.weight", c.n_embd),
+        attn_q=pick.matrix(prefix + "attn_q.weight", c.n_embd_q, c.n_embd),
+        attn_k=pick.matrix(prefix + "attn_k.weight", c.n_embd_kv, c.n_embd),
+        attn_v=pick.matrix(prefix + "attn_v.weight", c.n_embd_kv, c.n_embd),
+        attn_output=pick.matrix(prefix + "attn_output.weight", c.n_embd, c.n_embd_q),
+        ffn_norm=pick.vector(prefix + "ffn_norm.weight", c.n_embd),
+        ffn_gate=pick.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd),
+        ffn_up=pick.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd),
+        ffn_down=pick.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff),
+    )

@@ -1,0 +1,76 @@
+"""Sizes read from metadata: defaults, optional keys and derived widths (what is refused: `hostile/`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llorch.errors import GGUFError
+from llorch.model.config import ModelConfig
+
+METADATA: dict[str, Any] = {
+    "general.architecture": "llama",
+    "llama.context_length": 2048,
+    "llama.embedding_length": 256,
+    "llama.block_count": 3,
+    "llama.feed_forward_length": 688,
+    "llama.attention.head_count": 8,
+    "llama.attention.layer_norm_rms_epsilon": 1e-6,
+    "llama.vocab_size": 1000,
+}
+
+
+def test_optional_keys_have_llamas_defaults() -> None:
+    config = ModelConfig.from_metadata(METADATA)
+    assert (config.n_vocab, config.n_embd, config.n_layer, config.n_ff, config.n_ctx_train) == (
+        1000,
+        256,
+        3,
+        688,
+        2048,
+    )
+    assert (config.n_head, config.n_head_kv, config.head_dim, config.n_rot) == (8, 8, 32, 32)
+    assert (config.rope_freq_base, config.rope_freq_scale, config.norm_eps) == (10000.0, 1.0, 1e-6)
+    assert config.n_embd_q == config.n_embd_kv == 256
+
+
+def test_every_optional_key_is_honoured() -> None:
+    extra = {
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.key_length": 48,
+        "llama.attention.value_length": 48,
+        "llama.rope.dimension_count": 24,
+        "llama.rope.freq_base": 500000.0,
+        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.factor": 4.0,
+        "llama.expert_count": 0,
+    }
+    config = ModelConfig.from_metadata(METADATA | extra)
+    assert (config.n_head_kv, config.head_dim, config.n_rot) == (2, 48, 24)
+    assert (config.n_embd_q, config.n_embd_kv) == (384, 96)
+    assert (config.rope_freq_base, config.rope_freq_scale) == (500000.0, 0.25)
+
+
+def test_the_vocabulary_is_counted_where_its_size_is_not_stated() -> None:
+    metadata = {k: v for k, v in METADATA.items() if k != "llama.vocab_size"}
+    assert ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": [b"a", b"b", b"c"]}).n_vocab == 3
+    bad: list[Any] = [[], None, 7]
+    for tokens in bad:
+        with pytest.raises(GGUFError, match=r"llama.vocab_size"):
+            ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": tokens})
+
+
+@pytest.mark.parametrize(
+    ("extra", "scale"),
+    [({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, 1.0),
+     ({"llama.rope.scale_linear": 8.0}, 0.125), ({"llama.rope.scaling.factor": 0.0}, 1.0)],
+)  # fmt: skip
+def test_rope_scaling_as_llama_cpp_reads_it(extra: dict[str, Any], scale: float) -> None:
+    assert ModelConfig.from_metadata(METADATA | extra).rope_freq_scale == scale
+
+
+@pytest.mark.parametrize("key", [k for k in METADATA if k != "llama.vocab_size"])
+def test_a_missing_key_is_named(key: str) -> None:
+    with pytest.raises(GGUFError, match=key):
+        ModelConfig.from_metadata({k: v for k, v in METADATA.items() if k != key})

@@ -1,0 +1,88 @@
+"""Where weights live: what is chosen, what it takes, that progress is told, and that files may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llorch.errors import SettingsError
+from llorch.model import residence
+from llorch.model.residence import choose_residence, packed_bytes
+from tests.naive import bits
+from tests.small_models import open_model
+from tests.tiny_models import write_tiny_llama
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_llama(path, types={"ffn_down.weight": "F16"}, n_vocab=301)
+    return path
+
+
+def test_the_choice_follows_the_memory_there_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_model(tiny) as model:
+        need = packed_bytes(model.weights)
+        monkeypatch.setattr(residence, "available_memory", lambda: 100 * need)
+        assert choose_residence(model.weights, "auto")[0] == "packed"
+        assert choose_residence(model.weights, "mapped") == ("mapped", "as set")
+        monkeypatch.setattr(residence, "available_memory", lambda: need)
+        kind, reason = choose_residence(model.weights, "auto")
+        assert kind == "mapped"
+        assert "MB" in reason
+        with pytest.raises(SettingsError, match="'compressed' is not known"):
+            choose_residence(model.weights, "compressed")
+
+
+def test_available_memory_is_a_sensible_number() -> None:
+    assert 1 << 20 < residence.available_memory() < 1 << 50
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_packed_weights_take_the_memory_stated_and_mapped_ones_none(tmp_path: Path, tied: bool) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path, tied=tied)
+    with open_model(path, residence="packed") as model:
+        place = model.llama.residence
+        assert place.kind == "packed"
+        assert place.n_bytes == packed_bytes(model.weights)
+        assert place._taken <= place.n_bytes
+        assert all(place.matrix(t).address % 64 == 0 for t in model.weights.matrices())
+    with open_model(path, residence="mapped") as model:
+        assert model.llama.residence.n_bytes == 0
+        for tensor in model.weights.matrices():
+            assert model.llama.residence.matrix(tensor).address == tensor.address
+
+
+@pytest.mark.parametrize("kind", ["packed", "mapped"])
+def test_progress_is_told_up_to_the_end_and_never_goes_back(tiny: Path, kind: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    with open_model(tiny, residence=kind, n_threads=2, progress=lambda *told_now: told.append(told_now)):
+        pass
+    assert {what for what, _, _ in told} == {"weights"}
+    done = [n for _, n, _ in told]
+    assert done == sorted(done)
+    assert len({total for _, _, total in told}) == 1
+    assert done[-1] >= told[0][2]
+
+
+def test_packed_weights_do_not_care_when_the_file_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path)
+    with open_model(path, residence="packed") as model:
+        before = model.run().prefill([1, 5, 9])
+        path.write_bytes(b"gone")
+        np.testing.assert_array_equal(bits(model.run().prefill([1, 5, 9])), bits(before))
+
+
+def test_pieces_of_large_matrices_are_packed_without_gaps(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_model(tiny) as model:
+        whole = model.run().prefill([1, 5, 9])
+    monkeypatch.setattr(residence, "_PIECE_BYTES", 3000)
+    for kind in ("packed", "mapped"):
+        with open_model(tiny, residence=kind, n_threads=2) as model:
+            np.testing.assert_array_equal(bits(model.run().prefill([1, 5, 9])), bits(whole))
