@@ -1,0 +1,47 @@
+"""Token ids to text while they arrive, in whole characters."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+from llorch.text.tokenizer import Tokenizer
+
+
+class Detokenizer:
+    """Turns one stream of token ids into text; all that it returns, joined, equals `Tokenizer.decode`.
+
+    At most three bytes are held back, and only while they can still become a character; bytes that
+    cannot are U+FFFD at once.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, special: bool = False
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            tokenizer: where the token ids come from.
+            prompt_ids: what the stream continues; if that is text, a leading space is kept.
+            special: show control tokens.
+        """
+        self._tokenizer = tokenizer
+        self._special = special
+        self._is_start = tokenizer.is_text_start(prompt_ids)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token_id: int) -> str:
+        """Text that is complete now that `token_id` has arrived; may be empty.
+
+        Raises:
+            InputError: the id is outside the vocabulary.
+        """
+        piece = self._tokenizer.token_bytes(token_id, special=self._special)
+        if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
+            piece = self._tokenizer.without_prefix(token_id, piece)
+            self._is_start = False
+        return self._utf8.decode(piece)
+
+    def finish(self) -> str:
+        """What was held back, as U+FFFD: no more tokens will come."""
+        return self._utf8.decode(b"", final=True)

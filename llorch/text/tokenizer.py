@@ -1,0 +1,191 @@
+"""Text to token ids and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from llorch.errors import InputError
+from llorch.text.spm import SPACE, SPMEncoder
+from llorch.text.vocab import TokenType, Vocabulary, byte_value
+
+_SPACE_BYTES = SPACE.encode()
+
+
+class Tokenizer:
+    """A vocabulary and the way to use it. Read-only after construction: threads may share it.
+
+    Attributes:
+        vocab: the vocabulary.
+    """
+
+    def __init__(self, vocab: Vocabulary) -> None:
+        self.vocab = vocab
+        self._encoder = SPMEncoder(vocab)
+        self._user_defined = _longest_first(vocab, (TokenType.USER_DEFINED,))
+        self._special = _longest_first(vocab, (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED))
+
+    def encode(
+        self,
+        text: str,
+        *,
+        add_bos: bool | None = None,
+        add_eos: bool | None = None,
+        parse_special: bool = False,
+    ) -> list[int]:
+        """Token ids of `text`.
+
+        Args:
+            text: any text without lone surrogates; may be empty.
+            add_bos: put BOS in front; None: as the file says. A text that itself begins with the BOS token
+                (parsed as special) does not get a second one.
+            add_eos: put EOS behind; None: as the file says, but nothing when `add_bos` is False.
+            parse_special: recognise control tokens such as ``</s>`` in the text. Never do this with text
+                from strangers. User-defined tokens are always recognised.
+
+        Raises:
+            InputError: `text` has lone surrogates, so it is no text.
+        """
+        _check_text(text)
+        vocab = self.vocab
+        if add_eos is None:
+            add_eos = vocab.add_eos and add_bos is not False
+        if add_bos is None:
+            add_bos = vocab.add_bos
+        parts = self._split_special(text, parse_special)
+        token_ids: list[int] = []
+        if add_bos and vocab.bos_id is not None and parts[:1] != [vocab.bos_id]:
+            token_ids.append(vocab.bos_id)
+        is_start = True  # a text starts at its beginning and after each special token
+        for part in parts:
+            if isinstance(part, int):
+                token_ids.append(part)
+            else:
+                prefix = SPACE if is_start and vocab.add_space_prefix else ""
+                token_ids += self._encoder.encode(prefix + part.replace(" ", SPACE))
+            is_start = isinstance(part, int)
+        if add_eos and vocab.eos_id is not None:
+            token_ids.append(vocab.eos_id)
+        return token_ids
+
+    def decode(
+        self, token_ids: Iterable[int], *, prompt_ids: Sequence[int] = (), special: bool = False
+    ) -> str:
+        """Text of `token_ids`; bytes that are not UTF-8 become U+FFFD.
+
+        The space that `encode` puts in front of a text is taken away again, unless `prompt_ids` hold text
+        that these tokens continue. Control tokens are invisible unless `special`.
+
+        Raises:
+            InputError: an id is outside the vocabulary.
+        """
+        is_start = self.is_text_start(prompt_ids)
+        pieces: list[bytes] = []
+        for token_id in token_ids:
+            piece = self.token_bytes(token_id, special=special)
+            if is_start and piece and not self.vocab.is_control(token_id):
+                piece = self.without_prefix(token_id, piece)
+                is_start = False
+            pieces.append(piece)
+        return b"".join(pieces).decode(errors="replace")
+
+    def token_bytes(self, token_id: int, *, special: bool = False) -> bytes:
+        """UTF-8 bytes a token stands for, possibly a part of a character; control tokens only if `special`.
+
+        Raises:
+            InputError: the id is outside the vocabulary.
+        """
+        text = self.vocab.tokens[self._checked(token_id)]
+        token_type = self.vocab.types[token_id]
+        if token_type == TokenType.NORMAL:
+            return text.replace(_SPACE_BYTES, b" ")
+        if token_type == TokenType.BYTE:
+            byte = byte_value(text)
+            return b"" if byte is None else bytes([byte])
+        if token_type == TokenType.USER_DEFINED or (special and self.vocab.is_control(token_id)):
+            return text
+        return b""
+
+    def piece(self, token_id: int) -> str:
+        """The token as the vocabulary spells it (``▁Hello``, ``<0x0A>``, ``</s>``), for display.
+
+        Raises:
+            InputError: the id is outside the vocabulary.
+        """
+        return self.vocab.tokens[self._checked(token_id)].decode(errors="replace")
+
+    def is_eog(self, token_id: int) -> bool:
+        """Whether the token ends a generation."""
+        return token_id in self.vocab.eog_ids
+
+    def is_text_start(self, prompt_ids: Sequence[int]) -> bool:
+        """Whether text after `prompt_ids` begins a text, because they are control tokens only.
+
+        Raises:
+            InputError: an id up to the first that is text is outside the vocabulary.
+        """
+        return all(self.vocab.is_control(self._checked(token_id)) for token_id in prompt_ids)
+
+    def without_prefix(self, token_id: int, piece: bytes) -> bytes:
+        """`piece`, the first bytes of a text, without the space that `encode` puts in front."""
+        if self.vocab.add_space_prefix and self.vocab.types[token_id] != TokenType.USER_DEFINED:
+            return piece.removeprefix(b" ")
+        return piece
+
+    def _checked(self, token_id: int) -> int:
+        if not 0 <= token_id < self.vocab.n_vocab:
+            raise InputError(f"token id {token_id} is outside the vocabulary (0..{self.vocab.n_vocab - 1})")
+        return token_id
+
+    def _split_special(self, text: str, parse_special: bool) -> list[str | int]:
+        """`text` cut at special tokens: longer tokens first, each from left to right, as llama.cpp does."""
+        spans: list[tuple[int, int, int]] = []
+        is_taken = bytearray(len(text))
+        for special, token_id in self._special if parse_special else self._user_defined:
+            begin = text.find(special)
+            while begin >= 0:
+                end = begin + len(special)
+                last_taken = is_taken.rfind(1, begin, end)
+                if last_taken < 0:
+                    spans.append((begin, end, token_id))
+                    is_taken[begin:end] = b"\1" * len(special)
+                begin = text.find(special, end if last_taken < 0 else last_taken + 1)
+        parts: list[str | int] = []
+        done = 0
+        for begin, end, token_id in sorted(spans):
+            if begin > done:
+                parts.append(text[done:begin])
+            parts.append(token_id)
+            done = end
+        if done < len(text):
+            parts.append(text[done:])
+        return parts
+
+
+def load_tokenizer(metadata: Mapping[str, object]) -> Tokenizer:
+    """The tokenizer a model file describes.
+
+    Raises:
+        GGUFError: the vocabulary is malformed, or of a kind that llorch cannot run.
+    """
+    return Tokenizer(Vocabulary.from_metadata(metadata))
+
+
+def _longest_first(vocab: Vocabulary, types: tuple[TokenType, ...]) -> list[tuple[str, int]]:
+    """Texts and ids of the tokens of these types; those that no valid text can contain are left out."""
+    found: dict[str, int] = {}
+    for token_id, (token, token_type) in enumerate(zip(vocab.tokens, vocab.types, strict=True)):
+        if token_type in types and token:
+            text = token.decode(errors="ignore")
+            if len(text.encode()) == len(token):
+                found[text] = token_id
+    return sorted(found.items(), key=lambda entry: -len(entry[0].encode()))
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text is not valid Unicode: lone surrogate U+{ord(text[error.start]):04X} "
+            f"at character {error.start}"
+        ) from None
