@@ -1,0 +1,246 @@
+"""The Python interface: load a model, let it write.
+
+with llorch.load("demo") as model:
+    print(model.generate("Once upon a time", max_tokens=50, temperature=0).text)
+    for piece in model.stream("The cat", seed=7):
+        print(piece, end="")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+from llorch.engine.engine import Engine
+from llorch.engine.params import SamplingParams
+from llorch.engine.sequence import Request
+from llorch.engine.stream import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
+from llorch.errors import EngineStoppedError, FieldError, LlorchError, NumericalError, RequestError
+from llorch.loading import LoadedModel, Progress, load_model
+from llorch.settings import load_settings
+from llorch.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model wrote.
+
+    Attributes:
+        text: the generated text, without the prompt.
+        token_ids: its tokens, without the end-of-generation one.
+        prompt_token_ids: the tokens it continues.
+        finish_reason: ``"stop"`` (an end-of-generation token or a stop string) or ``"length"``.
+        matched_stop: the stop string that ended the text.
+        seed: gives the same text again.
+        timings: where the time went.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    matched_stop: str | None
+    seed: int
+    timings: Timings
+
+
+def load(
+    path: str | os.PathLike[str] = "demo", *, progress: Progress | None = None, **settings: Any
+) -> Model:
+    """Load a model.
+
+    Args:
+        path: a `.gguf` file, or ``"demo"``, the embedded model.
+        progress: called with what is being done, how much of it is done, and of how much; the first start
+            on a machine compiles the kernels, which takes a while.
+        **settings: any of `llorch.settings.Settings`: `ctx_size`, `threads`, `kv_type`, `weights`, ...;
+            the environment and `$LLORCH_CONFIG` count as they do for the command.
+
+    Raises:
+        InputError: the file or a setting cannot be used.
+    """
+    chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
+    loaded = load_model(
+        chosen.model,
+        n_threads=chosen.threads,
+        n_batch=chosen.batch_size,
+        weights=chosen.weights,
+        progress=progress,
+    )
+    try:
+        return Model(loaded, Engine(loaded, chosen), SamplingParams.from_settings(chosen), chosen.n_predict)
+    except BaseException:
+        loaded.close()
+        raise
+
+
+class Model:
+    """A loaded model. Threads may share it: their generations run side by side in one batch.
+
+    Attributes:
+        tokenizer: text to token ids and back.
+        n_ctx: most tokens of prompt and answer together.
+    """
+
+    def __init__(self, loaded: LoadedModel, engine: Engine, params: SamplingParams, max_tokens: int) -> None:
+        """Use `load` instead."""
+        self.tokenizer: Tokenizer = loaded.tokenizer
+        self.n_ctx = engine.n_ctx
+        self._loaded = loaded
+        self._engine = engine
+        self._params = params
+        self._max_tokens = max_tokens
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._events: dict[str, deque[Event]] = {}
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        """What the model's file calls itself."""
+        return self._loaded.name
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        **sampling: Any,
+    ) -> Generation:
+        """Continue `prompt`.
+
+        Args:
+            prompt: text, or token ids as they shall be computed (BOS included).
+            max_tokens: most tokens to generate (default: the setting `n_predict`).
+            stop: string or strings that end the text and are not part of it.
+            ignore_eos: go on to `max_tokens` whatever the model thinks.
+            **sampling: fields of `SamplingParams`: `temperature` (0 = always the most probable token),
+                `top_k`, `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
+                `penalty_last_n`, `logit_bias`, `seed`.
+
+        Raises:
+            RequestError: with every field that is wrong; `ContextLengthError` if the prompt is too long.
+            NumericalError: the model computed nonsense (NaN).
+        """
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
+        with contextlib.closing(self._run(request)) as events:
+            for event in events:
+                if isinstance(event, EndEvent):
+                    return Generation(
+                        text=event.text,
+                        token_ids=event.token_ids,
+                        prompt_token_ids=request.token_ids,
+                        finish_reason=event.finish_reason,
+                        matched_stop=event.matched_stop,
+                        seed=event.seed,
+                        timings=event.timings,
+                    )
+        raise EngineStoppedError("the generation ended without a result")
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        ignore_eos: bool = False,
+        **sampling: Any,
+    ) -> Generator[str]:
+        """Like `generate`, but an iterator over the text while it is written; leaving it ends the generation.
+
+        The request is checked when this is called; nothing is computed before the first piece is asked for.
+        """
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
+        return self._pieces(request)
+
+    def close(self) -> None:
+        """Stop the compute threads and give the memory back. Idempotent."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._loaded.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _request(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int | None,
+        stop: str | Sequence[str],
+        ignore_eos: bool,
+        sampling: dict[str, Any],
+    ) -> Request:
+        unknown = sorted(set(sampling) - set(SamplingParams.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(SamplingParams.__dataclass_fields__)
+            raise RequestError(
+                [FieldError(name, f"one of {known}", f"{name} is no sampling parameter") for name in unknown]
+            )
+        request = Request(
+            job_id=f"python-{next(self._numbers)}",
+            token_ids=tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt),
+            params=replace(self._params, **sampling),
+            max_tokens=self._max_tokens if max_tokens is None else max_tokens,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            ignore_eos=ignore_eos,
+        )
+        self._engine.check(request)
+        return request
+
+    def _pieces(self, request: Request) -> Generator[str]:
+        with contextlib.closing(self._run(request)) as events:
+            for event in events:
+                if isinstance(event, TokenEvent) and event.text:
+                    yield event.text
+
+    def _run(self, request: Request) -> Generator[Event]:
+        """The events of one generation. Whoever waits computes a step, for all generations there are."""
+        job_id = request.job_id
+        with self._lock:
+            self._check_open()
+            self._engine.add(request)
+            mine = self._events[job_id] = deque()
+        is_finished = False
+        try:
+            while not is_finished:
+                with self._lock:
+                    if not mine:
+                        self._check_open()
+                        for step_event in self._engine.step():
+                            if step_event.job_id in self._events:
+                                self._events[step_event.job_id].append(step_event.event)
+                    ready = list(mine)
+                    mine.clear()
+                for event in ready:
+                    is_finished = isinstance(event, (EndEvent, ErrorEvent))
+                    if isinstance(event, ErrorEvent):
+                        raise _error_of(event)
+                    yield event
+        finally:
+            with self._lock:
+                del self._events[job_id]
+                if not is_finished:
+                    self._engine.abort(job_id)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineStoppedError("the model is closed")
+
+
+def _error_of(event: ErrorEvent) -> LlorchError:
+    return NumericalError(event.message) if event.code == "numerical_error" else LlorchError(event.message)

@@ -1,0 +1,265 @@
+"""How fast a model is, in the tests of llama.cpp's `llama-bench`.
+
+``pp512`` reads a prompt of 512 random tokens, ``tg128`` generates 128 tokens one by one from an empty context,
+``tg128@8`` does that for eight sequences together. All speeds are tokens per second over all sequences.
+
+Source: `tools/llama-bench/llama-bench.cpp` (`test_prompt`, `test_gen`); prompts compute the logits of their
+last token only, and a run begins with an empty cache. Here the most probable token follows, there a random one.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch import kernels
+from llorch.engine.bandwidth import ReadBandwidth
+from llorch.errors import InputError
+from llorch.formats.source import open_source
+from llorch.kernels import cpu
+from llorch.loading import model_name, resolve_model_path
+from llorch.model.batch import Batch
+from llorch.model.config import ModelConfig
+from llorch.model.kv_cache import KVCache
+from llorch.model.residence import available_memory
+from llorch.model.runner import Llama
+from llorch.model.weights import Weights
+
+Progress = Callable[[str, int, int], None]
+SEED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BenchTest:
+    """One thing to measure.
+
+    Attributes:
+        kind: ``"pp"``, reading a prompt, or ``"tg"``, generating.
+        n_tokens: of each sequence.
+        n_sequences: computed together.
+    """
+
+    kind: str
+    n_tokens: int
+    n_sequences: int = 1
+
+    @property
+    def name(self) -> str:
+        """``pp512``, ``tg128``, ``tg128@8``."""
+        together = f"@{self.n_sequences}" if self.n_sequences > 1 else ""
+        return f"{self.kind}{self.n_tokens}{together}"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """What was measured.
+
+    Attributes:
+        test: name of the test.
+        n_threads: compute threads.
+        tokens_per_s: mean over the repetitions, all sequences together.
+        stddev: their sample standard deviation, 0 for a single one.
+        samples_tokens_per_s: every repetition.
+        n_tokens, n_sequences: of the test.
+        weight_gb_per_s: weights read per second in GB, as large as they are in the file; each forward pass
+            counts once.
+        read_gb_per_s: what all threads together read per second from memory, measured just before the test.
+        gmac_per_s: multiply-adds of the matrices per second in billions, without attention.
+        model, model_bytes: name of the model, and size of the matrices that a forward pass reads.
+        kernels: kernel path, e.g. ``"avx512"``.
+        weights: ``"packed"`` or ``"mapped"``.
+        kv_type: number type of the KV cache.
+    """
+
+    test: str
+    n_threads: int
+    tokens_per_s: float
+    stddev: float
+    samples_tokens_per_s: tuple[float, ...]
+    n_tokens: int
+    n_sequences: int
+    weight_gb_per_s: float
+    read_gb_per_s: float
+    gmac_per_s: float
+    model: str
+    model_bytes: int
+    kernels: str
+    weights: str
+    kv_type: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As `llorch bench --json` lists it."""
+        return asdict(self)
+
+
+def tests_for(
+    prompts: Iterable[int], generations: Iterable[int], sequences: Iterable[int]
+) -> list[BenchTest]:
+    """All combinations, prompts first; a length of 0 leaves its test out, as in llama-bench."""
+    tests = [BenchTest("pp", n) for n in prompts if n]
+    tests += [BenchTest("tg", n, together) for n in generations if n for together in sequences]
+    return tests
+
+
+def run_bench(
+    path: str | os.PathLike[str],
+    tests: list[BenchTest],
+    *,
+    n_threads: int = 0,
+    n_batch: int = 512,
+    repetitions: int = 5,
+    kv_type: str = "f16",
+    weights: str = "auto",
+    progress: Progress | None = None,
+) -> Iterator[BenchResult]:
+    """Load a model and measure; results come as they are ready.
+
+    Args:
+        path: a model file, or ``"demo"``. Its vocabulary is not looked at.
+        tests: what to measure, in this order.
+        n_threads: compute threads; 0 as many as suit the machine.
+        n_batch: most rows of one forward pass.
+        repetitions: of each test, after a warm-up that does not count.
+        kv_type: number type of the KV cache.
+        weights: residence of the weights.
+        progress: told what is going on.
+
+    Raises:
+        InputError: the model or a test cannot be run.
+    """
+    report = progress or (lambda what, done, total: None)
+    resolved = resolve_model_path(path)
+    with _opened(resolved, n_threads, n_batch, weights, report) as (name, llama):
+        for test in tests:
+            _check(test, llama, kv_type)
+        with ReadBandwidth(llama.n_threads) as bandwidth:
+            for test in tests:
+                read_bytes_per_s = bandwidth.measure()
+                seconds = _measure(llama, test, kv_type, repetitions, report)
+                yield _result(test, seconds, read_bytes_per_s, llama, name, kv_type)
+
+
+@contextmanager
+def _opened(
+    path: Path, n_threads: int, n_batch: int, weights: str, report: Progress
+) -> Iterator[tuple[str, Llama]]:
+    """The model's name and its forward pass; the tokenizer is left out, any vocabulary will do."""
+    with ExitStack() as undo:
+        source = open_source(path)
+        undo.callback(source.close)
+        config = ModelConfig.from_metadata(source.metadata)
+        checked = Weights.from_tensors(config, source.tensors)
+        kernels.compile_all(lambda _, done, total: report("compiling", done, total))
+        llama = Llama(
+            config,
+            checked,
+            n_threads=n_threads,
+            n_batch=n_batch,
+            residence=weights,
+            progress=lambda _, done, total: report("loading", done, total),
+        )
+        undo.callback(llama.close)
+        yield model_name(source), llama
+
+
+def _check(test: BenchTest, llama: Llama, kv_type: str) -> None:
+    if test.n_sequences > llama.n_batch:
+        raise InputError(
+            f"{test.name}: {test.n_sequences} sequences do not fit the batch size {llama.n_batch}"
+        )
+    n_blocks = test.n_sequences * KVCache.blocks_for(test.n_tokens)
+    need, free = n_blocks * KVCache.bytes_per_block(llama.config, kv_type), available_memory()
+    if need > free:
+        raise InputError(
+            f"{test.name}: needs {need >> 20:,} MiB of KV cache, {free >> 20:,} MiB of memory are free"
+        )
+
+
+def _measure(llama: Llama, test: BenchTest, kv_type: str, repetitions: int, report: Progress) -> list[float]:
+    """Seconds of each repetition."""
+    per_sequence = KVCache.blocks_for(test.n_tokens)
+    cache = KVCache(llama.config, test.n_sequences * per_sequence, kv_type)
+    tables = np.arange(cache.n_blocks, dtype=np.int32).reshape(test.n_sequences, per_sequence)
+    token_ids = np.random.default_rng(SEED).integers(
+        llama.config.n_vocab, size=test.n_tokens * test.n_sequences, dtype=np.int32
+    )
+
+    def run(n_tokens: int) -> float:
+        begun = time.perf_counter()
+        if test.kind == "pp":
+            _read_prompt(llama, cache, tables, token_ids[:n_tokens])
+        else:
+            _generate(llama, cache, tables, token_ids[: test.n_sequences], n_tokens)
+        return time.perf_counter() - begun
+
+    report(f"{test.name} warm-up", 0, repetitions)
+    run(test.n_tokens if test.kind == "pp" else 1)
+    seconds = []
+    for i in range(repetitions):
+        report(test.name, i, repetitions)
+        seconds.append(run(test.n_tokens))
+    return seconds
+
+
+def _read_prompt(
+    llama: Llama, cache: KVCache, tables: NDArray[np.int32], token_ids: NDArray[np.int32]
+) -> None:
+    """Compute a prompt chunk by chunk; logits of its last token only."""
+    n = len(token_ids)
+    for first in range(0, n, llama.n_batch):
+        last = min(first + llama.n_batch, n)
+        rows = np.arange(last - first, dtype=np.int32)
+        output_rows = rows[-1:] if last == n else rows[:0]
+        batch = Batch(token_ids[first:last], rows + first, np.zeros_like(rows), tables, output_rows)
+        llama.forward(batch, cache)
+
+
+def _generate(
+    llama: Llama, cache: KVCache, tables: NDArray[np.int32], token_ids: NDArray[np.int32], n_tokens: int
+) -> None:
+    """Generate `n_tokens` for each sequence, all of them together, from the first `token_ids` (n_sequences,)."""
+    slots = np.arange(len(token_ids), dtype=np.int32)
+    for position in range(n_tokens):
+        batch = Batch(token_ids, np.full_like(slots, position), slots, tables, slots)
+        token_ids = llama.forward(batch, cache).argmax(axis=1).astype(np.int32)
+
+
+def _result(
+    test: BenchTest, seconds: list[float], read_bytes_per_s: float, llama: Llama, name: str, kv_type: str
+) -> BenchResult:
+    n_tokens = test.n_tokens * test.n_sequences
+    is_prompt = test.kind == "pp"
+    n_passes = -(-n_tokens // llama.n_batch) if is_prompt else test.n_tokens
+    n_outputs = 1 if is_prompt else n_tokens
+    matrices = list(llama.weights.matrices())
+    n_bytes = sum(tensor.n_bytes for tensor in matrices)
+    output = llama.weights.output.n_elements
+    n_macs = (sum(t.n_elements for t in matrices) - output) * n_tokens + output * n_outputs
+    samples = tuple(n_tokens / s for s in seconds)
+    mean_s = statistics.fmean(seconds)
+    return BenchResult(
+        test=test.name,
+        n_threads=llama.n_threads,
+        tokens_per_s=statistics.fmean(samples),
+        stddev=statistics.stdev(samples) if len(samples) > 1 else 0.0,
+        samples_tokens_per_s=samples,
+        n_tokens=test.n_tokens,
+        n_sequences=test.n_sequences,
+        weight_gb_per_s=n_bytes * n_passes / mean_s / 1e9,
+        read_gb_per_s=read_bytes_per_s / 1e9,
+        gmac_per_s=n_macs / mean_s / 1e9,
+        model=name,
+        model_bytes=n_bytes,
+        kernels=cpu.path(),
+        weights=llama.residence.kind,
+        kv_type=kv_type,
+    )

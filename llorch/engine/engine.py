@@ -1,0 +1,228 @@
+"""The engine: one step is schedule, forward, sample, postprocess, for whatever mix of sequences there is."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.engine.kv_plan import plan_kv_cache
+from llorch.engine.pace import Pace
+from llorch.engine.sampling import Sampler
+from llorch.engine.scheduler import Chunk, Scheduler
+from llorch.engine.sequence import Request, Sequence
+from llorch.engine.stream import ErrorEvent, Event, FinishReason, StartedEvent, TextStream, TokenEvent
+from llorch.errors import FieldError, NumericalError, RequestError
+from llorch.loading import LoadedModel
+from llorch.model.batch import Batch
+from llorch.model.kv_cache import KVCache
+from llorch.settings import Settings
+from llorch.text.detokenizer import Detokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """An event and the generation it belongs to."""
+
+    job_id: str
+    event: Event
+
+
+class Engine:
+    """Runs any number of generations side by side on one model.
+
+    Not thread-safe: its owner calls it from one thread at a time. Only `check` may be called from anywhere.
+
+    Attributes:
+        loaded: the model; the engine uses it, its owner closes it.
+        n_ctx: most tokens of one sequence, prompt and answer together.
+        kv_cache: keys and values of all sequences.
+    """
+
+    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
+        """Set up for `settings.parallel` sequences.
+
+        Raises:
+            SettingsError: the KV cache of even one sequence does not fit in memory.
+        """
+        self.loaded = loaded
+        self.n_ctx, n_blocks = plan_kv_cache(
+            loaded.config,
+            ctx_size=settings.ctx_size,
+            n_parallel=settings.parallel,
+            kv_type=settings.kv_type,
+        )
+        self.kv_cache = KVCache(loaded.config, n_blocks, settings.kv_type)
+        self._scheduler = Scheduler(self.kv_cache, settings.parallel)
+        self._pace = Pace(loaded.llama.n_batch)
+        self._block_tables = np.zeros((settings.parallel, KVCache.blocks_for(self.n_ctx)), np.int32)
+        self._sequences: dict[str, Sequence] = {}
+        self._events: list[StepEvent] = []
+        self._shown_name = settings.alias or loaded.name
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` has anything to do or to tell."""
+        return bool(self._sequences or self._events)
+
+    @property
+    def n_running(self) -> int:
+        """Sequences that hold a slot."""
+        return len(self._scheduler.running)
+
+    @property
+    def n_waiting(self) -> int:
+        """Sequences that wait for a slot or for KV blocks."""
+        return len(self._scheduler.waiting)
+
+    def check(self, request: Request) -> None:
+        """Refuse a request that could not be generated; touches nothing that changes.
+
+        Raises:
+            RequestError: with every fault of the request.
+            ContextLengthError: the prompt fills the context.
+        """
+        request.check(self.loaded.config.n_vocab, self.n_ctx)
+
+    def add(self, request: Request) -> int:
+        """Put a generation into the waiting line; return the seed it uses.
+
+        Raises:
+            RequestError: as `check`, or a generation of that name is not finished yet.
+        """
+        self.check(request)
+        if request.job_id in self._sequences:
+            raise duplicate_job()
+        seed = request.params.seed
+        if seed is None:
+            seed = new_seed()
+        vocab = self.loaded.tokenizer.vocab
+        sequence = Sequence(
+            request=request,
+            seed=seed,
+            sampler=Sampler(
+                request.params, seed, request.token_ids, vocab.eog_ids if request.ignore_eos else frozenset()
+            ),
+            stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
+            n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
+            submitted_s=time.perf_counter(),
+        )
+        self._sequences[request.job_id] = sequence
+        self._scheduler.add(sequence)
+        self._tell(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
+        return seed
+
+    def abort(self, job_id: str) -> bool:
+        """End a generation now, wherever it is; its slot and KV blocks are free when this returns.
+
+        Returns:
+            Whether there was one of that name; its `end` event comes with the next `step`.
+        """
+        sequence = self._sequences.get(job_id)
+        if sequence is None:
+            return False
+        self._finish(sequence, "abort")
+        return True
+
+    def step(self) -> list[StepEvent]:
+        """Compute one batch and return what happened, in order for each generation."""
+        now_s = time.perf_counter()
+        for sequence in self._scheduler.admit():
+            sequence.admitted_s = now_s
+            self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
+        chunks = self._scheduler.schedule(self._pace.n_rows)
+        if chunks:
+            batch = self._batch(chunks)
+            begun_s = time.perf_counter()
+            logits = self.loaded.llama.forward(batch, self.kv_cache)
+            self._pace.record(batch.n_rows, time.perf_counter() - begun_s)
+            self._postprocess(chunks, logits)
+        events, self._events = self._events, []
+        return events
+
+    def _batch(self, chunks: list[Chunk]) -> Batch:
+        """The flat batch of `chunks`; a sequence whose last pending token is in it gets an output row."""
+        token_ids: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        output_rows: list[int] = []
+        for chunk in chunks:
+            sequence = chunk.sequence
+            begin, end = sequence.n_computed, sequence.n_computed + chunk.n_tokens
+            token_ids += sequence.token_ids[begin:end]
+            positions += range(begin, end)
+            slots += [sequence.slot] * chunk.n_tokens
+            if chunk.n_tokens == sequence.n_pending:
+                output_rows.append(len(token_ids) - 1)
+        return Batch(
+            token_ids=np.array(token_ids, np.int32),
+            positions=np.array(positions, np.int32),
+            slots=np.array(slots, np.int32),
+            block_tables=self._block_tables,
+            output_rows=np.array(output_rows, np.int32),
+        )
+
+    def _postprocess(self, chunks: list[Chunk], logits: NDArray[np.float32]) -> None:
+        row = 0
+        for chunk in chunks:
+            sequence = chunk.sequence
+            sequence.n_computed += chunk.n_tokens
+            if sequence.n_pending:
+                continue
+            try:
+                token_id = sequence.sampler.sample(logits[row])
+            except NumericalError as error:
+                self._fail(sequence, f"the model's output is unusable: {error}")
+            else:
+                self._take(sequence, token_id)
+            row += 1
+
+    def _take(self, sequence: Sequence, token_id: int) -> None:
+        """Continue `sequence` with the token chosen, or end it."""
+        if self.loaded.tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
+            self._finish(sequence, "stop")
+            return
+        i = sequence.n_generated
+        sequence.append(token_id, time.perf_counter())
+        stream = sequence.stream
+        text = stream.push(token_id)
+        is_full = len(sequence.token_ids) >= sequence.n_max
+        if is_full:
+            text += stream.finish()
+        self._tell(sequence, TokenEvent(i, token_id, text))
+        if stream.matched_stop is not None:
+            self._finish(sequence, "stop")
+        elif is_full:
+            self._finish(sequence, "length")
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._drop(sequence)
+        rest = sequence.stream.finish()
+        if rest:
+            self._tell(sequence, TokenEvent(sequence.n_generated, None, rest))
+        self._tell(sequence, sequence.end_event(reason, time.perf_counter()))
+
+    def _fail(self, sequence: Sequence, message: str) -> None:
+        self._drop(sequence)
+        self._tell(sequence, ErrorEvent("numerical_error", message, retriable=False))
+
+    def _drop(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        del self._sequences[sequence.request.job_id]
+
+    def _tell(self, sequence: Sequence, event: Event) -> None:
+        self._events.append(StepEvent(sequence.request.job_id, event))
+
+
+def new_seed() -> int:
+    """A seed for a request that brought none; 53 bits, because JavaScript's JSON numbers hold no more."""
+    return secrets.randbits(53)
+
+
+def duplicate_job() -> RequestError:
+    """The error for a name that is taken."""
+    message = "another request of this job_id is not finished yet"
+    return RequestError([FieldError("job_id", "unique among unfinished requests", message)])

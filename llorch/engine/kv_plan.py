@@ -1,0 +1,50 @@
+"""How large the KV cache may be on this machine."""
+
+from __future__ import annotations
+
+import logging
+
+from llorch.errors import SettingsError
+from llorch.kernels.attention import KV_BLOCK_SIZE
+from llorch.model.config import ModelConfig
+from llorch.model.kv_cache import KVCache
+from llorch.model.residence import available_memory
+
+logger = logging.getLogger(__name__)
+
+SHARE_OF_FREE_MEMORY = 0.8
+"""The rest is for activations, Python and everybody else."""
+
+
+def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_type: str) -> tuple[int, int]:
+    """Positions per sequence, and blocks for `n_parallel` such sequences or as many as the free memory holds.
+
+    With fewer blocks than that, long sequences wait for each other; pages never written take no memory.
+
+    Args:
+        config: sizes of the model.
+        ctx_size: tokens one sequence may hold; 0: as many as the model was trained on and the memory holds.
+        n_parallel: sequences side by side.
+        kv_type: number type of the cache.
+
+    Returns:
+        `n_ctx` and the number of blocks.
+
+    Raises:
+        SettingsError: not even one context of `ctx_size` fits.
+    """
+    n_ctx = ctx_size or config.n_ctx_train
+    block_bytes = KVCache.bytes_per_block(config, kv_type)
+    free = available_memory()
+    affordable = int(free * SHARE_OF_FREE_MEMORY) // block_bytes
+    if affordable < KVCache.blocks_for(n_ctx):
+        most = affordable * KV_BLOCK_SIZE
+        if ctx_size or not most:
+            needed = KVCache.blocks_for(n_ctx) * block_bytes
+            raise SettingsError(
+                f"ctx_size {n_ctx} needs {needed >> 20:,} MiB of KV cache ({kv_type}), and {free >> 20:,} MiB of "
+                f"memory are free: choose at most {most}"
+            )
+        logger.warning("the context is %d tokens instead of %d: free memory holds no more", most, n_ctx)
+        n_ctx = most
+    return n_ctx, min(n_parallel * KVCache.blocks_for(n_ctx), affordable)

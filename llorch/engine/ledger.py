@@ -1,0 +1,163 @@
+"""Which requests are open, and what the service is doing: one lock guards both.
+
+So a request is either refused, or it is in the ledger and gets a last event, whatever happens to the thread
+that computes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from llorch.engine.engine import StepEvent, duplicate_job
+from llorch.engine.stream import EndEvent, ErrorEvent, Event
+from llorch.errors import EngineStoppedError, QueueFullError
+
+Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed"]
+
+MAX_RETRY_AFTER_S = 60
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """A request that was taken.
+
+    Attributes:
+        job_id: its name.
+        loop: the event loop that reads its events.
+        events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
+        n_prompt: tokens of the prompt, once they are known.
+        is_cancelled: somebody wants it to end.
+    """
+
+    job_id: str
+    loop: asyncio.AbstractEventLoop
+    events: asyncio.Queue[Event]
+    n_prompt: int = 0
+    is_cancelled: bool = False
+
+
+class Ledger:
+    """Open requests by name, and the stage. Any thread may call it.
+
+    Attributes:
+        n_slots: sequences that run side by side.
+        max_waiting: requests that may be open beyond those.
+    """
+
+    def __init__(self, n_slots: int, max_waiting: int) -> None:
+        self.n_slots = n_slots
+        self.max_waiting = max_waiting
+        self._stage: Stage = "loading"
+        self._open: dict[str, Submission] = {}
+        self._lock = threading.Lock()
+        self._busy_s = 1.0  # running mean of the time one request holds its slot
+
+    @property
+    def stage(self) -> Stage:
+        """What the service is doing."""
+        return self._stage
+
+    @property
+    def n_open(self) -> int:
+        """Requests that have not had their last event."""
+        return len(self._open)
+
+    def names(self) -> list[str]:
+        """Names of the open requests."""
+        with self._lock:
+            return list(self._open)
+
+    def advance(self, stage: Stage) -> bool:
+        """Go on to `stage`; False, and nothing happens, once the service is on its way down."""
+        with self._lock:
+            if self._stage in ("stopping", "stopped", "failed"):
+                return False
+            self._stage = stage
+            return True
+
+    def reserve(self, job_id: str) -> Submission:
+        """A place for a request of the running event loop.
+
+        Raises:
+            EngineStoppedError: the stage is not ``"ready"``.
+            RequestError: the name is taken.
+            QueueFullError: there is no place.
+        """
+        with self._lock:
+            if self._stage != "ready":
+                raise EngineStoppedError(f"no requests are taken now ({self._stage})")
+            if job_id in self._open:
+                raise duplicate_job()
+            n_waiting = max(len(self._open) - self.n_slots, 0)
+            if len(self._open) >= self.n_slots + self.max_waiting:
+                retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)
+                raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
+            submission = Submission(job_id, asyncio.get_running_loop(), asyncio.Queue())
+            self._open[job_id] = submission
+            return submission
+
+    def give_back(self, submission: Submission) -> None:
+        """The request was refused after all."""
+        with self._lock:
+            if self.holds(submission):
+                del self._open[submission.job_id]
+
+    def find(self, job_id: str) -> Submission | None:
+        """The open request of this name."""
+        return self._open.get(job_id)
+
+    def holds(self, submission: Submission) -> bool:
+        """Whether `submission` is open: it, and not a later one of the same name."""
+        return self._open.get(submission.job_id) is submission
+
+    def deliver(self, events: list[StepEvent]) -> list[str]:
+        """Hand the events of a step to their event loops, in one call for each loop.
+
+        Returns:
+            Names of requests whose loop is closed: nobody will ever read their events.
+        """
+        batches: defaultdict[asyncio.AbstractEventLoop, list[tuple[Submission, Event]]] = defaultdict(list)
+        with self._lock:
+            for step_event in events:
+                submission, event = self._open.get(step_event.job_id), step_event.event
+                if submission is None:
+                    continue
+                batches[submission.loop].append((submission, event))
+                if isinstance(event, (EndEvent, ErrorEvent)):
+                    del self._open[step_event.job_id]
+                if isinstance(event, EndEvent):
+                    self._busy_s += 0.1 * (event.timings.prompt_s + event.timings.decode_s - self._busy_s)
+        unread = []
+        for loop, batch in batches.items():
+            if not _post(loop, batch):
+                unread += [submission.job_id for submission, _ in batch]
+        return unread
+
+    def close(self, stage: Stage, last: ErrorEvent) -> None:
+        """Take no more requests, and give every open one its last event."""
+        with self._lock:
+            if self._stage != "failed":
+                self._stage = stage
+            left = list(self._open.values())
+            self._open.clear()
+        for submission in left:
+            _post(submission.loop, [(submission, last)])
+
+
+def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]) -> bool:
+    """Put events into their queues on `loop`'s own thread; False if it is closed."""
+    try:
+        loop.call_soon_threadsafe(_put_all, batch)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _put_all(batch: list[tuple[Submission, Event]]) -> None:
+    for submission, event in batch:
+        submission.events.put_nowait(event)

@@ -1,0 +1,212 @@
+"""From logits to the next token: small functions, composed in llama.cpp's order.
+
+logit bias, penalties, top-k, top-p, min-p, temperature, draw. The first two write into a copy of the logits
+of the whole vocabulary; the others narrow a set of candidates. Among equal logits the smaller token id wins
+everywhere, so a result never depends on a sorting algorithm.
+
+Source: llama.cpp 0.5.0-dev, `src/llama-sampler.cpp` (function names stand with each step), and the order in
+`common/sampling.cpp`. The draw uses another random generator: a seed gives another text than in llama.cpp.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.engine.params import SamplingParams
+from llorch.errors import NumericalError
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """Tokens that may still be chosen, in order of their ids.
+
+    Attributes:
+        token_ids: int32 (n,), ascending.
+        logits: float32 (n,).
+    """
+
+    token_ids: NDArray[np.int32]
+    logits: NDArray[np.float32]
+
+    @classmethod
+    def from_logits(cls, logits: NDArray[np.float32]) -> Candidates:
+        """The whole vocabulary; `logits` is not copied."""
+        return cls(_all_token_ids(len(logits)), logits)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Candidates:
+        """The candidates that a mask or ascending indices choose."""
+        return Candidates(self.token_ids[chosen], self.logits[chosen])
+
+
+class Sampler:
+    """The chain of one sequence: its parameters, its random generator and the tokens it has seen."""
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        seed: int,
+        prompt_ids: Sequence[int],
+        forbidden_ids: Collection[int] = (),
+    ) -> None:
+        """Set up the chain.
+
+        Args:
+            params: what the request asked for.
+            seed: u64; decides every draw.
+            prompt_ids: they count as recent tokens, as in llama-server.
+            forbidden_ids: tokens never chosen (end-of-generation ones, when those are ignored).
+        """
+        self.params = params
+        self._random = np.random.PCG64(seed)
+        self._history = list(prompt_ids) if params.has_penalties else []
+        bias = {**params.logit_bias, **dict.fromkeys(forbidden_ids, -np.inf)}
+        self._bias_ids = np.array(list(bias), np.int32)
+        self._bias = np.array(list(bias.values()), np.float32)
+
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """Choose the next token and remember it.
+
+        Args:
+            logits: float32 (n_vocab,), read only.
+
+        Raises:
+            NumericalError: the logits hold NaN or +inf, or every token is forbidden.
+        """
+        params = self.params
+        if len(self._bias_ids) or params.has_penalties:
+            logits = logits.copy()
+            apply_logit_bias(logits, self._bias_ids, self._bias)
+            if params.has_penalties:
+                apply_penalties(logits, self._recent(), params)
+        best = int(logits.argmax())  # NaN counts as the maximum, so this looks at all of them
+        if not np.isfinite(logits[best]):
+            raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
+        token_id = best if params.is_greedy else self._draw(Candidates.from_logits(logits))
+        if params.has_penalties:
+            self._history.append(token_id)
+        return token_id
+
+    def _recent(self) -> Sequence[int]:
+        last_n = self.params.penalty_last_n
+        return self._history if last_n < 0 else self._history[-last_n:]
+
+    def _draw(self, candidates: Candidates) -> int:
+        params = self.params
+        candidates = top_k(candidates, params.top_k)
+        candidates = top_p(candidates, params.top_p)
+        candidates = min_p(candidates, params.min_p)
+        candidates = scale_temperature(candidates, params.temperature)
+        return draw(candidates, uniform(self._random))
+
+
+def apply_logit_bias(
+    logits: NDArray[np.float32], token_ids: NDArray[np.int32], bias: NDArray[np.float32]
+) -> None:
+    """Add each token's bias, in place. Source: `llama_sampler_logit_bias_apply`."""
+    logits[token_ids] += bias
+
+
+def apply_penalties(logits: NDArray[np.float32], recent_ids: Sequence[int], params: SamplingParams) -> None:
+    """Make recent tokens less likely, in place.
+
+    A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
+    would make negative ones likelier. Source: `llama_sampler_penalties_apply`.
+
+    Args:
+        logits: float32 (n_vocab,), changed.
+        recent_ids: the latest `params.penalty_last_n` tokens.
+        params: repetition, presence and frequency penalty.
+    """
+    if not recent_ids:
+        return
+    counted = Counter(recent_ids)
+    token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
+    counts = np.fromiter(counted.values(), np.float32, len(counted))
+    values = logits[token_ids]
+    repetition = np.float32(params.repetition_penalty)
+    values = np.where(values <= 0, values * repetition, values / repetition)
+    values -= counts * np.float32(params.frequency_penalty) + np.float32(params.presence_penalty)
+    logits[token_ids] = values
+
+
+def top_k(candidates: Candidates, k: int) -> Candidates:
+    """The `k` most probable candidates; all of them when `k` is 0. Source: `llama_sampler_top_k_impl`."""
+    if k <= 0 or k >= len(candidates.logits):
+        return candidates
+    logits = candidates.logits
+    threshold = np.partition(logits, len(logits) - k)[len(logits) - k]
+    chosen = np.flatnonzero(logits >= threshold)
+    if len(chosen) > k:
+        equal = chosen[logits[chosen] == threshold]
+        chosen = np.setdiff1d(chosen, equal[k - len(chosen) :], assume_unique=True)
+    return candidates.take(chosen)
+
+
+def top_p(candidates: Candidates, p: float) -> Candidates:
+    """The fewest most probable candidates whose probabilities sum to at least `p`; never none.
+
+    Source: `llama_sampler_top_p_apply` with `min_keep` 1; sums in float32, as there.
+    """
+    if p >= 1:
+        return candidates
+    falling = np.sort(softmax(candidates.logits))[::-1]
+    n = int(np.searchsorted(np.cumsum(falling, dtype=np.float32), np.float32(p))) + 1
+    return top_k(candidates, n)
+
+
+def min_p(candidates: Candidates, p: float) -> Candidates:
+    """The candidates at least `p` times as probable as the most probable one.
+
+    Source: `llama_sampler_min_p_apply`: the comparison is made on logits.
+    """
+    if p <= 0:
+        return candidates
+    threshold = candidates.logits.max() + np.float32(math.log(p))
+    return candidates.take(candidates.logits >= threshold)
+
+
+def scale_temperature(candidates: Candidates, temperature: float) -> Candidates:
+    """Divide the logits by `temperature` > 0. Source: `llama_sampler_temp_impl`."""
+    return Candidates(candidates.token_ids, candidates.logits / np.float32(temperature))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of `logits`, float32 (n,). Source: `llama_sampler_softmax_impl`."""
+    weights = np.exp(logits - logits.max())
+    return np.asarray(weights / weights.sum(), np.float32)
+
+
+def draw(candidates: Candidates, point: float) -> int:
+    """The token in whose share of the total probability `point`, 0 <= point < 1, falls.
+
+    Source: `llama_sampler_dist_apply`, sums in float64. There a sum equal to the target is enough; here it
+    must exceed it, so that a token of probability zero is never drawn, not even at 0.
+    """
+    weights = np.exp(candidates.logits - candidates.logits.max())
+    sums = np.cumsum(weights, dtype=np.float64)
+    index = int(np.searchsorted(sums, point * sums[-1], side="right"))
+    last = int(np.searchsorted(sums, sums[-1]))  # rounding may lift the target to the very end
+    return int(candidates.token_ids[min(index, last)])
+
+
+def uniform(random: np.random.PCG64) -> float:
+    """A number in [0, 1) from one 64-bit word.
+
+    NumPy promises the words of a bit generator for ever, the numbers of `Generator.random` for one version.
+    """
+    word = random.random_raw()
+    return float(int(word) >> 11) * 2.0**-53
+
+
+@functools.lru_cache(maxsize=4)
+def _all_token_ids(n_vocab: int) -> NDArray[np.int32]:
+    token_ids = np.arange(n_vocab, dtype=np.int32)
+    token_ids.flags.writeable = False
+    return token_ids

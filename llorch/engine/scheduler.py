@@ -1,0 +1,100 @@
+"""Who computes how many tokens in the next step: no phases, no arrays.
+
+A sequence has tokens still to compute, many while its prompt is read and one afterwards; that is all the
+scheduler looks at. Admission is first come, first served, and nobody overtakes: a sequence is let in when a
+slot is free and all KV blocks it may ever need are, so it never has to be thrown out half-way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from llorch.engine.sequence import Sequence
+
+
+class BlockPool(Protocol):
+    """Where KV blocks come from (`llorch.model.kv_cache.KVCache`)."""
+
+    @property
+    def n_free(self) -> int:
+        """Blocks that belong to nobody."""
+        ...
+
+    def blocks_for(self, n_positions: int, /) -> int:
+        """Blocks that hold `n_positions`."""
+        ...
+
+    def allocate(self, n: int, /) -> list[int]:
+        """Take `n` blocks."""
+        ...
+
+    def release(self, blocks: list[int], /) -> None:
+        """Give blocks back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The share of one sequence in a step: its next `n_tokens` tokens."""
+
+    sequence: Sequence
+    n_tokens: int
+
+
+class Scheduler:
+    """The waiting line and the running sequences.
+
+    Attributes:
+        waiting: sequences without a slot, oldest first.
+        running: sequences with a slot and KV blocks, oldest first.
+    """
+
+    def __init__(self, pool: BlockPool, n_slots: int) -> None:
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._pool = pool
+        self._free_slots = list(range(n_slots - 1, -1, -1))
+
+    def add(self, sequence: Sequence) -> None:
+        """Put `sequence` at the end of the waiting line."""
+        self.waiting.append(sequence)
+
+    def admit(self) -> list[Sequence]:
+        """Give slots and KV blocks to those in front of the line; return the newcomers."""
+        admitted = []
+        while self.waiting and self._free_slots:
+            n_blocks = self._pool.blocks_for(self.waiting[0].n_positions)
+            if n_blocks > self._pool.n_free:
+                break
+            sequence = self.waiting.popleft()
+            sequence.kv_blocks = self._pool.allocate(n_blocks)
+            sequence.slot = self._free_slots.pop()
+            self.running.append(sequence)
+            admitted.append(sequence)
+        return admitted
+
+    def schedule(self, n_rows: int) -> list[Chunk]:
+        """Share out at most `n_rows` rows of the next batch.
+
+        Sequences that need one token come first, so that a long prompt never keeps the others from going on;
+        within that, the older come first.
+        """
+        chunks = []
+        for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
+            n_tokens = min(sequence.n_pending, n_rows)
+            if n_tokens:
+                chunks.append(Chunk(sequence, n_tokens))
+                n_rows -= n_tokens
+        return chunks
+
+    def remove(self, sequence: Sequence) -> None:
+        """Take out a sequence that is finished, failed or aborted; its slot and blocks are free at once."""
+        if sequence.slot < 0:
+            self.waiting.remove(sequence)
+            return
+        self.running.remove(sequence)
+        self._pool.release(sequence.kv_blocks)
+        self._free_slots.append(sequence.slot)
+        sequence.kv_blocks, sequence.slot = [], -1

@@ -1,0 +1,146 @@
+"""From a path to a model that can compute: file, config, weights, tokenizer, kernels, in that order.
+
+What a wrong file can get wrong is checked before anything slow or large happens; on any failure everything
+taken so far is given back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from llorch import kernels
+from llorch.errors import GGUFError, InputError
+from llorch.formats.source import ModelSource, open_source
+from llorch.model.config import ModelConfig
+from llorch.model.runner import Llama
+from llorch.model.weights import Weights
+from llorch.text.tokenizer import Tokenizer, load_tokenizer
+
+DEMO = "demo"
+DEMO_PATH = Path(__file__).parent / "assets" / "demo.gguf"
+MAX_NAME_CHARS = 128
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with what is being done ("compiling", "loading"), how much of it is done, and of how much."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to compute. Close it to stop its threads and give its memory back.
+
+    Attributes:
+        path: the file.
+        name: what the file calls itself, else its name on disk.
+        source: the open file.
+        config: the sizes.
+        llama: the forward pass with its weights.
+        tokenizer: text to ids and back.
+    """
+
+    path: Path
+    name: str
+    source: ModelSource
+    config: ModelConfig
+    llama: Llama
+    tokenizer: Tokenizer
+
+    def close(self) -> None:
+        """Stop the compute threads and let go of the file."""
+        self.llama.close()
+        self.source.close()
+
+
+def resolve_model_path(model: str | os.PathLike[str]) -> Path:
+    """The file that `model`, a path or ``"demo"``, stands for.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+    if model == DEMO:
+        if not DEMO_PATH.exists():
+            raise InputError(f"the embedded model is missing from this installation ({DEMO_PATH})")
+        return DEMO_PATH
+    path = Path(model)
+    if not os.path.exists(path):  # unlike Path.exists, False where a folder must not be searched
+        hint = f" ({DEMO!r} is the embedded model)" if path.parent == Path() and not path.suffix else ""
+        raise InputError(f"there is no model at {path}{hint}")
+    return path
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    n_threads: int = 0,
+    n_batch: int = 512,
+    weights: str = "auto",
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Open, check, compile and load.
+
+    Args:
+        path: a model file, or ``"demo"``.
+        n_threads: compute threads; 0 as many as suit the machine.
+        n_batch: most rows of one forward pass.
+        weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
+        progress: told what is going on.
+
+    Raises:
+        InputError: the file cannot be used; `GGUFError` says what is wrong inside it.
+    """
+    resolved = resolve_model_path(path)
+    with ExitStack() as undo:
+        source = open_source(resolved)
+        undo.callback(source.close)
+        config = ModelConfig.from_metadata(source.metadata)
+        checked = Weights.from_tensors(config, source.tensors)
+        tokenizer = load_tokenizer(source.metadata)
+        if tokenizer.vocab.n_vocab != config.n_vocab:
+            raise GGUFError(
+                f"tokenizer.ggml.tokens has {tokenizer.vocab.n_vocab} entries, but the model computes logits "
+                f"for {config.n_vocab} tokens"
+            )
+        kernels.compile_all(_named("compiling", progress))
+        llama = Llama(
+            config,
+            checked,
+            n_threads=n_threads,
+            n_batch=n_batch,
+            residence=weights,
+            progress=_named("loading", progress),
+        )
+        if llama.residence.kind == "packed":
+            source.forget_pages()  # else the file, read once, would count beside its copy
+        undo.pop_all()
+    return LoadedModel(resolved, model_name(source), source, config, llama, tokenizer)
+
+
+def load_tokenizer_only(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
+
+    Raises:
+        InputError: the file cannot be used; `GGUFError` says what is wrong inside it.
+    """
+    source = open_source(resolve_model_path(path))
+    try:
+        return load_tokenizer(source.metadata)
+    finally:
+        source.close()
+
+
+def model_name(source: ModelSource) -> str:
+    """What the file calls itself (`general.name`), else its name on disk without the ending."""
+    name = source.metadata.get("general.name")
+    words = " ".join(name.split()) if isinstance(name, str) else ""
+    return words[:MAX_NAME_CHARS] or source.path.stem
+
+
+def _named(stage: str, progress: Progress | None) -> Progress | None:
+    """`progress` for one stage; what the callee calls its own steps is left out."""
+    if progress is None:
+        return None
+    return lambda _, done, total: progress(stage, min(done, total), total)

@@ -1,0 +1,137 @@
+"""Stop strings with hold-back, and text in whole characters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llorch.engine.stream import (
+    EndEvent,
+    ErrorEvent,
+    StartedEvent,
+    StopStrings,
+    TextStream,
+    Timings,
+    TokenEvent,
+    Usage,
+)
+from llorch.formats.source import open_source
+from llorch.text.detokenizer import Detokenizer
+from llorch.text.tokenizer import Tokenizer, load_tokenizer
+from tests.tiny_models import N_SPECIAL, write_tiny_llama
+
+
+def run(stop: list[str], pieces: list[str]) -> tuple[list[str], str | None]:
+    """What is given out after each piece and at the end, and the stop string found."""
+    strings = StopStrings(stop)
+    out = []
+    for piece in pieces:
+        out.append(strings.push(piece))
+        if strings.matched is not None:
+            return out, strings.matched
+    return [*out, strings.finish()], None
+
+
+def test_without_stop_strings_everything_passes() -> None:
+    assert run([], ["a", "", "b"]) == (["a", "", "b", ""], None)
+
+
+def test_text_is_cut_before_the_stop_string() -> None:
+    assert run(["END"], ["abcENDdef"]) == (["abc"], "END")
+
+
+def test_a_beginning_of_a_stop_string_is_held_back_until_it_is_clear() -> None:
+    assert run(["END"], ["abE", "N", "D"]) == (["ab", "", ""], "END")
+    assert run(["END"], ["abE", "N", "x"]) == (["ab", "", "ENx", ""], None)
+    assert run(["END"], ["abE", "N"]) == (["ab", "", "EN"], None)
+
+
+def test_the_longest_possible_beginning_is_held_back() -> None:
+    assert run(["aab"], ["aaa", "b"]) == (["a", ""], "aab")
+    assert run(["\n\nUser:", "\n\n\n"], ["hi\n", "\n", "U", "s", "x"]) == (
+        ["hi", "", "", "", "\n\nUsx", ""],
+        None,
+    )
+
+
+def test_the_stop_string_that_is_complete_first_wins() -> None:
+    assert run(["bcd", "abcde"], ["xabcdef"]) == (["xa"], "bcd")
+    assert run(["b", "ab"], ["xab"]) == (["x"], "ab")  # they end together: the longer one
+    assert run(["ab", "b"], ["xa", "b"]) == (["x", ""], "ab")
+
+
+def test_a_stop_string_at_the_very_start_leaves_nothing() -> None:
+    assert run(["a"], ["abc"]) == ([""], "a")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path: Path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_llama(path)
+    source = open_source(path)
+    try:
+        return load_tokenizer(source.metadata)
+    finally:
+        source.close()
+
+
+def byte_ids(text: str) -> list[int]:
+    return [N_SPECIAL + byte for byte in text.encode()]
+
+
+def test_characters_are_given_out_whole(tokenizer: Tokenizer) -> None:
+    stream = TextStream(Detokenizer(tokenizer, [1, N_SPECIAL]), [])
+    assert [stream.push(i) for i in byte_ids("é€")] == ["", "é", "", "", "€"]
+    assert stream.finish() == ""
+    assert stream.text == "é€"
+
+
+def test_half_a_character_at_the_end_is_a_replacement_character(tokenizer: Tokenizer) -> None:
+    stream = TextStream(Detokenizer(tokenizer, [1, N_SPECIAL]), ["\ufffd\ufffd"])
+    assert [stream.push(i) for i in byte_ids("a€")[:-1]] == ["a", "", ""]
+    assert stream.finish() == "\ufffd"
+    assert stream.text == "a\ufffd"
+
+
+def test_a_stop_string_is_found_across_bytes_and_never_given_out(tokenizer: Tokenizer) -> None:
+    stream = TextStream(Detokenizer(tokenizer, [1, N_SPECIAL]), ["€!"])
+    assert "".join(stream.push(i) for i in byte_ids("x€€!")) == "x€"
+    assert stream.matched_stop == "€!"
+    assert stream.finish() == ""
+    assert stream.text == "x€"
+
+
+def test_events_are_json_with_their_type() -> None:
+    timings = Timings(0.0, 0.1, 10.0, 0.2, 5.0)
+    end = EndEvent("j", "length", "text", (3, 4), Usage(1, 2, 0), 2**64 - 1, None, timings)
+    for event, expected in (
+        (
+            StartedEvent("j", "m", 3, 4),
+            {"type": "started", "job_id": "j", "model": "m", "prompt_tokens": 3, "seed": 4},
+        ),
+        (TokenEvent(0, 17, "a"), {"type": "token", "i": 0, "id": 17, "text": "a"}),
+        (ErrorEvent("c", "m", True), {"type": "error", "code": "c", "message": "m", "retriable": True}),
+        (
+            end,
+            {
+                "type": "end",
+                "job_id": "j",
+                "finish_reason": "length",
+                "text": "text",
+                "token_ids": [3, 4],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "cached_tokens": 0},
+                "seed": 2**64 - 1,
+                "matched_stop": None,
+                "timings": {
+                    "queue_s": 0.0,
+                    "prompt_s": 0.1,
+                    "prompt_tokens_per_s": 10.0,
+                    "decode_s": 0.2,
+                    "decode_tokens_per_s": 5.0,
+                },
+            },
+        ),
+    ):
+        assert json.loads(json.dumps(event.to_json())) == expected

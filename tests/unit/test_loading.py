@@ -1,0 +1,102 @@
+"""From a path to a loaded model, and what refuses on the way."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llorch import loading
+from llorch.errors import GGUFError, InputError
+from llorch.loading import load_model, load_tokenizer_only, resolve_model_path
+from tests.tiny_models import write_tiny_llama
+
+
+def test_demo_is_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "DEMO_PATH", tmp_path / "demo.gguf")
+    with pytest.raises(InputError, match="embedded model is missing"):
+        resolve_model_path("demo")
+    (tmp_path / "demo.gguf").touch()
+    assert resolve_model_path("demo") == tmp_path / "demo.gguf"
+
+
+@pytest.mark.parametrize("path", ["nothing.gguf", "a/b.gguf", "x" * 5000, "nul\0"])
+def test_a_path_where_nothing_is_is_an_input_error(path: str) -> None:
+    with pytest.raises(InputError, match="there is no model at"):
+        resolve_model_path(path)
+
+
+def test_a_misspelt_demo_gets_a_hint() -> None:
+    with pytest.raises(InputError, match="'demo' is the embedded model"):
+        resolve_model_path("dmeo")
+
+
+def test_a_model_is_loaded_with_progress_and_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path)
+    seen: list[tuple[str, int, int]] = []
+    model = load_model(path, n_threads=1, n_batch=8, progress=lambda *step: seen.append(step))
+    try:
+        assert (model.path, model.name, model.config.n_vocab) == (path, "tiny llama", 320)
+        assert model.llama.n_batch == 8
+        assert {what for what, _, _ in seen} <= {"compiling", "loading"}
+        assert all(0 <= done <= total for _, done, total in seen)
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [(None, "file"), (" \n", "file"), ("a\nb", "a b"), ("x" * 500, "x" * 128)]
+)
+def test_the_name_is_one_short_line(tmp_path: Path, name: str | None, shown: str) -> None:
+    path = tmp_path / "file.gguf"
+    write_tiny_llama(path, overrides={"general.name": name})
+    model = load_model(path, n_threads=1)
+    assert model.name == shown
+    model.close()
+
+
+def test_another_number_of_tokens_than_logits_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path, n_vocab=320)
+    small = tmp_path / "small.gguf"
+    tokens = {}
+    import gguf
+
+    reader = gguf.GGUFReader(path)
+    for key in ("tokens", "scores", "token_type"):
+        field = reader.get_field(f"tokenizer.ggml.{key}")
+        assert field is not None
+        values = field.contents()[:300]
+        tokens[f"tokenizer.ggml.{key}"] = [v.encode() for v in values] if key == "tokens" else values
+    write_tiny_llama(small, n_vocab=320, overrides=tokens)
+    with pytest.raises(GGUFError, match=r"tokenizer.ggml.tokens has 300 entries, .* 320 tokens"):
+        load_model(small, n_threads=1)
+
+
+def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny_llama(path)
+    before = threading.active_count()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == "loading":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_model(path, progress=interrupt)
+    gc.collect()
+    assert threading.active_count() == before
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert str(path) not in maps.read_text()
+
+
+def test_the_tokenizer_of_a_vocabulary_file_alone(model_path: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer_only(model_path("ggml-vocab-llama-spm.gguf"))
+    assert tokenizer.encode("Hello") == [1, 15043]
+    with pytest.raises(GGUFError):
+        load_model(model_path("ggml-vocab-llama-spm.gguf"))
