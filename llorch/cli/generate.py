@@ -1,0 +1,123 @@
+"""`llorch generate PROMPT`: the text appears as it is made."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator
+
+from llorch.cli import console
+from llorch.cli.options import (
+    add_json,
+    add_sampling,
+    add_setting,
+    add_threads,
+    check_text,
+    load_with_progress,
+    settings_from,
+)
+from llorch.engine.engine import Engine
+from llorch.engine.params import SamplingParams
+from llorch.engine.sequence import Request
+from llorch.engine.stream import EndEvent, ErrorEvent, Event, TokenEvent
+from llorch.errors import FieldError, LlorchError, RequestError
+from llorch.settings import Settings
+
+JOB_ID = "generate"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
+    add_setting(parser, "-n", "--n-predict", type=int, metavar="N", help="most tokens to generate (256)")
+    add_setting(
+        parser, "-c", "--ctx-size", type=int, metavar="N", help="tokens of prompt and answer together"
+    )
+    add_threads(parser)
+    add_sampling(parser)
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before this text; may be given several times",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="no line about seed and speed on stderr")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stream the text to stdout, then say on stderr how it went; or print one JSON document."""
+    settings = settings_from(args)
+    prompt = check_text(sys.stdin.read() if args.prompt == "-" else args.prompt, "the prompt")
+    stop = tuple(check_text(text, "--stop") for text in args.stop)
+    params = SamplingParams.from_settings(settings, seed=args.seed)
+    if not prompt:
+        raise RequestError([FieldError("prompt", "at least one character", "the prompt is empty")])
+    loaded = load_with_progress(settings)
+    try:
+        token_ids = tuple(loaded.tokenizer.encode(prompt))
+        request = Request(JOB_ID, token_ids, params, settings.n_predict, stop)
+        events = _events(Engine(loaded, _for_one_sequence(settings)), request)
+        end = _collect(events) if args.json else _stream(events)
+    finally:
+        loaded.close()
+    if args.json:
+        console.print_json(
+            {
+                "prompt_token_ids": list(token_ids),
+                "token_ids": list(end.token_ids),
+                "text": end.text,
+                "finish_reason": end.finish_reason,
+                "matched_stop": end.matched_stop,
+                "seed": end.seed,
+                "timings": dataclasses.asdict(end.timings),
+            }
+        )
+    elif not args.quiet:
+        console.note(_summary(end))
+    return 0
+
+
+def _for_one_sequence(settings: Settings) -> Settings:
+    """`settings` with a KV cache for the one sequence there is."""
+    return settings.model_copy(update={"parallel": 1})
+
+
+def _events(engine: Engine, request: Request) -> Iterator[Event]:
+    """The events of the one request of `engine`."""
+    engine.add(request)
+    while engine.has_work:
+        for step_event in engine.step():
+            event = step_event.event
+            if isinstance(event, ErrorEvent):
+                raise LlorchError(event.message)
+            yield event
+
+
+def _collect(events: Iterator[Event]) -> EndEvent:
+    return next(event for event in events if isinstance(event, EndEvent))
+
+
+def _stream(events: Iterator[Event]) -> EndEvent:
+    """Write the text as it comes, and a line feed behind it."""
+    for event in events:
+        if isinstance(event, TokenEvent) and event.text:
+            sys.stdout.write(event.text)
+            sys.stdout.flush()
+        elif isinstance(event, EndEvent):
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+            return event
+    raise LlorchError("the generation ended without a result")
+
+
+def _summary(end: EndEvent) -> str:
+    timings = end.timings
+    return (
+        f"[{end.finish_reason}, seed {end.seed}; prompt: {end.usage.prompt_tokens} tokens, "
+        f"{timings.prompt_tokens_per_s:.0f} tokens/s; answer: {end.usage.completion_tokens} tokens, "
+        f"{timings.decode_tokens_per_s:.0f} tokens/s]"
+    )

@@ -1,0 +1,212 @@
+"""`llorch inspect`: what is in a model file, and how it would be run on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llorch.cli import console
+from llorch.cli.options import add_json, add_setting, add_threads, settings_from
+from llorch.engine.kv_plan import plan_kv_cache
+from llorch.errors import InputError
+from llorch.formats.source import ModelSource, open_source
+from llorch.kernels import cpu
+from llorch.loading import resolve_model_path
+from llorch.model.config import ModelConfig
+from llorch.model.kv_cache import KVCache
+from llorch.model.residence import choose_residence, packed_bytes
+from llorch.model.weights import Weights
+from llorch.settings import Settings
+
+N_SHOWN = 8
+"""Items of an array that are shown; the rest is counted."""
+
+MAX_SHOWN_CHARS = 200
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    add_setting(parser, "-c", "--ctx-size", type=int, metavar="N", help="plan memory for this context size")
+    add_setting(parser, "-np", "--parallel", type=int, metavar="N", help="and for so many sequences at once")
+    parser.add_argument(
+        "--proof", action="store_true", help="also load the model and write a proof bundle of kind `loading`"
+    )
+    parser.add_argument(
+        "--proof-dir", type=Path, metavar="DIR", help="folder of proof bundles (default: proof_bundle)"
+    )
+    add_threads(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description; 1 when a proof bundle was asked for and one of its checks failed."""
+    settings = settings_from(args)
+    path = resolve_model_path(settings.model)
+    source = open_source(path)
+    try:
+        description = describe(source, settings)
+    finally:
+        source.close()
+    passed = True
+    if args.proof:
+        folder, passed = _prove(path, settings, args.proof_dir, args.words)
+        description["bundle"] = str(folder)
+    if args.json:
+        console.print_json(description)
+    else:
+        _print(source, description)
+        if args.proof:
+            print(f"\n{'passed' if passed else 'FAILED'}: {description['bundle']}")
+    return 0 if passed else 1
+
+
+def _prove(path: Path, settings: Settings, directory: Path | None, words: list[str]) -> tuple[Path, bool]:
+    from llorch.validation.bundle import BundleWriter, reproducible_command
+    from llorch.validation.loading_bundle import write_loading_bundle
+
+    with console.Progress() as progress:
+        return write_loading_bundle(
+            BundleWriter("loading", directory),
+            path,
+            reproducible_command(["llorch", *words]),
+            n_threads=settings.threads,
+            residence=settings.weights,
+            kv_type=settings.kv_type,
+            progress=progress,
+        )
+
+
+def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
+    """Everything `llorch inspect` says.
+
+    What the file cannot provide (a vocabulary-only file has no weights to plan for) is None, and the reason
+    stands under ``problem``.
+    """
+    description: dict[str, Any] = {
+        "path": str(source.path),
+        "metadata": {key: _shown(value) for key, value in source.metadata.items()},
+        "config": None,
+        "tensors": _tensors(source),
+        "kernels": _kernels(settings),
+        "memory": None,
+        "problem": None,
+    }
+    try:
+        config = ModelConfig.from_metadata(source.metadata)
+        description["config"] = dataclasses.asdict(config)
+        description["memory"] = _memory(config, Weights.from_tensors(config, source.tensors), settings)
+    except InputError as error:
+        description["problem"] = str(error)
+    return description
+
+
+def _shown(value: object) -> object:
+    """A metadata value as JSON can hold it; long arrays by their length and first items."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, np.ndarray | list):
+        items: list[object] = value.tolist() if isinstance(value, np.ndarray) else value
+        first = [_shown(item) for item in items[:N_SHOWN]]
+        return first if len(items) <= N_SHOWN else {"n_items": len(items), "first": first}
+    return value
+
+
+def _tensors(source: ModelSource) -> list[dict[str, Any]]:
+    """Every tensor of the file, those of types that llorch cannot run included."""
+    infos = getattr(source, "tensor_infos", None)
+    if infos is not None:
+        return [
+            {"name": info.name, "type": info.type_name, "shape": list(info.shape), "bytes": info.n_bytes}
+            for info in infos.values()
+        ]
+    return [
+        {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
+        for tensor in source.tensors.values()
+    ]
+
+
+def _kernels(settings: Settings) -> dict[str, Any]:
+    n_threads, reason = cpu.default_threads()
+    if settings.threads:
+        n_threads, reason = settings.threads, "as set"
+    return {**cpu.describe(), "threads": n_threads, "threads_reason": reason}
+
+
+def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[str, Any]:
+    """What the weights and the KV cache take, in bytes."""
+    residence, reason = choose_residence(weights, settings.weights)
+    n_ctx, n_blocks = plan_kv_cache(
+        config, ctx_size=settings.ctx_size, n_parallel=settings.parallel, kv_type=settings.kv_type
+    )
+    return {
+        "weights_residence": residence,
+        "weights_reason": reason,
+        "weights_bytes": packed_bytes(weights) if residence == "packed" else 0,
+        "file_bytes": sum(tensor.n_bytes for tensor in weights.matrices()),
+        "kv_type": settings.kv_type,
+        "kv_bytes": n_blocks * KVCache.bytes_per_block(config, settings.kv_type),
+        "n_ctx": n_ctx,
+        "parallel": settings.parallel,
+    }
+
+
+def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
+    """The description for people."""
+    print(f"{description['path']}\n\nmetadata")
+    console.print_rows([(key, _one_line(value)) for key, value in description["metadata"].items()])
+    if description["config"]:
+        print("\nconfig")
+        console.print_rows([(key, f"{value:g}") for key, value in description["config"].items()])
+    tensors = description["tensors"]
+    print(f"\ntensors ({len(tensors)}, {console.human_bytes(sum(t['bytes'] for t in tensors))})")
+    console.print_rows(
+        [
+            (t["name"], t["type"], " x ".join(map(str, t["shape"])), console.human_bytes(t["bytes"]))
+            for t in tensors
+        ]
+    )
+    print("\nkernels")
+    console.print_rows(
+        [
+            (key, " ".join(value) if isinstance(value, list) else str(value))
+            for key, value in description["kernels"].items()
+            if value is not None and not key.startswith("default_")
+        ]
+    )
+    if memory := description["memory"]:
+        print("\nmemory")
+        console.print_rows(
+            [
+                ("weights", _weights_line(memory)),
+                (
+                    "KV cache",
+                    f"at most {console.human_bytes(memory['kv_bytes'])} ({memory['kv_type']}, "
+                    f"{memory['parallel']} sequences of {memory['n_ctx']} tokens)",
+                ),
+            ]
+        )
+    if description["problem"]:
+        print(f"\nllorch cannot generate with this file: {description['problem']}")
+
+
+def _weights_line(memory: Mapping[str, Any]) -> str:
+    if memory["weights_residence"] == "packed":
+        return f"{console.human_bytes(memory['weights_bytes'])} packed ({memory['weights_reason']})"
+    return f"mapped from the file, {console.human_bytes(memory['file_bytes'])} ({memory['weights_reason']})"
+
+
+def _one_line(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['n_items']} items: {_one_line(value['first'])[:-1]}, ...]"
+    text = str(value) if not isinstance(value, list) else f"[{', '.join(map(repr, value))}]"
+    text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."

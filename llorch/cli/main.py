@@ -1,0 +1,107 @@
+"""The `llorch` command: finds the subcommand and turns every error into one line and an exit code.
+
+Exit codes: 0 fine, 1 a check failed or the program did, 2 usage or bad input, 130 interrupted, 141 the reader
+of our output left. A command is a module of this package with `configure(parser)` and `run(args)`; a line in
+`COMMANDS` makes it known. Only the module of the command that was asked for is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from llorch import __version__
+from llorch.cli.options import add_common
+from llorch.errors import InputError, LlorchError
+
+COMMANDS = {
+    "serve": "Serve a model over HTTP.",
+    "generate": "Continue a text.",
+    "tokenize": "Show the token ids of a text.",
+    "inspect": "Show what is in a model file and how it would be run.",
+    "bench": "Measure tokens per second.",
+    "validate": "Check every stage of the computation against llama.cpp.",
+    "warmup": "Compile the kernels for this CPU into the cache.",
+}
+"""Commands in the order of `llorch --help`."""
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says a usage error in one line instead of repeating the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with 2."""
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The command line: every command by name, `chosen` with all its flags."""
+    parser = OneLineParser(
+        prog="llorch",
+        description="Run Llama models on ordinary CPUs.",
+        epilog="llorch COMMAND --help says what a command takes.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"llorch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if name == chosen:
+            module = importlib.import_module(f"llorch.cli.{name}")
+            add_common(command)
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def report(error: BaseException) -> int:
+    """Say `error` in one line (LLORCH_DEBUG adds the traceback) and return the exit code."""
+    if os.environ.get("LLORCH_DEBUG"):
+        traceback.print_exception(error)
+    message = " ".join(str(error).split()) or type(error).__name__
+    code = EXIT_FAILED
+    if isinstance(error, InputError):
+        code = EXIT_USAGE
+    elif isinstance(error, OSError):
+        code = EXIT_USAGE
+        message = f"{error.filename}: {error.strerror}" if error.filename else message
+    elif isinstance(error, MemoryError):
+        message = f"not enough memory: {message}"
+    elif not isinstance(error, LlorchError):
+        message = f"internal error: {type(error).__name__}: {message} (LLORCH_DEBUG=1 shows where)"
+    print(f"llorch: error: {message}", file=sys.stderr)
+    return code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        chosen = next((word for word in words if not word.startswith("-")), None)
+        args = build_parser(chosen).parse_args(words)
+        args.words = words
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except Exception as error:
+        return report(error)
+    return code

@@ -1,0 +1,36 @@
+"""`llorch tokenize TEXT`: what a model reads. Works on vocabulary-only files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from llorch.cli import console
+from llorch.cli.options import add_json, check_text, settings_from
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    parser.add_argument("text", metavar="TEXT", help="the text, or - to read it from stdin")
+    parser.add_argument("--no-bos", action="store_true", help="do not put the BOS token in front")
+    parser.add_argument(
+        "--special", action="store_true", help="recognise control tokens such as </s> in the text"
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line for each token: id and piece."""
+    from llorch.loading import load_tokenizer_only
+
+    settings = settings_from(args)
+    text = check_text(sys.stdin.read() if args.text == "-" else args.text, "the text")
+    tokenizer = load_tokenizer_only(settings.model)
+    token_ids = tokenizer.encode(text, add_bos=False if args.no_bos else None, parse_special=args.special)
+    pieces = [tokenizer.piece(token_id) for token_id in token_ids]
+    if args.json:
+        console.print_json({"token_ids": token_ids, "pieces": pieces})
+    else:
+        for token_id, piece in zip(token_ids, pieces, strict=True):
+            print(f"{token_id:>7}  {piece!r}")
+    return 0

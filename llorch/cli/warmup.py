@@ -1,0 +1,30 @@
+"""`llorch warmup`: compile the kernels now, so that no later start has to."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from llorch import kernels
+from llorch.cli import console
+from llorch.cli.options import add_json
+from llorch.kernels import cpu
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this command."""
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compile or load everything and say how long it took."""
+    started_s = time.perf_counter()
+    with console.Progress() as progress:
+        was_cached = kernels.compile_all(progress)
+    seconds = time.perf_counter() - started_s
+    if args.json:
+        console.print_json({"seconds": round(seconds, 3), "cached": was_cached, "kernels": cpu.describe()})
+    else:
+        how = "loaded from the cache" if was_cached else "compiled"
+        print(f"kernels {how} in {seconds:.1f} s: {cpu.path()} for {cpu.model_name()}")
+    return 0

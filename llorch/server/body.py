@@ -1,0 +1,89 @@
+"""Request bodies: read within bounds, parsed strictly, refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from llorch.errors import FieldError
+from llorch.server.errors import HTTPRefusalError
+
+BODY_DEADLINE_S = 30.0
+"""A body must arrive within this time, or a client that trickles bytes would hold its connection for ever."""
+
+
+def _refuse(status: int, constraint: str, message: str) -> NoReturn:
+    # The connection is closed, because what is left of the body has not been read.
+    headers = {"Connection": "close"} if status in (408, 413) else None
+    raise HTTPRefusalError(status, FieldError("body", constraint, message), headers)
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+async def _read(request: Request, max_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            _refuse(413, f"at most {max_bytes} bytes", f"the body is larger than {max_bytes} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _parse(body: bytes) -> Any:
+    """The JSON value of `body`.
+
+    Raises:
+        HTTPRefusalError: it is none. Positions are told, content is not.
+    """
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
+    except UnicodeDecodeError as error:
+        _refuse(400, "UTF-8", f"the body is not UTF-8 (byte {error.start})")
+    except json.JSONDecodeError as error:
+        _refuse(400, "JSON", f"the body is not JSON: {error.msg} (character {error.pos})")
+    except RecursionError:
+        _refuse(400, "JSON", "the body is nested too deeply")
+    except ValueError as error:  # NaN and Infinity; numbers of thousands of digits
+        message = str(error) if "JSON number" in str(error) else "a number has too many digits"
+        _refuse(400, "JSON", f"the body is not JSON: {message}")
+
+
+async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
+    """The JSON object a request carries.
+
+    Raises:
+        HTTPRefusalError: 415 for another content type (a web page can send those without asking), 413 for a
+            body over `max_bytes`, 408 for one that does not arrive, 400 for anything but a JSON object.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json" and not content_type.endswith("+json"):
+        _refuse(415, "Content-Type: application/json", "send the body as application/json")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared[:20]) > max_bytes:
+        _refuse(413, f"at most {max_bytes} bytes", f"the body is larger than {max_bytes} bytes")
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            body = await _read(request, max_bytes)
+    except TimeoutError:
+        _refuse(408, f"within {BODY_DEADLINE_S:g} s", f"the body did not arrive within {BODY_DEADLINE_S:g} s")
+    except ClientDisconnect:
+        _refuse(400, "a whole body", "the connection ended in the middle of the body")
+    value = _parse(body)
+    if not isinstance(value, dict):
+        _refuse(400, "a JSON object", f"the body must be a JSON object, not {_json_type(value)}")
+    return value
+
+
+def _json_type(value: object) -> str:
+    """What JSON calls `value`."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return names.get(type(value), "an object")

@@ -1,0 +1,131 @@
+"""Errors as HTTP answers.
+
+What the client did wrong (4xx) is ``{"errors": [{"field", "constraint", "message"}, ...]}`` with every fault
+found; what the server cannot do now (5xx) has the keys of the stream's `error` event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from llorch.errors import (
+    ContextLengthError,
+    EngineStoppedError,
+    FieldError,
+    InputError,
+    LlorchError,
+    QueueFullError,
+    RequestError,
+)
+
+logger = logging.getLogger(__name__)
+
+NOT_READY_RETRY_S = 2
+"""Seconds after which a client may ask again while the model is loaded or compiled."""
+
+
+class HTTPRefusalError(RequestError):
+    """A request is refused with a status other than 400."""
+
+    def __init__(self, status: int, error: FieldError, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__([error])
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+class NotReadyError(LlorchError):
+    """The model is not there yet, or not any more; `stage` says why."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"the server is not ready: {stage}")
+        self.stage = stage
+
+
+def refusal(
+    errors: Sequence[FieldError],
+    status: int = 400,
+    headers: Mapping[str, str] | None = None,
+    **extra: object,
+) -> JSONResponse:
+    """A 4xx answer that lists what is wrong."""
+    faults = [{"field": e.field, "constraint": e.constraint, "message": e.message} for e in errors]
+    return JSONResponse({"errors": faults, **extra}, status, dict(headers or {}))
+
+
+def failure(
+    code: str,
+    message: str,
+    *,
+    status: int = 500,
+    is_retriable: bool = False,
+    retry_after_s: int | None = None,
+    **extra: object,
+) -> JSONResponse:
+    """A 5xx answer in the shape of the stream's `error` event."""
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
+    content = {"type": "error", "code": code, "message": message, "retriable": is_retriable, **extra}
+    return JSONResponse(content, status, headers)
+
+
+def response_for(error: Exception) -> Response:
+    """The answer to a request that ended in `error`."""
+    if isinstance(error, HTTPRefusalError):
+        return refusal(error.errors, error.status, error.headers)
+    if isinstance(error, ContextLengthError):
+        return refusal(error.errors, n_prompt_tokens=error.n_prompt_tokens, n_ctx=error.n_ctx)
+    if isinstance(error, RequestError):
+        return refusal(error.errors)
+    if isinstance(error, InputError):
+        return refusal([FieldError("body", "valid input", str(error))])
+    if isinstance(error, QueueFullError):
+        return failure(
+            "queue_full", str(error), status=503, is_retriable=True, retry_after_s=error.retry_after_s
+        )
+    if isinstance(error, NotReadyError):
+        return failure(
+            "not_ready",
+            str(error),
+            status=503,
+            is_retriable=True,
+            retry_after_s=NOT_READY_RETRY_S,
+            stage=error.stage,
+        )
+    if isinstance(error, EngineStoppedError):
+        return failure("stopped", str(error), status=503, is_retriable=True, retry_after_s=NOT_READY_RETRY_S)
+    logger.error("a request failed: %s", type(error).__name__, exc_info=error)
+    return failure("internal_error", "the server failed; its log says why")
+
+
+_HTTP_MESSAGES = {
+    404: ("path", "a path of this server", "there is nothing at this path; /docs lists what there is"),
+    405: (
+        "method",
+        "a method of this path",
+        "this path does not take this method; /docs lists what it takes",
+    ),
+}
+
+
+async def _on_llorch_error(request: Request, error: Exception) -> Response:
+    return response_for(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    field, constraint, message = _HTTP_MESSAGES.get(
+        error.status_code, ("request", "an acceptable request", str(error.detail))
+    )
+    return refusal([FieldError(field, constraint, message)], error.status_code, error.headers)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of a route one of the answers above."""
+    app.add_exception_handler(LlorchError, _on_llorch_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_llorch_error)

@@ -1,0 +1,26 @@
+"""Is the process alive, is the model ready."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from llorch.server.errors import NOT_READY_RETRY_S
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/health", summary="The process is alive")
+async def health() -> dict[str, str]:
+    """Always 200, also while the model is loaded; needs no key."""
+    return {"status": "ok"}
+
+
+@router.get("/ready", summary="The model is loaded and compiled", responses={503: {"description": "Not yet"}})
+async def ready(request: Request) -> Response:
+    """200 when requests are taken; 503 with the stage before that, and while the server shuts down."""
+    stage = request.app.state.service.stage
+    if stage == "ready":
+        return JSONResponse({"stage": stage})
+    return JSONResponse({"stage": stage}, 503, {"Retry-After": str(NOT_READY_RETRY_S)})
