@@ -1,0 +1,1 @@
+"""Does llorch compute what llama.cpp computes? Checkpoints, comparisons and proof bundles."""

@@ -1,0 +1,204 @@
+"""Proof bundles: folders of data that somebody else can check, written whole or not at all.
+
+`proof_bundle/<kind>/<run_id>/` holds data first (JSON, NDJSON, npz), plots, a `summary.md` for people, and
+`bundle.json`, which says what the bundle is and keeps the hash of every other file. Every file says that it
+is generated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch import __version__
+from llorch.errors import InputError
+from llorch.kernels import cpu
+
+SCHEMA = "llorch-proof/1"
+KINDS = ("loading", "checkpoint", "performance")
+INDEX = "bundle.json"
+SUMMARY = "summary.md"
+GENERATED_BY = f"llorch {__version__}; generated, do not edit"
+DIRECTORY_VARIABLE = "LLORCH_PROOF_DIR"
+RUN_ID_VARIABLE = "LLORCH_RUN_ID"
+_PACKAGES = ("numpy", "numba", "llvmlite")
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class BundleWriter:
+    """Collects the files of one bundle in memory and writes them together.
+
+    Attributes:
+        kind: ``"loading"``, ``"checkpoint"`` or ``"performance"``.
+        run_id: name of the bundle's folder.
+        folder: where it will lie.
+    """
+
+    def __init__(self, kind: str, directory: Path | None = None, run_id: str | None = None) -> None:
+        """Choose the place; nothing is written yet.
+
+        Args:
+            kind: one of `KINDS`.
+            directory: the folder of all bundles; default `$LLORCH_PROOF_DIR`, else ``proof_bundle``.
+            run_id: default `$LLORCH_RUN_ID`, else the time and the commit.
+
+        Raises:
+            InputError: the run id is no plain name, or there is such a bundle already.
+        """
+        if kind not in KINDS:
+            raise ValueError(f"a bundle's kind is one of {', '.join(KINDS)}, got {kind!r}")
+        self.kind = kind
+        self.run_id = run_id or os.environ.get(RUN_ID_VARIABLE) or new_run_id()
+        if not _RUN_ID.fullmatch(self.run_id):
+            raise InputError(
+                f"{RUN_ID_VARIABLE} {self.run_id!r}: expected letters, digits, '.', '_' and '-', at most 100"
+            )
+        root = directory or Path(os.environ.get(DIRECTORY_VARIABLE) or "proof_bundle")
+        self.folder = root / kind / self.run_id
+        if self.folder.exists():
+            raise InputError(f"{self.folder} exists already; choose another {RUN_ID_VARIABLE}")
+        self._files: dict[str, bytes] = {}
+
+    def add_json(self, name: str, document: Mapping[str, Any]) -> None:
+        """Add one JSON object, marked as generated."""
+        self._files[name] = _json_bytes({"generated_by": GENERATED_BY, **document})
+
+    def add_ndjson(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add JSON objects, one per line; the first line is the mark."""
+        marked = [{"generated_by": GENERATED_BY}, *rows]
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in marked)
+        self._files[name] = ("\n".join(lines) + "\n").encode()
+
+    def add_npz(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Add compressed arrays by name, and the mark as an array of its own."""
+        buffer = io.BytesIO()
+        marked: dict[str, NDArray[Any]] = {"generated_by": np.array(GENERATED_BY), **arrays}
+        np.savez_compressed(buffer, **marked)  # type: ignore[arg-type]
+        self._files[name] = buffer.getvalue()
+
+    def add_png(self, name: str, content: bytes) -> None:
+        """Add a picture (`llorch.validation.canvas` marks what it draws)."""
+        self._files[name] = content
+
+    def add_summary(self, markdown: str) -> None:
+        """Add the page for people."""
+        self._files[SUMMARY] = f"<!-- {GENERATED_BY} -->\n\n{markdown}".encode()
+
+    def write(self, about: Mapping[str, Any], passed: bool | None, command: str) -> Path:
+        """Write the folder, all of it or nothing.
+
+        Args:
+            about: what else `bundle.json` shall say (model, reference, ...).
+            passed: the verdict, None when the bundle judges nothing.
+            command: the command line that reproduces it.
+
+        Returns:
+            The bundle's folder.
+
+        Raises:
+            OSError: the place cannot be written.
+        """
+        index = {
+            "generated_by": GENERATED_BY,
+            "schema": SCHEMA,
+            "kind": self.kind,
+            "run_id": self.run_id,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": command,
+            "passed": passed,
+            "environment": environment(),
+            **about,
+            "files": {
+                name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+                for name, content in sorted(self._files.items())
+            },
+        }
+        partial = self.folder.with_name(f".{self.folder.name}.partial-{os.getpid()}")
+        partial.mkdir(parents=True)
+        try:
+            for name, content in {**self._files, INDEX: _json_bytes(index)}.items():
+                (partial / name).write_bytes(content)
+            partial.rename(self.folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return self.folder
+
+
+def _json_bytes(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+
+
+def new_run_id() -> str:
+    """``YYYYMMDD-HHMMSS-<commit>`` in UTC; outside a git checkout the version stands for the commit."""
+    commit = git_state()["commit"]
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{commit[:8] if commit else f'v{__version__}'}"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, machine and kernels: what a result may depend on."""
+    return {
+        "llorch": __version__,
+        **git_state(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
+        "kernels": cpu.describe(),
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """`commit` of the checkout that llorch runs from, and whether it `is_modified`; None outside one."""
+    root = Path(__file__).resolve().parents[2]
+    none: dict[str, Any] = {"commit": None, "is_modified": None}
+    if not (root / ".git").exists():
+        return none
+    answers = []
+    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "llorch"]):
+        try:
+            done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return none
+        if done.returncode:
+            return none
+        answers.append(done.stdout.strip())
+    return {"commit": answers[0], "is_modified": bool(answers[1])}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def reproducible_command(words: Sequence[str]) -> str:
+    """A command line for the record: paths inside the current folder relative, others by their name alone."""
+    here = Path.cwd()
+    shown = []
+    for word in words:
+        path = Path(word)
+        if path.is_absolute():
+            word = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+        shown.append(word)
+    return shlex.join(shown)
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hash of a whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,318 @@
+"""The one table of what is compared, how close it must be, why, and what a failure usually means.
+
+`llorch validate`, the proof bundles and the tests all read it. A stage is an intermediate value with a public
+name (see `llorch.observe.probe`); a checkpoint groups stages, or states a property of the final logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Profile = Literal["native", "f32"]
+"""`native`: the file as it is, activations quantised where its weights are. `f32`: its weights expanded."""
+
+N_GREEDY_TOKENS = 10
+N_IDENTICAL_RUNS = 3
+N_TOP_TOKENS = 5
+SOFTMAX_TEMPERATURE = 0.8
+TIE_MARGIN = 0.002
+"""Best minus second-best logit of the reference below which another argmax is a tie, not an error."""
+
+TIE_SPREAD = 4.0
+"""Nor is it an error within so many root mean square differences of that row's logits, which checkpoint 8 judges.
+
+In float32 that is far less than `TIE_MARGIN`; it counts where the int8 activations of a deep model drift.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far our values may be from the reference's.
+
+    The largest difference must stay within ``absolute + relative * peak``, where peak is the largest
+    magnitude in the reference tensor, and ``sum((ours - theirs)^2) / sum(theirs^2)`` within `nmse`.
+
+    Attributes:
+        absolute: bound on the largest difference; None for none.
+        relative: share of the peak added to it.
+        nmse: bound on the normalised mean squared error; None for none.
+        reason: why these numbers.
+    """
+
+    absolute: float | None
+    reason: str
+    relative: float = 0.0
+    nmse: float | None = None
+
+    def __str__(self) -> str:
+        if self.absolute == 0.0 and self.relative == 0.0:
+            return "exact"
+        parts = []
+        if self.absolute is not None:
+            parts.append(f"{self.absolute:g}" + (f" + {self.relative:g} peak" if self.relative else ""))
+        if self.nmse is not None:
+            parts.append(f"NMSE {self.nmse:g}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One named intermediate.
+
+    Attributes:
+        name: public name, without the layer.
+        hint: what usually is wrong when this is the first stage to differ.
+        per_layer: whether every layer has it.
+    """
+
+    name: str
+    hint: str
+    per_layer: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One row of the table.
+
+    Attributes:
+        number: ``"1"`` to ``"12"``, with ``"3b"``.
+        title: for people.
+        tolerance: with the reference's own values as input (stage-local).
+        stages: compared intermediates, in the order they are computed; empty for a property of the result.
+        hint: what a failure usually means, where no stage says it better.
+        drift: tolerance when our own values feed every stage (end to end), by profile.
+    """
+
+    number: str
+    title: str
+    tolerance: Tolerance
+    stages: tuple[Stage, ...] = ()
+    hint: str = ""
+    drift: Mapping[Profile, Tolerance] = field(default_factory=dict)
+
+
+_TIE = f"{TIE_MARGIN:g} or {TIE_SPREAD:g} times the drift of the logits"
+_ULPS = 2.4e-7
+_ULPS_REASON = f"{_ULPS:g} of the peak is two units in the last place of a float32 of that size"
+
+_DRIFT: Mapping[Profile, Tolerance] = {
+    "native": Tolerance(
+        None,
+        "a difference in the last bit can move an int8 activation by one step; such moves multiply until two "
+        "correct engines are about as far apart as the rounding to int8 itself puts either from exact "
+        "arithmetic. Measured, as NMSE between llama.cpp's own native and F32 runs, and between ours and its "
+        "native one: 4e-4 and 2.5e-4 (trained, 6 layers), 3e-4 and 1e-4 (134M random weights), 2.7e-3 and "
+        "1.2e-3 (1.1B random weights). Faults are found stage by stage; this bound only says that nothing "
+        "else adds up",
+        nmse=1e-2,
+    ),
+    "f32": Tolerance(
+        None,
+        "nothing is quantised on the way, so only the rounding of float32 sums adds up with the depth",
+        nmse=1e-8,
+    ),
+}
+
+WHOLE_LAYER: Mapping[Profile, Tolerance] = {
+    "native": Tolerance(
+        None, "few int8 steps are moved within one layer: 2.4e-6 was measured at most (1.1B)", nmse=1e-4
+    ),
+    "f32": Tolerance(None, "float32 sums of one layer: 5e-14 was measured at most (1.1B)", nmse=1e-10),
+}
+"""What the output of a layer may differ by whose stages were not dumped, from the reference's input to it."""
+
+CHECKPOINTS: tuple[Checkpoint, ...] = (
+    Checkpoint(
+        "1",
+        "token embedding and RMSNorm",
+        Tolerance(1e-5, "one product per value; done in llama.cpp's order it even is bit-exact"),
+        (
+            Stage(
+                "inp_embd", "wrong embedding row, block scale read as another type, or other token ids", False
+            ),
+            Stage(
+                "attn_norm", "eps, the mean over the wrong axis, or a norm after instead of before attention"
+            ),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "2",
+        "Q, K, V projections",
+        Tolerance(
+            1e-4,
+            f"integer products are exact, float32 block sums may be added in another order; {_ULPS_REASON}",
+            relative=_ULPS,
+        ),
+        (
+            Stage(
+                "Qcur", "activations not quantised like llama.cpp's, a wrong scale, or a transposed weight"
+            ),
+            Stage(
+                "Kcur", "activations not quantised like llama.cpp's, or heads and key-value heads mixed up"
+            ),
+            Stage("Vcur", "activations not quantised like llama.cpp's, or K and V mixed up"),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "3",
+        "RoPE",
+        Tolerance(
+            1e-5,
+            "equal inputs, one rotation; angles must be built by llama.cpp's float32 recurrence, "
+            f"which is off the true angle by 2e-5 at position 270; {_ULPS_REASON}",
+            relative=_ULPS,
+        ),
+        (
+            Stage(
+                "Qcur_rope", "half-split instead of neighbouring pairs, start position, base, or rope_freqs"
+            ),
+            Stage(
+                "Kcur_rope", "half-split instead of neighbouring pairs, start position, base, or rope_freqs"
+            ),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "3b",
+        "KV cache rows",
+        Tolerance(0.0, "the cache must hold our own rotated K and plain V, bit for bit"),
+        hint="a row not written, written to another position, V rotated, or a cache type that rounds",
+    ),
+    Checkpoint(
+        "4",
+        "attention scores",
+        Tolerance(1e-4, f"a dot product of head_dim float32 values; {_ULPS_REASON}", relative=_ULPS),
+        (
+            Stage("kq", "query heads matched with the wrong key-value head, or stale cache rows"),
+            Stage("kq_soft_max", "score scale is not 1/sqrt(head_dim), mask missing or off by one"),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "5",
+        "attention output",
+        Tolerance(1e-4, f"as for the projections; {_ULPS_REASON}", relative=_ULPS),
+        (
+            Stage("kqv_out", "V of the wrong head or row, or heads joined in the wrong order"),
+            Stage("attn_out", "activations not quantised like llama.cpp's, or a residual added too early"),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "6",
+        "feed-forward network",
+        Tolerance(
+            1e-4, f"as for the projections; the sigmoid may be a polynomial; {_ULPS_REASON}", relative=_ULPS
+        ),
+        (
+            Stage("ffn_norm", "eps, or the norm of another tensor than the residual stream"),
+            Stage("ffn_gate", "activations not quantised like llama.cpp's, or gate and up swapped"),
+            Stage("ffn_up", "activations not quantised like llama.cpp's, or gate and up swapped"),
+            Stage("ffn_swiglu", "SiLU on up instead of gate, or another activation"),
+            Stage("ffn_out", "activations not rounded to the type that the weight asks for"),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "7",
+        "residual stream",
+        Tolerance(1e-4, f"one float32 addition, bit-exact on equal inputs; {_ULPS_REASON}", relative=_ULPS),
+        (
+            Stage("ffn_inp", "the residual around attention is missing or taken after the norm"),
+            Stage("l_out", "the residual around the feed-forward network is missing or taken after the norm"),
+        ),
+        drift=_DRIFT,
+    ),
+    Checkpoint(
+        "8",
+        "logits of all positions",
+        Tolerance(1e-3, "the longest sums of the model, from the reference's last layer output"),
+        (
+            Stage("result_norm", "eps, or the last norm skipped", False),
+            Stage(
+                "result_output",
+                "a tied head used although output.weight exists, or the other way round",
+                False,
+            ),
+        ),
+        drift={
+            "native": _DRIFT["native"],
+            "f32": Tolerance(1e-3, "whole depth in float32; 7e-6 was measured on small models"),
+        },
+    ),
+    Checkpoint(
+        "9",
+        "logits of the last position",
+        Tolerance(0.0, "asking for one row of logits must give the same bits as asking for all"),
+        hint="the result depends on what else is in the batch, or the wrong row is taken",
+    ),
+    Checkpoint(
+        "10",
+        "most likely token",
+        Tolerance(0.0, f"same token, unless the reference's two best logits are within {_TIE}"),
+        hint="wrong logits, or ids shifted against the vocabulary",
+    ),
+    Checkpoint(
+        "11",
+        f"softmax at temperature {SOFTMAX_TEMPERATURE:g}",
+        Tolerance(
+            1e-6, f"softmax of the same logits; the {N_TOP_TOKENS} best ids equal, the sum 1 within 1e-6"
+        ),
+        hint="temperature applied after the softmax, or a softmax that is not shifted by the maximum",
+    ),
+    Checkpoint(
+        "12",
+        f"{N_GREEDY_TOKENS} greedy tokens, {N_IDENTICAL_RUNS} runs",
+        Tolerance(0.0, f"same ids up to a tie within {_TIE}; all runs identical in every bit"),
+        hint="positions or cache rows wrong after the prompt, or a result that depends on threads or chunks",
+    ),
+)
+
+_BY_STAGE: Mapping[str, tuple[Checkpoint, Stage]] = {
+    stage.name: (checkpoint, stage) for checkpoint in CHECKPOINTS for stage in checkpoint.stages
+}
+
+LAYER_ORDER: tuple[str, ...] = (
+    "attn_norm",
+    "Qcur",
+    "Kcur",
+    "Vcur",
+    "Qcur_rope",
+    "Kcur_rope",
+    "kq",
+    "kq_soft_max",
+    "kqv_out",
+    "attn_out",
+    "ffn_inp",
+    "ffn_norm",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_swiglu",
+    "ffn_out",
+    "l_out",
+)
+"""Stages of a layer in the order of the computation: the first one to differ is where the fault is."""
+
+
+def checkpoint_of(stage: str) -> Checkpoint:
+    """The checkpoint that a stage belongs to; `stage` is a name without layer."""
+    return _BY_STAGE[stage][0]
+
+
+def hint_of(stage: str) -> str:
+    """What usually is wrong when this stage is the first to differ."""
+    return _BY_STAGE[stage][1].hint
+
+
+def stage_names(n_layer: int) -> Iterator[tuple[str, int]]:
+    """All stages as (name, layer), in the order of the computation; layer -1 is outside the layers."""
+    yield "inp_embd", -1
+    for layer in range(n_layer):
+        for name in LAYER_ORDER:
+            yield name, layer
+    yield "result_norm", -1
+    yield "result_output", -1

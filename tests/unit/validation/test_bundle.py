@@ -1,0 +1,138 @@
+"""Bundles are written whole or not at all, under a name that cannot lead elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llorch.errors import InputError
+from llorch.validation import bundle as bundle_module
+from llorch.validation.bundle import (
+    DIRECTORY_VARIABLE,
+    RUN_ID_VARIABLE,
+    BundleWriter,
+    environment,
+    new_run_id,
+    reproducible_command,
+)
+from llorch.validation.verify import verify
+
+
+def test_a_run_id_is_time_and_commit() -> None:
+    assert re.fullmatch(r"\d{8}-\d{6}-([0-9a-f]{8}|v\d.*)", new_run_id())
+
+
+def test_place_and_name_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "proof"))
+    monkeypatch.setenv(RUN_ID_VARIABLE, "nightly-7")
+    assert BundleWriter("performance").folder == tmp_path / "proof" / "performance" / "nightly-7"
+    assert BundleWriter("loading", tmp_path, "other").folder == tmp_path / "loading" / "other"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 101])
+def test_a_name_that_is_no_plain_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=RUN_ID_VARIABLE):
+        BundleWriter("loading", tmp_path, name)
+
+
+def test_another_kind_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kind"):
+        BundleWriter("opinion", tmp_path)
+
+
+def test_every_kind_of_file_is_marked_and_hashed(tmp_path: Path) -> None:
+    writer = BundleWriter("performance", tmp_path, "one")
+    writer.add_json("performance.json", {"cases": []})
+    writer.add_ndjson("runs.ndjson", [])
+    writer.add_json("a.json", {"x": 1})
+    writer.add_ndjson("b.ndjson", [{"y": 2}, {"y": 3}])
+    writer.add_npz("c.npz", {"z": np.arange(3)})
+    writer.add_summary("# Summary\n")
+    folder = writer.write({"model": {"file": "m.gguf"}}, None, "llorch bench")
+    found = verify(folder)
+    assert (found.problems, found.kind) == ([], "performance")
+    assert found.index["model"] == {"file": "m.gguf"}
+    assert found.json("a.json")["x"] == 1
+    assert found.rows("b.ndjson") == [{"y": 2}, {"y": 3}]
+    assert found.arrays("c.npz")("z").tolist() == [0, 1, 2]
+    assert sorted(path.name for path in (tmp_path / "performance").iterdir()) == ["one"]
+    with pytest.raises(InputError, match="exists already"):
+        BundleWriter("performance", tmp_path, "one")
+
+
+def performance_bundle(root: Path, median: float, ratio: float) -> Path:
+    runs = [
+        {"model": "m.gguf", "test": "tg8", "engine": engine, "tokens_per_s": speed}
+        for engine, speed in (("llorch", 4.0), ("peer", 2.0), ("peer", 2.0), ("llorch", 6.0))
+    ]
+    engines = {
+        "llorch": {"median": median, "min": 4.0, "max": 6.0, "n": 2},
+        "peer": {"median": 2.0, "min": 2.0, "max": 2.0, "n": 2},
+    }
+    model = {"file": "m.gguf"}
+    case = {"model": model, "test": "tg8", "engines": engines, "peer": "peer", "ratio": ratio}
+    writer = BundleWriter("performance", root, "one")
+    writer.add_json("performance.json", {"cases": [case]})
+    writer.add_ndjson("runs.ndjson", runs)
+    return writer.write({}, None, "python tools/compare_peers.py")
+
+
+@pytest.mark.parametrize(
+    ("median", "ratio", "problem"), [(5.0, 2.5, None), (6.0, 2.5, "median"), (5.0, 3.0, "ratio")]
+)
+def test_figures_of_a_performance_bundle_must_follow_from_its_runs(
+    tmp_path: Path, median: float, ratio: float, problem: str | None
+) -> None:
+    found = verify(performance_bundle(tmp_path, median, ratio))
+    assert found.n_recomputed == 2
+    assert [problem in text for text in found.problems if problem] == [True] * bool(problem)
+    assert bool(found.problems) == bool(problem)
+
+
+def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = BundleWriter("loading", tmp_path, "one")
+    writer.add_json("a.json", {})
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        writer.write({}, True, "llorch inspect")
+    assert list((tmp_path / "loading").iterdir()) == []
+
+
+def test_the_environment_says_what_a_result_may_depend_on() -> None:
+    here = environment()
+    assert {
+        "llorch",
+        "commit",
+        "is_modified",
+        "python",
+        "numpy",
+        "numba",
+        "llvmlite",
+        "system",
+        "kernels",
+    } == set(here)
+    json.dumps(here)
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bundle_module, "__file__", str(tmp_path / "site-packages" / "llorch" / "validation" / "b.py")
+    )
+    assert bundle_module.git_state() == {"commit": None, "is_modified": None}
+    assert new_run_id().count("-v") == 1
+
+
+def test_a_command_for_the_record_has_no_foreign_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["llorch", "validate", "-m", str(tmp_path / "in" / "m.gguf"), "-p", "two words", "/else/where/d"]
+    assert reproducible_command(words) == "llorch validate -m in/m.gguf -p 'two words' d"
