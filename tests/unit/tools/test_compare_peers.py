@@ -1,0 +1,236 @@
+"""Comparisons alternate, keep every run, and fail in one clear line. The peers here are small scripts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import compare_peers
+import pytest
+import readme_table
+from compare_peers import main
+from peer_runs import PeerError, Run, SpeedTest
+from performance_report import summarize, table
+
+LLAMA_BENCH = """
+if "--version" in sys.argv:
+    print("version: 9.9 (commit abc)", file=sys.stderr)
+else:
+    assert sys.argv[sys.argv.index("-o") + 1] == "json"
+    print('[{"avg_ts": 100.0, "model_filename": "/somewhere/model.gguf"}]')
+"""
+BATCHED_BENCH = """
+n, together = (sys.argv[sys.argv.index(flag) + 1] for flag in ("-ntg", "-npl"))
+first = n.split(",")[0]
+print('{"tg": %s, "pl": %s, "speed_tg": 50.0}' % (first, together))
+print('{"tg": 1, "pl')
+"""
+
+
+def script(path: Path, body: str) -> Path:
+    path.write_text(f"#!{sys.executable}\nimport sys\n{body}")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def llorch_speeds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What llorch's runs say, one after another; the last for ever."""
+    speeds = [200.0, 400.0, 300.0]
+
+    def run(model: Path, test: SpeedTest, n_threads: int, extra: tuple[str, ...], timeout_s: float) -> Run:
+        speed = speeds.pop(0) if len(speeds) > 1 else speeds[0]
+        output = {"model": "toy", "weight_gb_per_s": 9.0, "read_gb_per_s": 10.0, "gmac_per_s": 5.0}
+        return Run("llorch", f"llorch bench -m {model.name}", speed, 1.0, output)
+
+    monkeypatch.setattr(compare_peers, "run_llorch", run)
+    monkeypatch.setattr(compare_peers, "_warm_up", lambda: None)
+    monkeypatch.setattr(compare_peers, "_busy_share", lambda: 0.02)
+    return speeds
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLORCH_PROOF_DIR", str(tmp_path / "proof"))
+    monkeypatch.setenv("LLORCH_RUN_ID", "run-1")
+    (tmp_path / "model.gguf").write_bytes(b"weights")
+    script(tmp_path / "llama-bench", LLAMA_BENCH)
+    script(tmp_path / "llama-batched-bench", BATCHED_BENCH)
+    return tmp_path
+
+
+def words(place: Path, tests: str = "pp8,tg4,tg4@2", rounds: int = 3) -> list[str]:
+    programs = [
+        "--llama-bench",
+        f"{place}/llama-bench",
+        "--llama-batched-bench",
+        f"{place}/llama-batched-bench",
+    ]
+    return ["--case", f"{place}/model.gguf", tests, *programs, "-t", "1", "-r", str(rounds)]
+
+
+def documents(place: Path) -> tuple[dict[str, Any], list[dict[str, Any]], Path]:
+    folder = place / "proof" / "performance" / "run-1"
+    runs = [json.loads(line) for line in (folder / "runs.ndjson").read_text().splitlines()]
+    return json.loads((folder / "performance.json").read_text()), runs, folder
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(place, "pp8")) == 0
+    out, err = capsys.readouterr()
+    assert "| toy | pp8 | 300 | 100 | **3.00×** |" in out
+    assert err.count("tokens/s") == 6
+    document, (mark, *runs), folder = documents(place)
+    assert "generated" in mark["generated_by"]
+    assert [(r["round"], r["engine"]) for r in runs] == [
+        (1, "llorch"), (1, "llama.cpp"), (2, "llama.cpp"), (2, "llorch"), (3, "llorch"), (3, "llama.cpp"),
+    ]  # fmt: skip
+    (case,) = document["cases"]
+    assert case["engines"]["llorch"] == summarize([200.0, 400.0, 300.0])
+    assert (case["ratio"], case["ratio_min"], case["ratio_max"]) == (3, 2, 4)
+    assert case["share_of_read_bandwidth"]["median"] == pytest.approx(0.9)
+    assert case["model"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert document["peer"]["version"] == "version: 9.9 (commit abc)"
+    for path in folder.iterdir():
+        if path.suffix != ".png":
+            assert "generated" in path.read_text()
+            assert str(place) not in path.read_text()
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_sequences_together_go_to_the_batched_program(place: Path) -> None:
+    assert main(words(place, "tg4,tg4@2")) == 0
+    document, _, _ = documents(place)
+    assert [c["engines"]["llama.cpp"]["median"] for c in document["cases"]] == [100, 50]
+    assert "llama-batched-bench -m model.gguf -c 512 -npp 1 -ntg 4,1 -npl 2" in "\n".join(
+        document["commands"]
+    )
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_without_peers_llorch_alone_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--case", f"{place}/model.gguf", "tg4", "-r", "1"]) == 0
+    assert "| toy | tg4 | 200 |" in capsys.readouterr().out
+    document, _, _ = documents(place)
+    assert document["peer"] is None
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_no_round_is_begun_that_does_not_fit_the_budget(place: Path) -> None:
+    assert main([*words(place, "pp8"), "--budget", "1e-9"]) == 0
+    document, runs, _ = documents(place)
+    assert (document["rounds_done"], document["rounds_wanted"], len(runs)) == (1, 3, 1 + 2)
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_a_busy_machine_is_reported(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_peers, "_busy_share", lambda: 0.5)
+    assert main(words(place, "pp8", rounds=1)) == 0
+    assert "other work takes 50 % of the CPUs" in capsys.readouterr().err
+    assert "50 … 50 % of the CPUs" in (documents(place)[2] / "summary.md").read_text()
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("print('a reason', file=sys.stderr); sys.exit(3)", "failed with exit code 3: a reason"),
+        ("sys.exit(3)", "it said nothing"),
+        ("print('hello')", "did not print a JSON list"),
+        ("print('[]')", "did not print a JSON list"),
+        ("import time; time.sleep(60)", "was stopped after 1 s"),
+    ],
+)
+def test_a_failing_peer_is_one_line_and_writes_nothing(
+    place: Path, body: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script(place / "llama-bench", f"if '--version' not in sys.argv:\n    {body}")
+    assert main([*words(place, "pp8"), "--timeout", "1"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err.splitlines()[-1]
+    assert not (place / "proof").exists()
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_a_batched_program_that_loses_its_lines_is_asked_again(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent_once = f"import pathlib\nseen = pathlib.Path({str(place / 'seen')!r})\nif seen.exists():\n"
+    again = "".join(f"    {line}\n" for line in BATCHED_BENCH.strip().splitlines())
+    script(place / "llama-batched-bench", f"{silent_once}{again}seen.touch()")
+    assert main(words(place, "tg4@2", rounds=1)) == 0
+    script(place / "llama-batched-bench", "print()")
+    assert main(words(place, "tg4@2", rounds=1)) == 2  # this run id is taken
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--case", "absent.gguf", "pp8"], "there is no model at absent.gguf"),
+        (["--llama-bench", "absent"], "absent is not a program"),
+        (["-r", "0"], "--rounds: expected more than 0"),
+        (["--peer-name", "llorch"], "a name of its own"),
+        (["--case", "{model}", "pp8"], "twice"),
+        (["--case", "{model}", "tg0"], "'tg0' is not a test"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    place: Path, change: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = [word.format(model=place / "model.gguf") for word in change]
+    assert main([*words(place), *extra]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", "pp", "pp-1", "pp8@2", "tg8@0", "xx8", "tg8@", "pp8 "])
+def test_only_names_of_tests_are_tests(name: str) -> None:
+    with pytest.raises(PeerError, match="is not a test"):
+        SpeedTest.parse(name)
+
+
+def test_a_test_the_peer_cannot_run_has_no_ratio() -> None:
+    case: dict[str, Any] = {"model": {"name": "toy"}, "test": "tg4@2", "peer": None, "ratio": None}
+    case["engines"] = {"llorch": summarize([12.3])}
+    assert table([case], "llama.cpp").splitlines()[-1] == "| toy | tg4@2 | 12.3 | – | – |"
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(place, "pp8")) == 0
+    bundle = documents(place)[2]
+    readme = place / "README.md"
+    readme.write_text(f"before\n\n{readme_table.BEGIN}\nold\n{readme_table.END}\n\nafter\n")
+    capsys.readouterr()
+    assert readme_table.main([str(bundle), "--update", str(readme)]) == 0
+    assert "updated" in capsys.readouterr().out
+    page = readme.read_text()
+    assert page.startswith("before\n\n<!--")
+    assert page.endswith("-->\n\nafter\n")
+    assert "| toy | pp8 | 300 | 100 | **3.00×** |" in page
+    assert "proof_bundle/performance/run-1/summary.md" in page
+    assert "old" not in page
+    assert readme_table.main([str(bundle), "--update", str(readme)]) == 0
+    assert "unchanged" in capsys.readouterr().out
+    assert readme_table.main([str(bundle)]) == 0
+    assert capsys.readouterr().out.strip() in page
+
+
+def test_readme_without_markers_or_bundles_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert readme_table.main([str(tmp_path)]) == 2
+    assert "is not a performance bundle" in capsys.readouterr().err
+    (tmp_path / "README.md").write_text("no markers")
+    with pytest.raises(readme_table.TableError, match="must hold these two lines"):
+        readme_table.update(tmp_path / "README.md", "text")

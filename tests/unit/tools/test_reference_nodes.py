@@ -1,0 +1,11 @@
+"""The extractor runs without llorch and so has its own list of stages; the validator must mean the same one."""
+
+from __future__ import annotations
+
+from reference_nodes import LAYER_STAGES
+
+from llorch.validation.tolerances import LAYER_ORDER
+
+
+def test_extractor_and_validator_know_the_same_stages_in_the_same_order() -> None:
+    assert LAYER_STAGES == LAYER_ORDER

@@ -1,0 +1,201 @@
+"""One watched run of llama.cpp: a prompt pass and greedy decode steps, every wanted stage kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ggml_tensor import GgmlTensor, ReferenceToolError
+from llama_cpp_eval import LlamaCppModel
+from numpy.typing import NDArray
+from reference_nodes import GLOBAL_STAGES, LAYER_STAGES, NodeReader, Sizes, Stage
+
+DECODE_KV_STAGES = ("Kcur_rope", "Vcur", "result_output")
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Recording:
+    """Watches the graph and keeps the wanted stages of one pass after the other.
+
+    Attributes:
+        arrays: everything recorded so far, by array key.
+        stages: how each stage was recognised, by canonical name.
+    """
+
+    def __init__(self) -> None:
+        self.arrays: Arrays = {}
+        self.stages: dict[str, Stage] = {}
+        self.reader: NodeReader | None = None
+        self._prefix = ""
+        self._wanted: frozenset[str] = frozenset()
+        self._n = self._n_kv = 0
+
+    def start(self, prefix: str, wanted: list[str], n: int, position: int) -> None:
+        """The next pass is `prefix`, has `n` tokens from `position` on; keep the stages in `wanted`."""
+        self._prefix, self._wanted, self._n, self._n_kv = prefix, frozenset(wanted), n, position + n
+
+    def watch(self, tensor: GgmlTensor, ask: bool) -> bool:
+        """llama.cpp's callback, see `NodeWatcher`."""
+        if self.reader is None:  # a context tries its graph out while it is being made
+            return False
+        stage = self.reader.recognise(tensor)
+        if stage is None or stage.name not in self._wanted:
+            return False
+        if ask:
+            return True
+        key = f"{self._prefix}/{stage.name}"
+        if key in self.arrays:
+            raise ReferenceToolError(f"two nodes answer for {key}; is the pass split?")
+        if self.stages.setdefault(stage.name, stage) != stage:
+            raise ReferenceToolError(
+                f"{key} is another node ({stage}) than before ({self.stages[stage.name]})"
+            )
+        self.arrays[key] = self.reader.read(tensor, stage.name, self._n, self._n_kv)
+        return True
+
+    def finish(self, logits: NDArray[np.float32]) -> None:
+        """Check that the pass left nothing out and that its values hang together.
+
+        Args:
+            logits: float32 [n, n_vocab], as llama.cpp's interface returned them.
+        """
+        missing = sorted(name for name in self._wanted if f"{self._prefix}/{name}" not in self.arrays)
+        if missing:
+            raise ReferenceToolError(f"{self._prefix}: no node was found for {', '.join(missing)}")
+        if not np.array_equal(self.arrays[f"{self._prefix}/result_output"], logits):
+            raise ReferenceToolError(
+                f"{self._prefix}: result_output is not what llama.cpp returned as logits"
+            )
+        for name in self._wanted:
+            if name.startswith("kq_soft_max-"):
+                worst = float(np.abs(self.arrays[f"{self._prefix}/{name}"].sum(-1) - 1.0).max())
+                if worst > 1e-4:
+                    raise ReferenceToolError(
+                        f"{self._prefix}/{name}: a row's sum is off by {worst}; other cells?"
+                    )
+
+
+def model_sizes(model: LlamaCppModel) -> Sizes:
+    """Sizes from the file's metadata.
+
+    Raises:
+        ReferenceToolError: another architecture than `llama`, or a size is missing.
+    """
+    architecture = model.metadata("general.architecture")
+    if architecture != "llama":
+        raise ReferenceToolError(f"{model.path.name} has architecture {architecture!r}, expected 'llama'")
+
+    def size(key: str, default: int | None = None) -> int:
+        text = model.metadata(f"llama.{key}")
+        if text is not None and text.isdigit() and int(text) > 0:
+            return int(text)
+        if text is None and default is not None:
+            return default
+        raise ReferenceToolError(f"{model.path.name}: llama.{key} is {text!r}, expected one positive number")
+
+    n_embd, n_head = size("embedding_length"), size("attention.head_count")
+    return Sizes(
+        n_layer=size("block_count"),
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=size("attention.head_count_kv", n_head),
+        head_dim=size("attention.key_length", n_embd // n_head),
+        n_ff=size("feed_forward_length"),
+        n_vocab=model.n_vocab,
+    )
+
+
+def wanted_stages(layers: list[int], n_layer: int, names: tuple[str, ...]) -> list[str]:
+    """Canonical names for the chosen layers; `l_out` of all layers when `names` has it."""
+    chosen = [f"{name}-{layer}" for layer in layers for name in LAYER_STAGES if name in names]
+    every = [f"l_out-{layer}" for layer in range(n_layer)] if "l_out" in names else []
+    return [*dict.fromkeys([*chosen, *every]), *(name for name in GLOBAL_STAGES if name in names)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one watched run gave.
+
+    Attributes:
+        recording: the arrays, and how their nodes were recognised.
+        sizes: sizes of the model.
+        model_name: `general.name` of the file.
+        layers: layers kept in full.
+        prompt_token_ids: the prompt, BOS included.
+        greedy: `token_ids` (one from the prompt pass, one per decode step), the `margins` between the best
+            and the second-best logit, and where a token would have ended the generation.
+        settings: what was asked of llama.cpp.
+        identity: which llama.cpp it was.
+    """
+
+    recording: Recording
+    sizes: Sizes
+    model_name: str | None
+    layers: list[int]
+    prompt_token_ids: list[int]
+    greedy: dict[str, Any]
+    settings: dict[str, Any]
+    identity: dict[str, Any]
+
+
+def record(
+    path: Path,
+    prompt: str,
+    *,
+    layers: list[int] | None = None,
+    n_decode: int = 10,
+    decode_stages: str = "all",
+    build_flags: str | None = None,
+) -> Run:
+    """Run the prompt and the greedy decode steps under watch.
+
+    Args:
+        path: GGUF file to run.
+        prompt: text; the vocabulary's BOS is added.
+        layers: layers to keep in full, None for all.
+        n_decode: number of decode steps.
+        decode_stages: ``"all"`` stages of the steps, or ``"kv"``: rotated K, V and logits only.
+        build_flags: how the library was built, for the record.
+
+    Raises:
+        ReferenceToolError: llama.cpp cannot run it, or a stage is missing or looks wrong.
+    """
+    recording = Recording()
+    n_tokens_at_most = len(prompt.encode()) + 2 + n_decode
+    with LlamaCppModel(path, n_tokens_at_most, recording.watch) as model:
+        sizes = model_sizes(model)
+        layers = list(range(sizes.n_layer)) if layers is None else sorted(set(layers))
+        if not layers or layers[0] < 0 or layers[-1] >= sizes.n_layer:
+            raise ReferenceToolError(f"--layers {layers}: the model has layers 0 to {sizes.n_layer - 1}")
+        prompt_ids = model.tokenize(prompt)
+        recording.reader = NodeReader(model.ggml, sizes)
+        stages = wanted_stages(layers, sizes.n_layer, LAYER_STAGES + GLOBAL_STAGES)
+        kept = DECODE_KV_STAGES if decode_stages == "kv" else LAYER_STAGES + GLOBAL_STAGES
+        step_stages = wanted_stages(layers, sizes.n_layer, kept)
+        recording.start("prefill", stages, len(prompt_ids), 0)
+        logits = model.decode(prompt_ids, 0, all_rows=True)
+        recording.finish(logits)
+        greedy, margins = [], []
+        for step in range(n_decode + 1):
+            second, best = np.partition(logits[-1], -2)[-2:]
+            greedy.append(int(np.argmax(logits[-1])))
+            margins.append(float(f"{float(best) - float(second):.4g}"))
+            if step < n_decode:
+                position = len(prompt_ids) + step
+                recording.start(f"decode/{step}", step_stages, 1, position)
+                logits = model.decode(greedy[-1:], position, all_rows=True)
+                recording.finish(logits)
+        ends = [i for i, token_id in enumerate(greedy) if model.is_end(token_id)]
+        return Run(
+            recording=recording,
+            sizes=sizes,
+            model_name=model.metadata("general.name"),
+            layers=layers,
+            prompt_token_ids=prompt_ids,
+            greedy={"token_ids": greedy, "margins": margins, "end_of_sequence_at": ends},
+            settings=model.settings(),
+            identity=model.identity(build_flags),
+        )

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Write a Q8_0 GGUF file of a named shape with random weights and a real vocabulary.
+
+    python tools/make_synthetic.py 1.1B --out 1.1B-q8_0.gguf
+
+Speed does not depend on what the weights are, only on how many there are, so such a file stands for the real
+model in benchmarks. Weights are N(0, 0.02), quantised as usual; they come from pools that repeat after some
+hundred thousand blocks, which makes writing as fast as the disk. Same shape, vocabulary and seed: same bytes.
+The vocabulary's `tokenizer.*` keys are copied from a vocabulary GGUF as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import os
+import shutil
+import struct
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from gguf_keys import GGUFKeysError, array_length, extend_array, pack, read_keys, string
+from numpy.typing import NDArray
+from synthetic_shapes import SHAPES, Shape
+
+TOKENS = "tokenizer.ggml.tokens"
+UNUSED_TOKEN = 5
+ALIGNMENT = 32
+F32, Q8_0 = 0, 8
+BLOCK_SIZE, BLOCK_BYTES = 32, 34
+FILE_TYPE_Q8_0 = 7
+WEIGHT_STD = 0.02
+N_POOLS = 4
+POOL_BLOCKS = 262_147
+"""A prime number, so that the rows of a matrix begin at different blocks of a pool."""
+SPARE_BYTES = 64 << 20
+"""Left free on the disk."""
+
+
+class SyntheticError(Exception):
+    """The file cannot be made."""
+
+
+def default_vocabulary(shape: Shape) -> Path:
+    """The test models' vocabulary of the kind `shape` wants."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "models"
+    folder = Path(os.environ.get("LLORCH_TEST_MODELS", folder))
+    return folder / f"ggml-vocab-llama-{shape.vocabulary}.gguf"
+
+
+def make_synthetic(shape: Shape, vocabulary: Path, out: Path, *, name: str, seed: int = 0) -> Shape:
+    """Write `out`, replacing it whole when it exists.
+
+    Args:
+        shape: sizes; the vocabulary is filled up with unused tokens to its `n_vocab`, and a larger vocabulary
+            makes the model larger.
+        vocabulary: GGUF file with the `tokenizer.*` keys.
+        out: file to write.
+        name: `general.name`.
+        seed: of the weights.
+
+    Returns:
+        The shape that was written.
+
+    Raises:
+        SyntheticError: the vocabulary cannot be used, or the disk is too full.
+    """
+    tokenizer = _tokenizer_keys(vocabulary)
+    shape = dataclasses.replace(shape, n_vocab=max(shape.n_vocab, array_length(tokenizer[TOKENS])))
+    keys = {
+        "general.architecture": pack("llama"),
+        "general.name": pack(name),
+        "general.file_type": pack(FILE_TYPE_Q8_0),
+        "general.quantization_version": pack(2),
+        **{key: pack(value) for key, value in shape.metadata().items()},
+        **_filled_up(tokenizer, shape.n_vocab),
+    }
+    header = _header(keys, list(shape.tensors()))
+    n_bytes = len(header) + sum(_padded(_n_bytes(dims)) for _, dims in shape.tensors())
+    free = shutil.disk_usage(out.parent).free
+    if free < n_bytes + SPARE_BYTES:
+        raise SyntheticError(f"{out.parent} has {free / 1e9:.1f} GB free, {n_bytes / 1e9:.1f} GB are needed")
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(header)
+            _write_tensors(file, shape, seed)
+            if file.tell() != n_bytes:
+                raise SyntheticError(f"wrote {file.tell()} bytes where {n_bytes} were planned")
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return shape
+
+
+def _tokenizer_keys(vocabulary: Path) -> dict[str, bytes]:
+    try:
+        keys = {key: value for key, value in read_keys(vocabulary).items() if key.startswith("tokenizer.")}
+        array_length(keys[TOKENS])
+    except FileNotFoundError:
+        raise SyntheticError(f"there is no vocabulary at {vocabulary} (give one with --vocab)") from None
+    except GGUFKeysError as error:
+        raise SyntheticError(str(error)) from None
+    except KeyError:
+        raise SyntheticError(f"{vocabulary} holds no vocabulary ({TOKENS} is missing)") from None
+    return keys
+
+
+def _filled_up(tokenizer: dict[str, bytes], n_vocab: int) -> dict[str, bytes]:
+    """The vocabulary with unused tokens behind the real ones, `n_vocab` in all."""
+    have = array_length(tokenizer[TOKENS])
+    count = n_vocab - have
+    fillers = {
+        TOKENS: b"".join(string(f"<unused_{i}>") for i in range(have, n_vocab)),
+        "tokenizer.ggml.scores": struct.pack("<f", -1e4) * count,
+        "tokenizer.ggml.token_type": struct.pack("<i", UNUSED_TOKEN) * count,
+    }
+    return tokenizer | {
+        key: extend_array(tokenizer[key], count, entries)
+        for key, entries in fillers.items()
+        if count and key in tokenizer
+    }
+
+
+def _n_bytes(dims: tuple[int, ...]) -> int:
+    """Size of a tensor: matrices are Q8_0, vectors F32."""
+    return math.prod(dims) // BLOCK_SIZE * BLOCK_BYTES if len(dims) > 1 else 4 * dims[0]
+
+
+def _padded(n_bytes: int) -> int:
+    return -(-n_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _header(keys: dict[str, bytes], tensors: list[tuple[str, tuple[int, ...]]]) -> bytes:
+    """Everything before the tensor data."""
+    parts = [struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(keys))]
+    parts += [string(key) + value for key, value in keys.items()]
+    offset = 0
+    for name, dims in tensors:
+        if len(dims) > 1 and dims[-1] % BLOCK_SIZE:
+            raise SyntheticError(f"{name}: rows of {dims[-1]} values are not whole blocks of {BLOCK_SIZE}")
+        fastest_first = struct.pack(f"<{len(dims)}Q", *reversed(dims))
+        kind = Q8_0 if len(dims) > 1 else F32
+        parts.append(
+            string(name) + struct.pack("<I", len(dims)) + fastest_first + struct.pack("<IQ", kind, offset)
+        )
+        offset += _padded(_n_bytes(dims))
+    header = b"".join(parts)
+    return header + bytes(_padded(len(header)) - len(header))
+
+
+def _write_tensors(file: IO[bytes], shape: Shape, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pools = [_q8_0_pool(rng) for _ in range(N_POOLS)]
+    for name, dims in shape.tensors():
+        n_bytes = _n_bytes(dims)
+        if name == "rope_freqs.weight" and shape.rope_scaling:
+            divisors = shape.rope_scaling.divisors(shape.head_dim, shape.rope_freq_base)
+            file.write(np.array(divisors, "<f4").tobytes())
+        elif len(dims) == 1:
+            file.write((1 + 0.05 * rng.standard_normal(dims)).astype("<f4").tobytes())
+        else:
+            pool = pools[rng.integers(N_POOLS)]
+            file.writelines(_pieces(pool, int(rng.integers(POOL_BLOCKS)) * BLOCK_BYTES, n_bytes))
+        file.write(bytes(_padded(n_bytes) - n_bytes))
+
+
+def _q8_0_pool(rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Normally distributed weights as Q8_0 blocks: uint8 (POOL_BLOCKS * BLOCK_BYTES,)."""
+    values = rng.standard_normal((POOL_BLOCKS, BLOCK_SIZE), np.float32) * np.float32(WEIGHT_STD)
+    scale = np.abs(values).max(axis=1, keepdims=True) / np.float32(127)
+    blocks = np.empty((POOL_BLOCKS, BLOCK_BYTES), np.uint8)
+    blocks[:, :2] = scale.astype("<f2").view(np.uint8)
+    blocks[:, 2:] = np.rint(values / scale).astype(np.int8).view(np.uint8)
+    return blocks.reshape(-1)
+
+
+def _pieces(pool: NDArray[np.uint8], start: int, n_bytes: int) -> Iterable[memoryview]:
+    """`n_bytes` of the pool from `start` on, round and round."""
+    view = pool.data
+    while n_bytes:
+        piece = view[start : start + n_bytes]
+        yield piece
+        n_bytes -= len(piece)
+        start = 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("shape", choices=SHAPES, help="named sizes")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="file to write (default: SHAPE-q8_0.gguf)")
+    parser.add_argument("--vocab", type=Path, metavar="GGUF", help="vocabulary (default: the test models')")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the weights (default: 0)")
+    args = parser.parse_args(argv)
+    shape = SHAPES[args.shape]
+    out = args.out or Path(f"{args.shape}-q8_0.gguf")
+    try:
+        if args.seed < 0:
+            raise SyntheticError(f"--seed {args.seed}: expected 0 or more")
+        vocabulary = args.vocab or default_vocabulary(shape)
+        name = f"synthetic {args.shape}"
+        written = make_synthetic(shape, vocabulary, out, name=name, seed=args.seed)
+    except (SyntheticError, OSError) as error:
+        print(f"make_synthetic: {error}", file=sys.stderr)
+        return 2
+    size = out.stat().st_size
+    print(
+        f"{out}: {written.n_parameters / 1e6:,.1f} M random weights shaped like {written.like}, {size:,} bytes"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
