@@ -1,0 +1,203 @@
+"""The `llorch` command as a user types it: output, JSON documents, exit codes, one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llorch import __version__
+
+LLORCH = [sys.executable, "-m", "llorch"]
+
+
+def llorch(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LLORCH, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+def document(*arguments: str) -> dict[str, object]:
+    result = llorch(*arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def refused(*arguments: str, **variables: str) -> str:
+    """The one line that a refused command leaves."""
+    result = llorch(*arguments, **variables)
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_version_and_help_need_no_model() -> None:
+    assert llorch("--version").stdout == f"llorch {__version__}\n"
+    assert {"serve", "generate", "tokenize", "inspect"} <= set(llorch("--help").stdout.split())
+
+
+def test_generate_writes_the_text_and_says_how_it_went(model_path: Callable[[str], Path]) -> None:
+    model = str(model_path("stories260K-q8_0.gguf"))
+    result = llorch("generate", "-m", model, "Once upon a time", "-n", "11", "--temperature", "0")
+    assert result.returncode == 0
+    assert result.stdout == ", there was a little girl named Lily.\n"
+    (summary,) = result.stderr.splitlines()
+    assert "length" in summary
+    assert "seed" in summary
+    assert llorch("generate", "-q", "-m", model, "Once", "-n", "1").stderr == ""
+
+
+def test_generate_json_has_the_stable_keys(long_model: Path) -> None:
+    found = document("generate", "-m", str(long_model), "Hello", "-n", "4", "--seed", "5")
+    assert {"prompt_token_ids", "token_ids", "text", "finish_reason", "timings", "seed"} <= set(found)
+    assert found["seed"] == 5
+    again = document("generate", "-m", str(long_model), "Hello", "-n", "4", "--seed", "5")
+    assert again["token_ids"] == found["token_ids"]
+
+
+def test_generate_takes_every_sampling_flag(long_model: Path) -> None:
+    flags = (
+        "--temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --presence-penalty 0.1"
+    )
+    found = document(
+        "generate", "-m", str(long_model), "Hello", "-n", "8", *flags.split(), "--frequency-penalty", "0.1",
+        "--seed", "1", "--stop", "a", "--stop", "e", "-t", "1",
+    )  # fmt: skip
+    assert "a" not in str(found["text"])
+    assert "e" not in str(found["text"])
+
+
+def test_generate_reads_the_prompt_from_stdin(long_model: Path) -> None:
+    arguments = ("generate", "-m", str(long_model), "-", "-n", "3", "--temperature", "0", "--json")
+    from_stdin = json.loads(llorch(*arguments, stdin="Hello world").stdout)
+    assert (
+        from_stdin["prompt_token_ids"]
+        == document("tokenize", "-m", str(long_model), "Hello world")["token_ids"]
+    )
+
+
+def test_generate_streams_and_stops_quietly_when_nobody_reads(long_model: Path) -> None:
+    command = [*LLORCH, "generate", "-m", str(long_model), "Hello", "-n", "60000", "--seed", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(5)  # comes long before 60,000 tokens are made
+        process.stdout.close()
+        assert process.wait(20) == 141
+        assert process.stderr.read() == b""
+
+
+def test_interrupt_is_quiet_and_130(long_model: Path) -> None:
+    command = [*LLORCH, "generate", "-m", str(long_model), "Hello", "-n", "60000", "--seed", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(5)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.stderr.read().strip() == b""
+        assert process.wait(20) == 130
+
+
+def test_tokenize_prints_ids_and_pieces(model_path: Callable[[str], Path]) -> None:
+    model = str(model_path("ggml-vocab-llama-spm.gguf"))
+    assert document("tokenize", "-m", model, "Hello") == {
+        "token_ids": [1, 15043],
+        "pieces": ["<s>", "▁Hello"],
+    }
+    assert document("tokenize", "-m", model, "Hello", "--no-bos")["token_ids"] == [15043]
+    assert document("tokenize", "-m", model, "</s>", "--no-bos", "--special")["token_ids"] == [2]
+    assert document("tokenize", "-m", model, "</s>", "--no-bos")["token_ids"] != [2]
+    lines = llorch("tokenize", "-m", model, "Hello").stdout.splitlines()
+    assert [line.split() for line in lines] == [["1", "'<s>'"], ["15043", "'▁Hello'"]]
+
+
+def test_inspect_shows_file_kernels_and_memory(long_model: Path) -> None:
+    found = document("inspect", "-m", str(long_model), "-np", "2")
+    assert {"metadata", "config", "tensors", "kernels", "memory"} <= set(found)
+    assert found["config"]["n_embd"] == 64  # type: ignore[index]
+    assert found["metadata"]["tokenizer.ggml.tokens"]["n_items"] == 320  # type: ignore[index]
+    assert found["problem"] is None
+    text = llorch("inspect", "-m", str(long_model)).stdout
+    assert all(word in text for word in ("tiny llama", "blk.1.ffn_down.weight", "KV cache", "Q8_0"))
+
+
+def test_inspect_of_a_vocabulary_says_why_it_cannot_generate(model_path: Callable[[str], Path]) -> None:
+    began = time.monotonic()
+    found = document("inspect", "-m", str(model_path("ggml-vocab-llama-bpe.gguf")))
+    assert time.monotonic() - began < 5
+    assert found["memory"] is None
+    assert found["problem"]
+
+
+def test_warmup_fills_the_cache() -> None:
+    first = document("warmup")
+    assert set(first) == {"seconds", "cached", "kernels"}
+    assert document("warmup")["cached"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("COMMAND",)),
+        (("fly",), ("fly", "generate")),
+        (("generate",), ("PROMPT",)),
+        (("generate", "a", "--tempo", "1"), ("--tempo",)),
+        (("generate", "a", "-t", "many"), ("--threads", "many")),
+        (("generate", "a", "-t", "-1", "--top-p", "7"), ("threads", "-1", "top-p", "7")),
+        (("generate", "a", "--temperature", "nan"), ("temperature",)),
+        (("generate", "a", "-m", "/no/such.gguf"), ("/no/such.gguf",)),
+        (("inspect", "-m", "/"), ("/",)),
+        (("tokenize", "a", "-m", "/dev/null"), ("/dev/null",)),
+        (("generate", "a", "--config", "/no/such.toml"), ("/no/such.toml",)),
+        (("serve", "--port", "99999"), ("port", "99999")),
+        (("serve", "--host", "no.such.host.invalid"), ("no.such.host.invalid",)),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_mistakes_are_one_line_and_exit_2(
+    arguments: tuple[str, ...], words: tuple[str, ...], long_model: Path
+) -> None:
+    if arguments[:1] == ("serve",) or "nan" in arguments:
+        arguments = (*arguments, "-m", str(long_model))
+    line = refused(*arguments)
+    assert "error: " in line
+    assert all(word in line for word in words)
+
+
+def test_more_mistakes_that_need_a_model(long_model: Path) -> None:
+    model = ("-m", str(long_model))
+    assert "empty" in refused("generate", "", *model)
+    assert "UTF-8" in refused("generate", "\udcff", *model)
+    assert "seed" in refused("generate", "a", "--seed", "-1", *model)
+    assert "stop" in refused("generate", "a", "--stop", "", *model)
+    assert "context" in refused("generate", "a a a a a a", "-c", "4", *model)
+    assert "LLORCH_TEMPRATURE" in refused("generate", "a", *model, LLORCH_TEMPRATURE="1")
+
+
+def test_settings_come_from_flags_then_environment_then_file(long_model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "my.toml"
+    config.write_text(f"model = {json.dumps(str(long_model))}\nn_predict = 3\ntemperature = 0\n")
+
+    def n_tokens(*flags: str, **variables: str) -> int:
+        arguments = ("generate", "Hello", "--config", str(config), "--json", *flags)
+        return len(json.loads(llorch(*arguments, **variables).stdout)["token_ids"])
+
+    assert n_tokens() == 3
+    assert n_tokens(LLORCH_N_PREDICT="2") == 2
+    assert n_tokens("-n", "1", LLORCH_N_PREDICT="2") == 1

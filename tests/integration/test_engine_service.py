@@ -1,0 +1,350 @@
+"""The compute thread behind its door: nothing hangs, whatever happens on either side of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from llorch.engine.params import SamplingParams
+from llorch.engine.service import EngineService
+from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent
+from llorch.errors import (
+    ContextLengthError,
+    EngineStoppedError,
+    GGUFError,
+    InputError,
+    QueueFullError,
+    RequestError,
+)
+from llorch.settings import Settings
+
+GREEDY = SamplingParams(temperature=0)
+LONG = 400
+"""Tokens that keep the engine busy for some tenths of a second."""
+T = TypeVar("T")
+
+
+def running(model: Path, **settings: object) -> EngineService:
+    fields = {"model": str(model), "parallel": 2, "batch_size": 16, "max_waiting": 3, **settings}
+    service = EngineService(Settings(**fields))  # type: ignore[arg-type]
+    service.start()
+    service.wait_until_ready(120)
+    return service
+
+
+@pytest.fixture(scope="module")
+def model(model_path: Callable[[str], Path]) -> Path:
+    return model_path("stories260K-q8_0.gguf")
+
+
+@pytest.fixture(scope="module")
+def service(model: Path) -> Iterator[EngineService]:
+    service = running(model)
+    yield service
+    asyncio.run(service.stop(0))
+
+
+def do(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on an event loop of its own; nothing here may take long."""
+    return asyncio.run(asyncio.wait_for(work, 60))
+
+
+async def events_of(service: EngineService, **fields: Any) -> list[Event]:
+    submission = await service.submit(**{"prompt": "Once upon a time", "params": GREEDY, **fields})
+    return [event async for event in service.stream(submission)]
+
+
+async def end_of(service: EngineService, **fields: Any) -> EndEvent:
+    end = (await events_of(service, **fields))[-1]
+    assert isinstance(end, EndEvent)
+    return end
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+
+
+def test_events_arrive_in_order(service: EngineService) -> None:
+    events = do(events_of(service, max_tokens=10, job_id="mine"))
+    assert isinstance(events[0], StartedEvent)
+    assert events[0].job_id == "mine"
+    end = events[-1]
+    assert isinstance(end, EndEvent)
+    assert end.text.startswith(", there was a little girl")
+    assert len(events) == 12
+    assert service.n_open == 0
+
+
+def test_requests_side_by_side_write_what_they_write_alone(service: EngineService) -> None:
+    prompts = ["Once upon a time", "Lily", "The dog " * 30, "Tom"]
+
+    async def alone() -> list[str]:
+        return [(await end_of(service, prompt=prompt, max_tokens=30)).text for prompt in prompts]
+
+    async def together() -> list[str]:
+        ends = await asyncio.gather(*(end_of(service, prompt=prompt, max_tokens=30) for prompt in prompts))
+        return [end.text for end in ends]
+
+    assert do(alone()) == do(together())
+
+
+def test_defaults_come_from_the_settings_and_token_ids_are_a_prompt_too(model: Path) -> None:
+    service = running(model, n_predict=3, temperature=0)
+    try:
+        ids = do(end_of(service, params=None)).token_ids
+        assert len(ids) == 3
+        prompt_ids = service.loaded.tokenizer.encode("Once upon a time")  # type: ignore[union-attr]
+        assert do(end_of(service, params=None, prompt=None, token_ids=prompt_ids)).token_ids == ids
+    finally:
+        asyncio.run(service.stop(0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "faulty"),
+    [
+        ({"prompt": ""}, ["prompt"]),
+        ({"prompt": None}, ["prompt"]),
+        ({"token_ids": [1]}, ["prompt"]),
+        ({"prompt": "x" * 32769}, ["prompt"]),
+        ({"prompt": "\ud800"}, ["prompt"]),
+        ({"prompt": None, "token_ids": [512]}, ["token_ids"]),
+        ({"max_tokens": 0, "stop": ["x"] * 17}, ["max_tokens", "stop"]),
+    ],
+)
+def test_a_wrong_request_is_refused_and_leaves_nothing_behind(
+    service: EngineService, fields: dict[str, Any], faulty: list[str]
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        do(events_of(service, **fields))
+    assert [error.field for error in caught.value.errors] == faulty
+    assert service.n_open == 0
+
+
+def test_an_over_long_prompt_is_refused_with_both_numbers(service: EngineService) -> None:
+    with pytest.raises(ContextLengthError) as caught:
+        do(events_of(service, prompt="dog " * 2000))
+    assert caught.value.n_prompt_tokens > caught.value.n_ctx == 512
+    assert service.n_open == 0
+
+
+def test_an_active_job_id_is_taken_and_a_finished_one_is_free(service: EngineService) -> None:
+    async def work() -> None:
+        first = await service.submit(prompt="A", params=GREEDY, max_tokens=LONG, job_id="same")
+        with pytest.raises(RequestError) as caught:
+            await service.submit(prompt="B", job_id="same")
+        assert [error.field for error in caught.value.errors] == ["job_id"]
+        service.release(first)
+        await until(lambda: service.n_open == 0)
+        assert (await end_of(service, job_id="same", max_tokens=2)).finish_reason == "length"
+
+    do(work())
+
+
+def test_cancel_ends_running_and_waiting_requests(service: EngineService) -> None:
+    async def work() -> None:
+        names = ["a", "b", "c", "d"]  # two slots
+        submissions = [
+            await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG, job_id=name) for name in names
+        ]
+        assert all(service.cancel(name) for name in reversed(names))
+        assert not service.cancel("nobody")
+        for submission in submissions:
+            end = [event async for event in service.stream(submission)][-1]
+            assert isinstance(end, EndEvent)
+            assert end.finish_reason == "abort"
+            assert end.usage.completion_tokens < LONG
+        assert not service.cancel("a")
+
+    do(work())
+
+
+def test_leaving_a_stream_ends_its_request(service: EngineService) -> None:
+    async def work() -> None:
+        submission = await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+        stream = service.stream(submission)
+        async for event in stream:
+            if event.type == "token":
+                break
+        await stream.aclose()
+        await until(lambda: service.n_open == 0)
+        service.release(submission)  # once more does no harm
+
+    do(work())
+
+
+def test_a_client_that_never_reads_is_released(service: EngineService) -> None:
+    async def work() -> None:
+        submission = await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+        service.release(submission)
+        await until(lambda: service.n_open == 0)
+        last = None
+        while not submission.events.empty():
+            last = submission.events.get_nowait()
+        assert isinstance(last, EndEvent)
+        assert last.finish_reason == "abort"
+
+    do(work())
+
+
+def test_releasing_an_old_request_does_not_touch_its_namesake(service: EngineService) -> None:
+    async def work() -> None:
+        old = await service.submit(prompt="Once", params=GREEDY, max_tokens=1, job_id="name")
+        await until(lambda: service.n_open == 0)
+        new = await service.submit(prompt="Once", params=GREEDY, max_tokens=50, job_id="name")
+        service.release(old)
+        end = [event async for event in service.stream(new)][-1]
+        assert isinstance(end, EndEvent)
+        assert end.finish_reason == "length"
+
+    do(work())
+
+
+def test_the_waiting_line_is_bounded(service: EngineService) -> None:
+    async def work() -> None:
+        places = service.settings.parallel + service.settings.max_waiting
+        submissions = [
+            await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG) for _ in range(places)
+        ]
+        with pytest.raises(QueueFullError) as caught:
+            await service.submit(prompt="Once")
+        assert caught.value.retry_after_s >= 1
+        for submission in submissions:
+            service.release(submission)
+        await until(lambda: service.n_open == 0)
+        await end_of(service, max_tokens=1)
+
+    do(work())
+
+
+def test_a_closed_event_loop_does_not_stop_the_engine(service: EngineService) -> None:
+    async def leave() -> None:
+        await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+
+    do(leave())  # its loop is closed now
+    do(until(lambda: service.n_open == 0))
+    assert do(end_of(service, max_tokens=2)).finish_reason == "length"
+
+
+def test_cancelling_a_task_while_it_tokenises_gives_its_place_back(service: EngineService) -> None:
+    async def work() -> None:
+        task = asyncio.create_task(service.submit(prompt="a " * 16000))
+        await asyncio.sleep(0)
+        assert service.n_open == 1
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ContextLengthError):
+            await task
+        assert service.n_open == 0
+
+    do(work())
+
+
+def test_an_idle_engine_takes_no_cpu(service: EngineService) -> None:
+    do(end_of(service, max_tokens=2))
+    time.sleep(0.1)  # the thread team spins for some milliseconds before it parks
+    begin = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - begin < 0.05
+
+
+def test_stop_lets_the_running_finish_and_refuses_new_ones(model: Path) -> None:
+    service = running(model)
+
+    async def work() -> None:
+        going = asyncio.create_task(end_of(service, max_tokens=100))
+        await until(lambda: service.n_open == 1)
+        stopping = asyncio.create_task(service.stop(30))
+        await until(lambda: service.stage == "stopping")
+        with pytest.raises(EngineStoppedError):
+            await service.submit(prompt="Once")
+        assert (await going).finish_reason == "length"
+        await stopping
+        assert service.stage == "stopped"
+        await service.stop(0)  # once more does no harm
+
+    do(work())
+    with pytest.raises(EngineStoppedError):
+        service.wait_until_ready(1)
+
+
+def test_stop_aborts_what_is_left_after_the_grace_period(model: Path) -> None:
+    service = running(model)
+
+    async def work() -> None:
+        going = [asyncio.create_task(end_of(service, max_tokens=LONG, ignore_eos=True)) for _ in range(3)]
+        await until(lambda: service.n_open == 3)
+        await service.stop(0)
+        assert {(await task).finish_reason for task in going} == {"abort"}
+
+    do(work())
+
+
+def test_stop_before_the_model_is_loaded_ends_the_loading(model: Path) -> None:
+    reached = threading.Event()
+
+    def progress(*_: object) -> None:
+        reached.set()
+        time.sleep(0.01)
+
+    service = EngineService(Settings(model=str(model)), progress)
+    service.start()
+    reached.wait(30)
+    with pytest.raises(EngineStoppedError, match=r"compiling|loading"):
+        do(service.submit(prompt="Once"))
+    do(service.stop(0))
+    assert service.stage == "stopped"
+    assert service.loaded is None
+    with pytest.raises(EngineStoppedError):
+        service.wait_until_ready(1)
+
+
+def test_stop_without_start_is_fine() -> None:
+    service = EngineService(Settings())
+    do(service.stop(0))
+    assert service.stage == "stopped"
+
+
+def test_a_file_that_cannot_be_loaded_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF" + bytes(20))
+    for bad, error in ((path, GGUFError), (tmp_path / "nothing.gguf", InputError)):
+        service = EngineService(Settings(model=str(bad)))
+        service.start()
+        with pytest.raises(error):
+            service.wait_until_ready(30)
+        assert service.stage == "failed"
+        assert isinstance(service.failure, error)
+        with pytest.raises(EngineStoppedError):
+            do(service.submit(prompt="Once"))
+        do(service.stop(0))
+        assert service.stage == "failed"
+
+
+def test_when_the_compute_thread_dies_every_request_is_told(model: Path) -> None:
+    service = running(model)
+
+    async def work() -> None:
+        going = [asyncio.create_task(events_of(service, max_tokens=LONG, ignore_eos=True)) for _ in range(4)]
+        await until(lambda: service.n_open == 4)
+        assert service.loaded is not None
+        service.loaded.llama.close()  # the next step fails for real
+        for task in going:
+            last = (await task)[-1]
+            assert isinstance(last, ErrorEvent)
+            assert (last.code, last.retriable) == ("engine_failed", True)
+        assert service.stage == "failed"
+        assert "thread team is closed" in str(service.failure)
+        with pytest.raises(EngineStoppedError):
+            await service.submit(prompt="Once")
+        await service.stop(5)
+
+    do(work())

@@ -1,0 +1,198 @@
+"""Starting, keeping alive, guarding and stopping a real server."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live_server import LiveServer, events, generate_events, wait_until
+
+ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
+
+
+def serve(*flags: str) -> subprocess.CompletedProcess[str]:
+    """`llorch serve` with something that keeps it from serving."""
+    command = [sys.executable, "-m", "llorch", "serve", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_health_and_ready(server: LiveServer) -> None:
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/ready").json() == {"stage": "ready"}
+
+
+def test_not_ready_names_the_stage_and_when_to_come_back(long_model: Path, tmp_path: Path) -> None:
+    # An empty cache: the kernels are compiled, which takes long enough to look at.
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_CACHE_DIR=str(tmp_path / "cache"))
+    try:
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        ready = httpx.get(f"{server.url}/ready")
+        refused = httpx.post(f"{server.url}/generate", json={"prompt": "a"})
+        if ready.status_code == 503:  # else this machine compiles faster than we ask
+            assert ready.json()["stage"] in ("loading", "compiling")
+            assert int(ready.headers["retry-after"]) >= 1
+        if refused.status_code == 503:
+            assert refused.json()["stage"] in ("loading", "compiling")
+            assert int(refused.headers["retry-after"]) >= 1
+        bad = httpx.post(f"{server.url}/generate", json={"prompt": "a", "top_k": -1})
+        assert bad.status_code == 400
+        server.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert server.process.wait(60) in (0, -signal.SIGTERM)
+        assert time.monotonic() - began < 45
+    finally:
+        server.process.kill()
+
+
+def test_silent_stream_gets_comments_from_admission_on(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(
+        long_model, tmp_path / "log", "-np", "1", LLORCH_KEEP_ALIVE_S="0.1"
+    ).wait_until_ready()
+    try:
+        with (
+            httpx.stream("POST", f"{server.url}/generate", json={**ENDLESS, "job_id": "long"}),
+            httpx.stream("POST", f"{server.url}/generate", json=ENDLESS) as queued,
+        ):
+            lines = [line for line, _ in zip(queued.iter_lines(), range(8), strict=False)]
+        assert lines[0] == "event: started"
+        assert ": keep-alive" in lines
+        assert "event: token" not in lines
+    finally:
+        assert server.stop() == 0
+
+
+def test_api_key_guards_everything_but_health(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_API_KEY="sesame öffne")
+    try:
+        key = "sesame öffne".encode()
+        for _ in wait_until(60):
+            if httpx.get(f"{server.url}/ready", headers={b"x-api-key": key}).status_code == 200:
+                break
+        body = {"prompt": "a", "max_tokens": 1, "stream": False}
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        for headers in (
+            {},
+            {"authorization": "Bearer wrong"},
+            {"authorization": "Basic x"},
+            {"x-api-key": ""},
+        ):
+            for path in ("/ready", "/docs", "/openapi.json", "/nothing"):
+                answer = httpx.get(f"{server.url}{path}", headers=headers)
+                assert answer.status_code == 401
+                assert answer.json()["errors"][0]["field"] == "Authorization"
+            assert httpx.post(f"{server.url}/generate", json=body, headers=headers).status_code == 401
+        answer = httpx.post(
+            f"{server.url}/generate", json=body, headers={b"authorization": b"Bearer " + key}, timeout=30
+        )
+        assert answer.status_code == 200
+        assert "sesame" not in server.log
+    finally:
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:80", "[::1]:8080", "LOCALHOST:1"])
+def test_loopback_hosts_are_served(server: LiveServer, host: str) -> None:
+    assert httpx.get(f"{server.url}/health", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", ""])
+def test_other_hosts_are_refused_on_a_loopback_bind(server: LiveServer, host: str) -> None:
+    answer = httpx.get(f"{server.url}/health", headers={"host": host})
+    assert answer.status_code == 403
+    assert answer.json()["errors"][0]["field"] == "Host"
+
+
+def test_huge_headers_are_refused(server: LiveServer) -> None:
+    try:
+        status = httpx.get(f"{server.url}/health", headers={"x": "a" * 10_000_000}).status_code
+    except httpx.HTTPError:  # closed while the rest was still being sent
+        status = 400
+    assert status in (400, 431)
+
+
+def test_sigterm_lets_a_stream_finish(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(long_model, tmp_path / "log").wait_until_ready()
+    body = {"prompt": "Hello", "max_tokens": 1500, "ignore_eos": True}
+    with httpx.stream("POST", f"{server.url}/generate", json=body, timeout=60) as response:
+        stream = events(response.iter_lines())
+        next(stream)
+        server.process.send_signal(signal.SIGTERM)
+        name, end = list(stream)[-1]
+    assert (name, end["finish_reason"]) == ("end", "length")
+    assert len(end["token_ids"]) == 1500
+    assert server.process.wait(20) == 0
+
+
+def test_draining_server_refuses_and_says_why_then_aborts(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="1.5").wait_until_ready()
+    with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=60) as response:
+        stream = events(response.iter_lines())
+        next(stream)
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("stopping")
+        time.sleep(0.1)
+        ready = httpx.get(f"{server.url}/ready")
+        refused = httpx.post(f"{server.url}/generate", json={"prompt": "a"})
+        assert (ready.status_code, ready.json()["stage"]) == (503, "stopping")
+        assert (refused.status_code, refused.json()["stage"]) == (503, "stopping")
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        name, end = list(stream)[-1]
+    assert (name, end["finish_reason"]) == ("end", "abort")
+    assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_second_signal_ends_the_process_at_once(
+    long_model: Path, tmp_path: Path, second: signal.Signals
+) -> None:
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="60").wait_until_ready()
+    with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=60) as response:
+        next(response.iter_lines())
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_log("stopping")
+        server.process.send_signal(second)
+        assert server.process.wait(2) == -second
+
+
+def test_log_has_counts_and_times_and_no_text(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(long_model, tmp_path / "log", "--log-format", "json", "--log-level", "debug")
+    try:
+        server.wait_until_ready()
+        stream = generate_events(
+            server.url, prompt="my secret world", max_tokens=3, ignore_eos=True, job_id="j"
+        )
+        server.wait_for_log("j: length")
+        records = [json.loads(line) for line in server.log.splitlines()]
+        record = next(record for record in records if record.get("job_id") == "j")
+        assert record["completion_tokens"] == 3
+        assert record["prompt_tokens"] == stream[0][1]["prompt_tokens"]
+        assert {"queue_s", "prompt_s", "decode_s", "total_s", "outcome", "time", "level"} <= set(record)
+        assert "secret" not in server.log
+    finally:
+        assert server.stop() == 0
+
+
+def test_port_in_use_is_one_line_and_exit_2(server: LiveServer, long_model: Path) -> None:
+    result = serve("-m", str(long_model), "--port", str(server.port))
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f"llorch: error: cannot listen on 127.0.0.1 port {server.port}: Address already in use"
+    ]
+
+
+def test_bad_model_file_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(b"GGUF" + b"\xff" * 60)
+    result = serve("-m", str(path), "--port", "0")
+    assert result.returncode == 2
+    errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1
+    assert "bad.gguf" in errors[0]
+    assert "Traceback" not in result.stderr

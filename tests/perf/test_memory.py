@@ -1,0 +1,39 @@
+"""A loaded model takes its weights, its cache and little else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MODEL = Path(__file__).resolve().parents[2] / "llorch" / "assets" / "demo.gguf"
+MOST_BESIDE = 300e6
+"""Bytes beside weights and cache: Python, the compiler, buffers of a forward pass."""
+
+SCRIPT = """
+import json, sys
+import llorch
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
+
+with llorch.load(sys.argv[1], weights=sys.argv[2], kv_type="f32") as model:
+    model.generate("Once upon a time", max_tokens=64, temperature=0)
+    cache = model._engine.kv_cache.n_bytes
+    weights = model._loaded.llama.residence.n_bytes
+    print(json.dumps({"anonymous": resident("RssAnon"), "cache": cache, "weights": weights}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("residence", ["packed", "mapped"])
+def test_memory_is_weights_and_cache_and_at_most_300_mb(residence: str) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(MODEL), residence]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    measured = json.loads(done.stdout)
+    assert (measured["weights"] > 0) == (residence == "packed")
+    assert measured["anonymous"] < measured["weights"] + measured["cache"] + MOST_BESIDE
