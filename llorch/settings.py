@@ -29,6 +29,7 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_PROOF_DIR",
         "LLORCH_RUN_ID",
         "LLORCH_PYTHON",
+        "LLORCH_SUMS",
         "LLORCH_TEST_MODELS",
         "LLORCH_VENV",
     }

@@ -12,6 +12,7 @@ from typing import Any
 from llorch.cli import console
 from llorch.cli.options import add_json, add_setting, add_threads, settings_from
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.kernels import cpu
 from llorch.loading import DEMO, resolve_model_path
 from llorch.settings import Settings
 from llorch.validation.bundle import BundleWriter, reproducible_command
@@ -140,13 +141,14 @@ def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
+    order = ", floats added in llama.cpp's order" if cpu.sums() == "llama.cpp" else ""
     for label, outcome in zip(labels_of(outcomes), outcomes, strict=True):
         reference = outcome.reference
         made_by = " ".join(str(reference.identity.get(key))[:9] for key in ("program", "version", "commit"))
         print(
             f"{reference.model_file}, profile {label}, against {made_by}: "
             f"{len(reference.prompt_token_ids)} prompt tokens, {reference.n_decode} decode steps, "
-            f"{len(outcome.findings.checks)} comparisons"
+            f"{len(outcome.findings.checks)} comparisons{order}"
         )
         _print_table(outcome.rows)
         if failure := outcome.findings.first_failure:

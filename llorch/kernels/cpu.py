@@ -1,7 +1,8 @@
 """What this CPU can do and how many threads suit it; nothing here compiles anything.
 
 `LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``avx512`` (all there is,
-the default), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``.
+the default), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``. `LLORCH_SUMS=llama.cpp` replaces whatever
+adds floats by slow twins that do so in llama.cpp's order (`llama_cpp_sums`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _NEEDS = {
     "generic": set(),
 }
 _MASK_VARIABLE = "LLORCH_CPU"
+SUMS = ("llorch", "llama.cpp")
+"""Orders in which floats are added: our own, the default, or llama.cpp's."""
+_SUMS_VARIABLE = "LLORCH_SUMS"
 
 
 @functools.cache
@@ -98,6 +102,17 @@ def path() -> str:
             continue
         return candidate
     return "generic"
+
+
+@functools.cache
+def sums() -> str:
+    """Whose order of float additions the kernels follow, one of `SUMS`."""
+    wanted = os.environ.get(_SUMS_VARIABLE) or SUMS[0]
+    if wanted not in SUMS:
+        raise SettingsError(
+            f"{_SUMS_VARIABLE}={wanted!r} is not an order of additions: expected one of {', '.join(SUMS)}"
+        )
+    return wanted
 
 
 @functools.cache
@@ -175,6 +190,7 @@ def describe() -> dict[str, Any]:
         "llvm_cpu": host_name(),
         "path": path(),
         "mask": os.environ.get(_MASK_VARIABLE) or None,
+        "sums": sums(),
         "features": sorted(f for f in features() if f.startswith(("avx", "fma", "f16c", "neon", "dotprod"))),
         "default_threads": n,
         "default_threads_reason": reason,

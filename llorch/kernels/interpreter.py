@@ -5,10 +5,10 @@ from __future__ import annotations
 from numba import carray
 from numpy import float32
 
+from llorch.kernels import cpu
 from llorch.kernels import instructions as op
 from llorch.kernels import step as st
-from llorch.kernels.activation import swiglu_row
-from llorch.kernels.attention import attend, scores_row, store_kv_row
+from llorch.kernels.attention import store_kv_row
 from llorch.kernels.barrier import barrier
 from llorch.kernels.convert import bfloat_to_float32
 from llorch.kernels.intrinsics import (
@@ -22,11 +22,23 @@ from llorch.kernels.intrinsics import (
     ticks,
 )
 from llorch.kernels.jit import kernel, piece
-from llorch.kernels.linear.floats import matmul_float
-from llorch.kernels.linear.q8_0 import matmul_q8_0
 from llorch.kernels.norm import rms_norm_row
 from llorch.kernels.quantize import quantize_row_q8_0, round_activations
 from llorch.kernels.rope import rope_row
+
+if cpu.sums() == "llama.cpp":
+    from llorch.kernels.llama_cpp_sums import (
+        attend,
+        matmul_float,
+        matmul_q8_0,
+        scores_row,
+        swiglu_row,
+    )
+else:
+    from llorch.kernels.activation import swiglu_row
+    from llorch.kernels.attention import attend, scores_row
+    from llorch.kernels.linear.floats import matmul_float
+    from llorch.kernels.linear.q8_0 import matmul_q8_0
 
 CHUNK = 512
 """Columns of a row that one thread prepares at a time."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import GGUFError, SettingsError
+from llorch.kernels import cpu
 from llorch.kernels.instructions import Matrix
 from llorch.kernels.linear.floats import scan_floats
 from llorch.kernels.linear.q8_dot import TILE_ROWS, tile_bytes
@@ -81,6 +82,8 @@ def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
     """The residence to use and the reason, given a setting (``"auto"`` decides by free memory)."""
     if wanted not in RESIDENCES:
         raise SettingsError(f"weights: {wanted!r} is not known, expected one of {', '.join(RESIDENCES)}")
+    if cpu.sums() == "llama.cpp":
+        return "mapped", "sums in llama.cpp's order take rows as in the file"
     if wanted != "auto":
         return wanted, "as set"
     need, free = packed_bytes(weights), available_memory()

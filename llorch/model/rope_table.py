@@ -5,43 +5,32 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.kernels.rope import fill_rope_table
 from llorch.model.config import ModelConfig
 
 
-@np.errstate(over="ignore", invalid="ignore")  # absurd constants give NaN, which the logits will show
 def rope_table(
     config: ModelConfig, freqs: NDArray[np.float32] | None, first: int, last: int
 ) -> NDArray[np.float32]:
     """Table for positions ``first <= p < last``.
 
-    The angle of pair i is the float32 product ``p * s * s * ... * s`` (i factors, each rounded), because
-    llama.cpp computes it that way and the rounding is visible at large positions.
-
     Args:
-        config: RoPE constants.
+        config: RoPE constants; absurd ones give NaN, which the logits will show.
         freqs: float32 (n_rot / 2,), divisors of the angles, or None.
 
     Returns:
         float32 (last - first, n_rot / 2, 2), cosine and sine.
 
-    Source: llama.cpp, `ggml_rope_cache_init` without YaRN; within 1 ulp (its cosf and sinf).
+    Source: `kernels.rope.fill_rope_table`.
     """
     half = config.n_rot // 2
-    step = np.float32(
-        np.power(
-            np.float64(np.float32(config.rope_freq_base)),
-            np.float64(np.float32(-2.0) / np.float32(config.n_rot)),
-        )
-    )
-    theta = np.arange(first, last).astype(np.float32)
     table = np.empty((last - first, half, 2), np.float32)
-    scale = np.float32(config.rope_freq_scale)
-    for i in range(half):
-        angle = theta / freqs[i] if freqs is not None else theta
-        exact = (angle * scale).astype(np.float64)
-        table[:, i, 0] = np.cos(exact)
-        table[:, i, 1] = np.sin(exact)
-        theta = theta * step
+    divisors = None if freqs is None else np.ascontiguousarray(freqs, np.float32)
+    with np.errstate(over="ignore"):
+        factors = np.array([config.rope_freq_base, config.rope_freq_scale]).astype(np.float32)
+    base, scale = (int(bits) for bits in factors.view(np.int32))
+    address = 0 if divisors is None else int(divisors.ctypes.data)
+    fill_rope_table(first, last, half, base, scale, address, int(table.ctypes.data))
     return table
 
 

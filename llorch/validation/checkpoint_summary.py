@@ -158,6 +158,7 @@ def _facts(labels: Sequence[str], outcomes: Sequence[Outcome]) -> str:
             f"KV cache f32, weights {notes['residence']}, {notes['n_threads']} threads",
         ),
         ("kernels", f"{kernels['path']} on {kernels['cpu']} ({', '.join(kernels['features'])})"),
+        ("order of float additions", f"{kernels['sums']}'s"),
         (
             "versions",
             f"Python {here['python']}, NumPy {here['numpy']}, Numba {here['numba']}, "

@@ -1,4 +1,8 @@
-"""Every real test model against llama.cpp, dumped afresh. Needs llama-cpp-python (the `reference` extra)."""
+"""Every real test model against llama.cpp, dumped afresh. Needs llama-cpp-python (the `reference` extra).
+
+With llama.cpp built for AVX2, without llamafile's products, our run in llama.cpp's order must also equal the dumps
+in every bit; `.ci/run` says how to build it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.loading import DEMO_PATH
 from tests.conftest import REPOSITORY
+from tests.llama_cpp_order import assert_equal_in_every_bit
 
 pytestmark = [
     pytest.mark.slow,
@@ -71,6 +76,16 @@ def assert_validates(model: Path, references: Path, proof: Path, capsys: pytest.
     assert (code, failed) == (0, [])
     assert logits_drift(Path(document["bundle"])) <= TRAINED_LOGITS_NMSE
     assert main(["validate", "--verify", document["bundle"]]) == 0
+    if adds_in_the_order_we_know(references):
+        paths = ["-m", str(model), "--reference", str(references), "--proof-dir", str(proof / "order")]
+        assert_equal_in_every_bit(*paths)
+
+
+def adds_in_the_order_we_know(references: Path) -> bool:
+    """Whether the dumps come from a build that `LLORCH_SUMS=llama.cpp` reproduces."""
+    manifest = json.loads(next(references.rglob("manifest.json")).read_text())
+    features = manifest["reference"]["system_info"]
+    return "AVX2 = 1" in features and not any(word in features for word in ("AVX512", "LLAMAFILE", "AMX"))
 
 
 @pytest.mark.parametrize("name", MODELS)
