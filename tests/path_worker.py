@@ -37,7 +37,7 @@ def digest(*arrays: NDArray[Any]) -> str:
 def products(quant_type: QuantType) -> list[NDArray[np.float32]]:
     """Products of all kinds of sizes; Q8_0 ones are compared with the twin, too."""
     results = []
-    for n_tokens in (*range(1, 10), 13):
+    for n_tokens in (*range(1, 10), 13, 16, 27):
         for n_out, n_in in ((1, 32), (17, 96), (83, 352)):
             rng = np.random.default_rng([n_tokens, n_out, n_in])
             weight = kernel_calls.tensor_of(rng.standard_normal((n_out, n_in)).astype(np.float32), quant_type)

@@ -1,16 +1,19 @@
 """What this CPU can do and how many threads suit it; nothing here compiles anything.
 
-`LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``avx512`` (all there is,
-the default), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``. `LLORCH_SUMS=llama.cpp` replaces whatever
-adds floats by slow twins that do so in llama.cpp's order (`llama_cpp_sums`).
+`LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``amx`` (all there is, the
+default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``.
+`LLORCH_SUMS=llama.cpp` replaces whatever adds floats by slow twins that do so in llama.cpp's order
+(`llama_cpp_sums`).
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,13 @@ import llvmlite.binding as llvm
 
 from llorch.errors import SettingsError
 
-PATHS = ("avx512", "avxvnni", "avx2", "generic")
+PATHS = ("amx", "avx512", "avxvnni", "avx2", "generic")
 """Kernel paths, best first."""
 
+_AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"}
 _NEEDS = {
-    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"},
+    "amx": _AVX512 | {"amx-tile", "amx-int8"},
+    "avx512": _AVX512,
     "avxvnni": {"avx2", "fma", "f16c"},
     "avx2": {"avx2", "fma", "f16c"},
     "generic": set(),
@@ -57,13 +62,32 @@ def _mask() -> str:
 
 
 @functools.cache
+def may_use_tiles() -> bool:
+    """Whether the system lets this process use AMX, which Linux wants to be asked; the answer holds for good.
+
+    Without permission the first tile instruction is an illegal one. Old kernels do not know the question,
+    sandboxes may forbid it, and a thread with a small signal stack makes the answer no.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    try:
+        return int(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data)) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+@functools.cache
 def features() -> frozenset[str]:
     """LLVM's names of the CPU features in use, after the mask."""
     mask = _mask()
     found = _host_features()
+    if mask == "amx":
+        return found
+    found = frozenset(name for name in found if not name.startswith("amx"))
     if mask == "avx512":
         return found
-    kept = {name for name in found if not name.startswith(("avx512", "amx", "evex512", "avx10"))}
+    kept = {name for name in found if not name.startswith(("avx512", "evex512", "avx10"))}
     if mask == "avxvnni":
         return frozenset(kept)
     kept -= {name for name in kept if name.startswith("avxvnni")}
@@ -99,6 +123,8 @@ def path() -> str:
         if not _NEEDS[candidate] <= features():
             continue
         if candidate == "avxvnni" and not (has("avxvnni") or (has("avx512vnni") and has("avx512vl"))):
+            continue
+        if candidate == "amx" and not may_use_tiles():
             continue
         return candidate
     return "generic"
@@ -191,7 +217,9 @@ def describe() -> dict[str, Any]:
         "path": path(),
         "mask": os.environ.get(_MASK_VARIABLE) or None,
         "sums": sums(),
-        "features": sorted(f for f in features() if f.startswith(("avx", "fma", "f16c", "neon", "dotprod"))),
+        "features": sorted(
+            f for f in features() if f.startswith(("amx", "avx", "fma", "f16c", "neon", "dotprod"))
+        ),
         "default_threads": n,
         "default_threads_reason": reason,
     }

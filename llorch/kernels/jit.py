@@ -51,6 +51,7 @@ def _cache_key() -> str:
                 sys.version_info[:3],
                 cpu.host_name(),
                 sorted(cpu.features()),
+                cpu.path(),  # features say nothing about the permission to use them
                 cpu.sums(),
             )
         ).encode()

@@ -58,6 +58,7 @@ def unmasked(models: list[Path]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "mask",
     [
+        "avx512",
         "avx2",
         pytest.param("avxvnni", marks=pytest.mark.slow),
         pytest.param("generic", marks=pytest.mark.slow),

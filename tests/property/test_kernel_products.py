@@ -13,7 +13,7 @@ from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
 from tests import kernel_calls, naive
 from tests.naive import Floats, bits
 
-SIZES = {"n_out": st.integers(1, 100), "n_tokens": st.integers(1, 20), "seed": st.integers(0, 2**32 - 1)}
+SIZES = {"n_out": st.integers(1, 100), "n_tokens": st.integers(1, 40), "seed": st.integers(0, 2**32 - 1)}
 TEAM = {"packed": st.booleans(), "n_threads": st.integers(1, 4), "accumulate": st.booleans()}
 MAGNITUDES = st.integers(-12, 8)
 

@@ -10,6 +10,15 @@ from typing import Any
 
 from llorch.kernels.intrinsics import atomic_add, prefetch_line
 from llorch.kernels.jit import kernel, piece
+from llorch.kernels.linear.q8_amx import (
+    GROUP_TOKENS,
+    HAS_TILES,
+    LEAST_BLOCKS,
+    LEAST_REST,
+    close_tiles,
+    multiply_group,
+    open_tiles,
+)
 from llorch.kernels.linear.q8_direct import MOST_TOKENS, make_direct
 from llorch.kernels.linear.q8_dot import (
     BLOCK,
@@ -23,7 +32,7 @@ from llorch.kernels.linear.q8_dot import (
 from llorch.kernels.linear.q8_pack import pack_tile
 
 GROUP_TILES = 4
-"""Tiles a thread claims at a time when few tokens share them."""
+"""Tiles a thread claims at a time when few tokens share them, or the tile unit does the work."""
 
 _PREFETCH_FROM = 9
 """Tokens from which the next group is fetched ahead: with fewer the products wait for memory anyway."""
@@ -63,13 +72,42 @@ _direct_1, _direct_2 = make_direct(1), make_direct(2)
 
 
 @kernel
+def _suits_tile_unit(n_tokens, n_blocks):
+    """Whether most of a product is for the tile unit; it is to be opened then."""
+    return HAS_TILES and n_tokens >= GROUP_TOKENS and n_blocks >= LEAST_BLOCKS
+
+
+@kernel
+def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
+    """What the tile unit takes of `_multiply_tiles`; returns the number of tokens done."""
+    q, q_stride, d, _, block_stride = x
+    out, out_stride, accumulate = y
+    n_lines = (n_tiles * tile_stride // 64 * GROUP_TOKENS + n_tokens - 1) // n_tokens if ahead else 0
+    w = (tiles, tile_stride, n_blocks, n_tiles)
+    token = 0
+    while n_tokens - token >= LEAST_REST:
+        for i in range(n_lines):
+            prefetch_line(ahead + i * 64)
+        ahead += n_lines * 64
+        # The last group reaches back to tokens already done rather than past the end.
+        first = min(token, n_tokens - GROUP_TOKENS)
+        rows = (q + first * q_stride, q_stride, d + first * block_stride, block_stride)
+        multiply_group(w, rows, (out + first * out_stride, out_stride, accumulate, token - first))
+        token = first + GROUP_TOKENS
+    return token
+
+
+@kernel
 def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
     """All tokens against some tiles that lie in cache; meanwhile as many bytes at `ahead` are fetched."""
     q, q_stride, d, s, block_stride = x
     out, out_stride, accumulate = y
     n_units = n_tiles * (TILE_ROWS // LANES)
-    n_lines = (n_tiles * tile_stride // 64 * _MOST + n_tokens - 1) // n_tokens if ahead else 0
     token = 0
+    if _suits_tile_unit(n_tokens, n_blocks):
+        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead)
+        ahead = 0
+    n_lines = (n_tiles * tile_stride // 64 * _MOST + n_tokens - 1) // n_tokens if ahead else 0
     while token < n_tokens:
         for i in range(n_lines):
             prefetch_line(ahead + i * 64)
@@ -111,8 +149,11 @@ def matmul_q8_0(
     tile_stride = (n_blocks * TILE_ROWS * (BLOCK + 2) + 63) // 64 * 64
     row_bytes = n_blocks * (BLOCK + 2)
     n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
-    group = GROUP_TILES if n_tokens <= 2 else 2
+    by_tile_unit = _suits_tile_unit(n_tokens, n_blocks)
+    group = GROUP_TILES if n_tokens <= 2 or by_tile_unit else 2
     x = (q, n_in, d, s, n_blocks * 4)
+    if by_tile_unit:
+        open_tiles()
     first = atomic_add(counter, group)
     while first < n_tiles:
         following = atomic_add(counter, group)
@@ -138,3 +179,5 @@ def matmul_q8_0(
                 pack_tile(weights + row * row_bytes, row_bytes, n_rows, n_blocks, scratch + i * tile_stride)
             _multiply_tiles(scratch, tile_stride, n_blocks, n, x, n_tokens, y, 0)
         first = following
+    if by_tile_unit:
+        close_tiles()

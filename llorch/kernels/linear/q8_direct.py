@@ -27,7 +27,7 @@ from llorch.kernels.intrinsics import (
     store,
     vector,
 )
-from llorch.kernels.linear.q8_dot import BIAS, BLOCK, DOT, LANES, QUADS, TILE_ROWS
+from llorch.kernels.linear.q8_dot import BIAS, BLOCK, DOT, LANES, QUADS, TILE_ROWS, add_bias
 from llorch.kernels.linear.q8_pack import (
     FILE_BLOCK_BYTES,
     emit_row_addresses,
@@ -60,6 +60,8 @@ def _emit(builder: Any, args: Any, n_tokens: int) -> None:
         next_tile = builder.add(ahead, builder.mul(block, ir.Constant(I64, TILE_ROWS * FILE_BLOCK_BYTES)))
         rows = emit_row_addresses(builder, source, row_bytes, block)
         quads, halves = emit_tile_block(builder, rows, next_tile)
+        if BIAS:
+            quads = [add_bias(builder, quad) for quad in quads]
         after = []
         for t in tokens:
             start = constant(I32, LANES, 0)

@@ -2,7 +2,7 @@
 
 A *tile* is 16 weight rows, re-ordered so that one 64-byte vector holds 4 consecutive k of all 16 rows:
 
-    quants  [n_blocks][8 quads][16 rows][4]  uint8 (biased by 128) or int8, see `BIAS`
+    quants  [n_blocks][8 quads][16 rows][4]  uint8 (biased by 128) or int8, see `TILE_BIAS`
     scales  [n_blocks][16 rows]              float16
 
 A kernel multiplies `n_vectors` vectors of `LANES` rows with `n_tokens` activation rows over all blocks. Block
@@ -43,12 +43,16 @@ QUANT_BYTES = TILE_ROWS * BLOCK
 SCALE_BYTES = TILE_ROWS * 2
 
 PATH = cpu.path()
-LANES = 16 if PATH == "avx512" else 8
-BIAS = 128 if PATH in ("avx512", "avxvnni") else 0
+LANES = 16 if PATH in ("amx", "avx512") else 8
+BIAS = 128 if PATH in ("amx", "avx512", "avxvnni") else 0
 """Added to each weight: `vpdpbusd` wants unsigned weights; the sum starts at -BIAS * sum(x) instead of 0."""
+TILE_BIAS = 0 if PATH == "amx" else BIAS
+"""What tiles hold of it; the tile unit wants signed weights, so that path adds the bias when it loads them here."""
 
+_AVX512_SHAPES = ((2, 6), (2, 4), (4, 2), (4, 1), (1, 6), (1, 4), (1, 2), (1, 1))
 SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
-    "avx512": ((2, 6), (2, 4), (4, 2), (4, 1), (1, 6), (1, 4), (1, 2), (1, 1)),
+    "amx": _AVX512_SHAPES,
+    "avx512": _AVX512_SHAPES,
     "avxvnni": ((2, 4), (2, 2), (2, 1)),
     "avx2": ((1, 4), (1, 2), (1, 1)),
     "generic": ((1, 2), (1, 1)),
@@ -86,7 +90,14 @@ def _dot_generic(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
     return acc
 
 
-DOT = {"avx512": _dot_vnni, "avxvnni": _dot_vnni, "avx2": _dot_avx2, "generic": _dot_generic}[PATH]
+DOT = {"avx2": _dot_avx2, "generic": _dot_generic}.get(PATH, _dot_vnni)
+
+
+def add_bias(builder: Any, weights: Any) -> Any:
+    """int8 weights plus 128, as uint8, in a vector of any integers."""
+    element = weights.type.element.width
+    flip = sum(0x80 << shift for shift in range(0, element, 8)) - (1 << element)
+    return builder.xor(weights, constant(weights.type.element, weights.type.count, flip))
 
 
 class _Operands:
@@ -129,6 +140,8 @@ def _emit_block(builder: Any, o: _Operands, block: Any, sums: list[Any], n_token
     bytes_ = vector(I8, LANES * 4)
     for quad in range(QUADS):
         weights = [load(builder, bytes_, weight_at[v], quad * 64, align=LANES * 4) for v in vectors]
+        if BIAS != TILE_BIAS:
+            weights = [add_bias(builder, w) for w in weights]
         for t in tokens:
             dword = load(builder, I32, x_at[t], quad * 4, align=4)
             activation = builder.bitcast(splat(builder, dword, LANES), bytes_)

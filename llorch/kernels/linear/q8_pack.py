@@ -24,12 +24,13 @@ from llorch.kernels.intrinsics import (
 )
 from llorch.kernels.jit import entry_point, kernel
 from llorch.kernels.linear.q8_dot import (
-    BIAS,
     BLOCK,
     QUADS,
     QUANT_BYTES,
     SCALE_BYTES,
+    TILE_BIAS,
     TILE_ROWS,
+    add_bias,
 )
 
 FILE_BLOCK_BYTES = 2 + BLOCK
@@ -62,7 +63,7 @@ def emit_tile_block(builder: Any, rows: list[Any], ahead: Any) -> tuple[list[Any
     so the next tile travels while this one is worked on.
 
     Returns:
-        Eight vectors of 16 dwords (4 columns of every row; biased by `BIAS`), and the 16 float16 scales as int16.
+        Eight vectors of 16 dwords (4 columns of every row, int8), and the 16 float16 scales as int16.
     """
     for offset in range(0, TILE_ROWS * FILE_BLOCK_BYTES + 63, 64):
         prefetch(builder, builder.add(ahead, ir.Constant(I64, offset)))
@@ -73,9 +74,6 @@ def emit_tile_block(builder: Any, rows: list[Any], ahead: Any) -> tuple[list[Any
     upper, lower = _transpose8(builder, dwords[:8]), _transpose8(builder, dwords[8:])
     both = ir.Constant(vector(I32, 16), list(range(16)))
     quads = [builder.shuffle_vector(upper[k], lower[k], both) for k in range(QUADS)]
-    if BIAS:
-        flip = constant(I32, 16, 0x80808080 - (1 << 32))
-        quads = [builder.xor(quad, flip) for quad in quads]
     return quads, scales
 
 
@@ -99,6 +97,8 @@ def _emit_pack(builder: Any, args: Any, is_whole: bool) -> Any:
         quads, halves = emit_tile_block(builder, rows, next_tile)
         quants_at = builder.add(quants, builder.mul(block, ir.Constant(I64, QUANT_BYTES)))
         for k, quad in enumerate(quads):
+            if TILE_BIAS:
+                quad = add_bias(builder, quad)
             store(builder, builder.bitcast(quad, vector(I8, 64)), quants_at, k * 64, align=64)
         scales_at = builder.add(scales, builder.mul(block, ir.Constant(I64, SCALE_BYTES)))
         store(builder, halves, scales_at, align=32)

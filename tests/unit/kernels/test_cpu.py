@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from llorch.errors import SettingsError
-from llorch.kernels import cpu
+from llorch.kernels import cpu, jit
+from tests.conftest import REPOSITORY
 
 CASCADE_LAKE = {
     "avx",
@@ -25,6 +29,7 @@ CASCADE_LAKE = {
 ALDER_LAKE = {"avx", "avx2", "fma", "f16c", "sse4.2", "avxvnni"}
 HASWELL = {"avx", "avx2", "fma", "f16c", "sse4.2"}
 SKYLAKE_X = CASCADE_LAKE - {"avx512vnni"}
+SAPPHIRE_RAPIDS = CASCADE_LAKE | {"avxvnni", "amx-tile", "amx-int8", "amx-bf16"}
 
 
 @pytest.fixture
@@ -43,14 +48,53 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
      ({"sse4.2"}, "", "generic"), ({"neon", "dotprod"}, "", "generic"),
      (CASCADE_LAKE, "avx2", "avx2"), (CASCADE_LAKE, "generic", "generic"),
      (CASCADE_LAKE | {"avxvnni"}, "avxvnni", "avxvnni"), (ALDER_LAKE, "avx512", "avxvnni"),
-     (HASWELL, "avxvnni", "avx2")],
+     (HASWELL, "avxvnni", "avx2"), (SAPPHIRE_RAPIDS, "", "amx"), (SAPPHIRE_RAPIDS, "avx512", "avx512"),
+     (SAPPHIRE_RAPIDS, "avx2", "avx2"), (CASCADE_LAKE | {"amx-tile"}, "", "avx512"), (CASCADE_LAKE, "amx", "avx512")],
 )  # fmt: skip
 def test_the_best_path_that_cpu_and_mask_allow(
     host: set[str], mask: str, path: str, fresh: pytest.MonkeyPatch
 ) -> None:
     fresh.setattr(cpu, "_host_features", lambda: frozenset(host))
+    fresh.setattr(cpu, "may_use_tiles", lambda: True)
     fresh.setenv("LLORCH_CPU", mask)
     assert cpu.path() == path
+
+
+def test_a_tile_unit_that_the_system_does_not_lend_is_left_alone(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setattr(cpu, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
+    fresh.setattr(cpu, "may_use_tiles", lambda: False)
+    fresh.delenv("LLORCH_CPU", raising=False)
+    assert cpu.path() == "avx512"
+    refused = jit._cache_key()
+    fresh.setattr(cpu, "may_use_tiles", lambda: True)
+    cpu.path.cache_clear()
+    assert jit._cache_key() != refused, (
+        "machine code with tile instructions would reach who must not run them"
+    )
+
+
+def test_no_permission_is_a_plain_no() -> None:
+    """Linux refuses when a signal stack has no room for the tiles: here the smallest one there is."""
+    code = (
+        "import ctypes; stack = ctypes.create_string_buffer(2048);"
+        "words = (ctypes.c_void_p * 3)(ctypes.addressof(stack), 0, 2048);"
+        "failed = ctypes.CDLL(None).sigaltstack(words, None);"
+        "from llorch.kernels import cpu; print(failed, cpu.may_use_tiles(), cpu.path())"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "LLORCH_CPU"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    failed, may, path = done.stdout.split()
+    if failed != "0":
+        pytest.skip("this system has no such small signal stacks")
+    assert may == "False"
+    assert path in cpu.PATHS[1:]
 
 
 def test_masked_features_are_switched_off_for_llvm(fresh: pytest.MonkeyPatch) -> None:
@@ -59,6 +103,11 @@ def test_masked_features_are_switched_off_for_llvm(fresh: pytest.MonkeyPatch) ->
     wanted = cpu.llvm_features().split(",")
     assert "+avx2" in wanted
     assert {f"-{name}" for name in CASCADE_LAKE if name.startswith("avx512")} <= set(wanted)
+    fresh.setenv("LLORCH_CPU", "avx512")
+    fresh.setattr(cpu, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
+    cpu.features.cache_clear()
+    wanted = cpu.llvm_features().split(",")
+    assert {"+avx512vnni", "-amx-tile", "-amx-int8", "-amx-bf16"} <= set(wanted)
     assert cpu.is_masked()
     assert cpu.host_name() in ("x86-64", "generic")
 

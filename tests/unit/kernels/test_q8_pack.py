@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.kernels.linear.floats import scan_floats
-from llorch.kernels.linear.q8_dot import BIAS, TILE_ROWS, tile_bytes
+from llorch.kernels.linear.q8_dot import TILE_BIAS, TILE_ROWS, tile_bytes
 from llorch.kernels.linear.q8_pack import pack_tiles, scan_scales
 from llorch.kernels.team import aligned_bytes
 from llorch.quant.codecs import quantize
@@ -49,7 +49,7 @@ def test_a_tile_holds_four_columns_of_sixteen_rows_per_vector(n_out: int, n_in: 
         source = blocks[row]
         tile, lane = tiles[row // TILE_ROWS], row % TILE_ROWS
         quants = tile[: n_blocks * 512].reshape(n_blocks, 8, TILE_ROWS, 4)[:, :, lane].reshape(n_blocks, 32)
-        expected = source[:, 2:] ^ (0x80 if BIAS else 0)
+        expected = source[:, 2:] ^ (0x80 if TILE_BIAS else 0)
         np.testing.assert_array_equal(quants, expected)
         scales = tile[n_blocks * 512 : n_blocks * 544].reshape(n_blocks, TILE_ROWS, 2)[:, lane]
         np.testing.assert_array_equal(scales, source[:, :2])
