@@ -63,9 +63,10 @@ def call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     return builder.call(function, args)
 
 
-def prefetch(builder: Any, address: Any) -> None:
+def prefetch(builder: Any, address: Any, *, for_writing: bool = False) -> None:
     """Ask for the cache line at `address`; never faults."""
-    arguments = [builder.inttoptr(address, I8.as_pointer()), *(ir.Constant(I32, k) for k in (0, 3, 1))]
+    hints = (int(for_writing), 3, 1)
+    arguments = [builder.inttoptr(address, I8.as_pointer()), *(ir.Constant(I32, k) for k in hints)]
     call(builder, "llvm.prefetch.p0", ir.VoidType(), arguments)
 
 

@@ -35,7 +35,8 @@ GROUP_TILES = 4
 """Tiles a thread claims at a time when few tokens share them, or the tile unit does the work."""
 
 _PREFETCH_FROM = 9
-"""Tokens from which the next group is fetched ahead: with fewer the products wait for memory anyway."""
+"""Tokens from which the next group is fetched ahead: with fewer the products wait for memory anyway. The tile unit
+is 3 % faster without."""
 
 
 def _make_sweep(n_tokens: int) -> Any:
@@ -78,17 +79,13 @@ def _suits_tile_unit(n_tokens, n_blocks):
 
 
 @kernel
-def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
+def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y):
     """What the tile unit takes of `_multiply_tiles`; returns the number of tokens done."""
     q, q_stride, d, _, block_stride = x
     out, out_stride, accumulate = y
-    n_lines = (n_tiles * tile_stride // 64 * GROUP_TOKENS + n_tokens - 1) // n_tokens if ahead else 0
     w = (tiles, tile_stride, n_blocks, n_tiles)
     token = 0
     while n_tokens - token >= LEAST_REST:
-        for i in range(n_lines):
-            prefetch_line(ahead + i * 64)
-        ahead += n_lines * 64
         # The last group reaches back to tokens already done rather than past the end.
         first = min(token, n_tokens - GROUP_TOKENS)
         rows = (q + first * q_stride, q_stride, d + first * block_stride, block_stride)
@@ -105,8 +102,7 @@ def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead
     n_units = n_tiles * (TILE_ROWS // LANES)
     token = 0
     if _suits_tile_unit(n_tokens, n_blocks):
-        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead)
-        ahead = 0
+        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y)
     n_lines = (n_tiles * tile_stride // 64 * _MOST + n_tokens - 1) // n_tokens if ahead else 0
     while token < n_tokens:
         for i in range(n_lines):
@@ -161,7 +157,7 @@ def matmul_q8_0(
         y = (out + first * TILE_ROWS * 4, out_stride, accumulate)
         if is_packed:
             ahead = 0
-            if n_tokens >= _PREFETCH_FROM and following < n_tiles:
+            if n_tokens >= _PREFETCH_FROM and not by_tile_unit and following < n_tiles:
                 ahead = weights + following * tile_stride
             _multiply_tiles(weights + first * tile_stride, tile_stride, n_blocks, n, x, n_tokens, y, ahead)
         elif n_tokens <= MOST_TOKENS and (first + n) * TILE_ROWS <= n_out:

@@ -32,6 +32,7 @@ from llorch.kernels.intrinsics import (
     load,
     loop,
     outlined,
+    prefetch,
     splat,
     store,
     vector,
@@ -209,13 +210,19 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Any, following: Any) -> li
     return loop(builder, n_odd, values, odd)[:GROUP_TOKENS]
 
 
+def _out_at(builder: Any, o: _Operands, tile: Any, token: int) -> Any:
+    """Where the results of one row tile and token go; tokens to skip go to the buffer, that is, nowhere."""
+    row = builder.add(
+        o.out, builder.add(_scaled(builder, tile, TILE_ROWS * 4), _scaled(builder, o.out_stride, token))
+    )
+    return builder.select(builder.icmp_signed("<", ir.Constant(I64, token), o.skip), o.buffer, row)
+
+
 def _emit_out(builder: Any, o: _Operands, tile: Any, acc: list[Any]) -> None:
-    """Write (or add) the results of one row tile; the first `skip` tokens go to the buffer, that is, nowhere."""
-    out = builder.add(o.out, _scaled(builder, tile, TILE_ROWS * 4))
+    """Write (or add) the results of one row tile."""
     is_sum = builder.icmp_signed("!=", o.accumulate, ir.Constant(I64, 0))
     for t, value in enumerate(acc):
-        is_skipped = builder.icmp_signed("<", ir.Constant(I64, t), o.skip)
-        at = builder.select(is_skipped, o.buffer, builder.add(out, _scaled(builder, o.out_stride, t)))
+        at = _out_at(builder, o, tile, t)
         with builder.if_else(is_sum) as (add, plain):
             with add:
                 store(builder, builder.fadd(value, load(builder, value.type, at, align=4)), at, align=4)
@@ -233,6 +240,8 @@ def _emit(builder: Any, args: Any) -> None:
         # After the last tile the pair started ahead is one that nobody reads.
         is_last = builder.icmp_signed("==", tile, last)
         following = builder.select(is_last, weights, builder.add(weights, o.tile_stride))
+        for token in range(GROUP_TOKENS):
+            prefetch(builder, _out_at(builder, o, tile, token), for_writing=True)
         _emit_out(builder, o, tile, _emit_blocks(builder, o, weights, following))
         return []
 
