@@ -1,7 +1,7 @@
 """Causal attention over KV blocks: one pass with an online softmax, a few query heads at a time.
 
 A block holds 32 positions: keys ``[head_dim][32]`` (transposed), values ``[32][head_dim, padded to 16]``. Up to
-four queries that share a KV head run together; what each of them computes does not depend on the others, and
+eight queries that share a KV head run together; what each of them computes does not depend on the others, and
 blocks are visited in order of position, so a row's bits never depend on the batch.
 """
 
@@ -9,42 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba import carray, types
+from numba import carray
 from numpy import float32, inf
 
+from llorch.kernels.attention_dot import KV_BLOCK_SIZE, LANES, make_scores, make_values
 from llorch.kernels.convert import float32_to_half
 from llorch.kernels.intrinsics import (
-    F32,
-    I16,
-    I64,
     as_float32,
     as_int32,
     as_uint16,
     atomic_add,
-    constant,
-    fma,
     fused_multiply_add,
-    half_to_float,
     half_to_float32,
-    intrinsic,
-    load,
-    loop,
-    splat,
-    store,
-    vector,
-)  # fmt: skip
+)
 from llorch.kernels.jit import kernel, piece
 from llorch.kernels.vectors import exp_float32, softmax_block
 
-KV_BLOCK_SIZE = 32
-QUERIES = 4
-_LANES = 16
+QUERIES = 8
+"""Most queries that run together: a float16 key or value is widened once for all of them."""
+
+_SOME = 4
+"""Queries that run together where nothing is widened, and where fewer than eight are left."""
 
 
 def padded_head_dim(head_dim: int) -> int:
     """`head_dim` rounded up to whole vectors; values and outputs are stored that wide."""
-    return -(-head_dim // _LANES) * _LANES
+    return -(-head_dim // LANES) * LANES
 
 
 def scratch_bytes(head_dim: int) -> int:
@@ -52,98 +42,16 @@ def scratch_bytes(head_dim: int) -> int:
     return QUERIES * 4 * (head_dim + padded_head_dim(head_dim) + KV_BLOCK_SIZE + 3) + 64
 
 
-def _load_cache(builder: Any, is_half: bool, address: Any, offset: int) -> Any:
-    if is_half:
-        return half_to_float(builder, load(builder, vector(I16, _LANES), address, offset, align=2))
-    return load(builder, vector(F32, _LANES), address, offset, align=4)
-
-
-def _make_scores(n_queries: int, is_half: bool) -> Any:
-    @intrinsic
-    def scores(typingctx, queries, head_dim, keys, out):
-        """Dot products of `n_queries` queries with the 32 keys of a block, component by component."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            queries_, n, keys_, out_ = args
-            item = 2 if is_half else 4
-
-            def body(i: Any, sums: list[Any]) -> list[Any]:
-                at = builder.add(keys_, builder.mul(i, ir.Constant(I64, KV_BLOCK_SIZE * item)))
-                key = [_load_cache(builder, is_half, at, half * _LANES * item) for half in range(2)]
-                after = []
-                for m in range(n_queries):
-                    component = builder.add(builder.mul(n, ir.Constant(I64, m)), i)
-                    address = builder.add(queries_, builder.mul(component, ir.Constant(I64, 4)))
-                    q = splat(builder, load(builder, F32, address, align=4), _LANES)
-                    after += [fma(builder, q, key[half], sums[2 * m + half]) for half in range(2)]
-                return after
-
-            sums = loop(builder, n, [constant(F32, _LANES, 0.0)] * (2 * n_queries), body)
-            for i, value in enumerate(sums):
-                store(builder, value, out_, i * _LANES * 4, align=4)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), codegen
-
-    @kernel
-    def run(queries, head_dim, keys, out):
-        scores(queries, head_dim, keys, out)
-
-    return run
-
-
-def _make_values(n_queries: int, n_vectors: int, is_half: bool) -> Any:
-    @intrinsic
-    def mix(typingctx, weights, n_valid, values, value_stride, factors, out, out_stride):
-        """``out = out * factor + sum_j weight[j] * values[j]`` for some vectors of each query's output."""
-
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            weights_, n, values_, stride, factors_, out_, out_stride_ = args
-            item = 2 if is_half else 4
-            floats = vector(F32, _LANES)
-            queries, vectors = range(n_queries), range(n_vectors)
-            rows = [builder.add(out_, builder.mul(out_stride_, ir.Constant(I64, m))) for m in queries]
-            starts = []
-            for m in queries:
-                factor = splat(builder, load(builder, F32, factors_, m * 4, align=4), _LANES)
-                for c in vectors:
-                    old = load(builder, floats, rows[m], c * _LANES * 4, align=4)
-                    starts.append(builder.fmul(old, factor))
-
-            def body(j: Any, sums: list[Any]) -> list[Any]:
-                at = builder.add(values_, builder.mul(j, stride))
-                value = [_load_cache(builder, is_half, at, c * _LANES * item) for c in vectors]
-                weight_at = builder.add(weights_, builder.mul(j, ir.Constant(I64, 4)))
-                after = []
-                for m in queries:
-                    p = load(builder, F32, weight_at, m * KV_BLOCK_SIZE * 4, align=4)
-                    p = splat(builder, p, _LANES)
-                    after += [fma(builder, p, value[c], sums[m * n_vectors + c]) for c in vectors]
-                return after
-
-            for i, value in enumerate(loop(builder, n, starts, body)):
-                store(builder, value, rows[i // n_vectors], i % n_vectors * _LANES * 4, align=4)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 7), codegen
-
-    @kernel
-    def run(weights, n_valid, values, value_stride, factors, out, out_stride):
-        mix(weights, n_valid, values, value_stride, factors, out, out_stride)
-
-    return run
-
-
 def _make_attend(is_half: bool) -> Any:
-    scores_4, scores_1 = _make_scores(QUERIES, is_half), _make_scores(1, is_half)
-    mix_4x4, mix_4x1 = _make_values(QUERIES, 4, is_half), _make_values(QUERIES, 1, is_half)
-    mix_1x4, mix_1x1 = _make_values(1, 4, is_half), _make_values(1, 1, is_half)
-    item = 2 if is_half else 4
+    scores_4, scores_1 = make_scores(_SOME, is_half), make_scores(1, is_half)
+    mix_4, mix_1 = make_values(_SOME, 4, is_half), make_values(1, 4, is_half)
+    scores_8 = make_scores(QUERIES, is_half) if is_half else scores_4
+    mix_8 = make_values(QUERIES, 2, is_half) if is_half else mix_4
 
     @kernel
     def attend_queries(q, q_stride, out, out_stride, first, n, row, n_rep, head, head_dim, scale, positions,
                        table, keys, values, key_bytes, value_bytes, scratch):  # fmt: skip
-        """`n` <= 4 queries, numbered from `first` within the rows starting at `row`, on one KV head."""
+        """`n` <= 8 queries, numbered from `first` within the rows starting at `row`, on one KV head."""
         wide = (head_dim + 15) // 16 * 16
         query = carray(as_float32(scratch), QUERIES * head_dim)
         mixed_at = scratch + QUERIES * head_dim * 4
@@ -173,6 +81,8 @@ def _make_attend(is_half: bool) -> Any:
             key, value = keys + block * key_bytes, values + block * value_bytes
             n_block = min(KV_BLOCK_SIZE, n_positions - start)
             if n == QUERIES:
+                scores_8(scratch, head_dim, key, scores_at)
+            elif n == _SOME:
                 scores_4(scratch, head_dim, key, scores_at)
             else:
                 for m in range(n):
@@ -182,21 +92,14 @@ def _make_attend(is_half: bool) -> Any:
                 softmax_block(
                     scores_at + m * KV_BLOCK_SIZE * 4, n_valid, scale, state_at + m * 8, factor_at + m * 4
                 )
-            for column in range(0, wide, 64):
-                left = (wide - column) // 16
-                for m in range(0, n, QUERIES if n == QUERIES else 1):
-                    p, f = scores_at + m * KV_BLOCK_SIZE * 4, factor_at + m * 4
-                    for c in range(0, min(left, 4), 4 if left >= 4 else 1):
-                        v = value + (column + c * 16) * item
-                        o = mixed_at + (m * wide + column + c * 16) * 4
-                        if left >= 4 and n == QUERIES:
-                            mix_4x4(p, n_block, v, wide * item, f, o, wide * 4)
-                        elif left >= 4:
-                            mix_1x4(p, n_block, v, wide * item, f, o, wide * 4)
-                        elif n == QUERIES:
-                            mix_4x1(p, n_block, v, wide * item, f, o, wide * 4)
-                        else:
-                            mix_1x1(p, n_block, v, wide * item, f, o, wide * 4)
+            if n == QUERIES:
+                mix_8(scores_at, n_block, value, wide, factor_at, mixed_at)
+            elif n == _SOME:
+                mix_4(scores_at, n_block, value, wide, factor_at, mixed_at)
+            else:
+                for m in range(n):
+                    p = scores_at + m * KV_BLOCK_SIZE * 4
+                    mix_1(p, n_block, value, wide, factor_at + m * 4, mixed_at + m * wide * 4)
         for m in range(n):
             at = (
                 out
@@ -247,14 +150,16 @@ def attend(is_half, q, q_stride, out, out_stride, n_head, n_head_kv, head_dim, s
         slot = carray(as_int32(slots), row + 1)[row]
         table = tables + slot * table_stride
         k, v = keys + head * key_bytes, values + head * value_bytes
-        for first in range(0, n_queries, QUERIES):
-            n = min(QUERIES, n_queries - first)
+        first = 0
+        while first < n_queries:
+            n = QUERIES if is_half and n_queries - first >= QUERIES else min(_SOME, n_queries - first)
             if is_half:
                 _attend_f16(q, q_stride, out, out_stride, first, n, row, n_rep, head, head_dim, scale, positions,
                             table, k, v, key_bytes * n_head_kv, value_bytes * n_head_kv, scratch)  # fmt: skip
             else:
                 _attend_f32(q, q_stride, out, out_stride, first, n, row, n_rep, head, head_dim, scale, positions,
                             table, k, v, key_bytes * n_head_kv, value_bytes * n_head_kv, scratch)  # fmt: skip
+            first += n
 
 
 @kernel

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import LlorchError
-from llorch.kernels.attention import KV_BLOCK_SIZE, padded_head_dim
+from llorch.kernels.attention import padded_head_dim
+from llorch.kernels.attention_dot import KV_BLOCK_SIZE
 from llorch.model.config import ModelConfig
 
 KV_TYPES: dict[str, type[np.floating]] = {"f32": np.float32, "f16": np.float16}

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import step as st
-from llorch.kernels.attention import KV_BLOCK_SIZE, scratch_bytes
+from llorch.kernels.attention import scratch_bytes
+from llorch.kernels.attention_dot import KV_BLOCK_SIZE
 from llorch.kernels.cpu import default_threads
 from llorch.kernels.instructions import SCORES, Program, Tap
 from llorch.kernels.linear.q8_0 import GROUP_TILES
