@@ -18,6 +18,7 @@ from tests.gguf_bytes import ARCHITECTURE, GGUFBytes, array, info, pair, small_f
 from tests.mutants import overwrite
 
 MAX_SECONDS = 1.0
+"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
 MAX_BYTES = 4 << 20
 """Far above what a small header needs, far below every count that the files here claim."""
 
@@ -27,11 +28,11 @@ ENORMOUS = [2**31 - 1, 2**31, 2**32, 2**61, 2**63 - 8, 2**63 - 1, 2**63, 2**63 +
 def refused(path: Path) -> str:
     """Message of the error that opening `path` raises; fails when that takes long or much memory."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         with pytest.raises(GGUFError) as caught:
             _ = GGUFFile(path).tensors
-        elapsed = time.perf_counter() - start
+        elapsed = time.thread_time() - start
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -138,10 +139,10 @@ def test_many_arrays_of_strings_share_one_limit(tmp_path: Path) -> None:
     n = 1 << 18
     arrays = [string(f"k{i}") + u32(raw.ARRAY) + u32(raw.STRING) + u64(n) + bytes(8 * n) for i in range(17)]
     path.write_bytes(GGUFBytes(pairs=arrays).build())
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(GGUFError, match=r"'k16' is 262144; at most 0"):
         GGUFFile(path)
-    assert time.perf_counter() - start < 2 * MAX_SECONDS  # 4 million strings, 35 MB
+    assert time.thread_time() - start < 2 * MAX_SECONDS  # 4 million strings, 35 MB
 
 
 @pytest.mark.parametrize("n", ENORMOUS)

@@ -21,16 +21,17 @@ from tests.small_models import open_model
 from tests.tiny_models import write_tiny_llama
 
 MAX_SECONDS = 1.0
+"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
 RESIDENCES = pytest.mark.parametrize("residence", ["packed", "mapped"])
 
 
 def refusal(path: Path, **tiny: Any) -> str:
     """What is said about a tiny model with overrides, which must be refused at once, on one line."""
     write_tiny_llama(path, **tiny)
-    started = time.monotonic()
+    started = time.thread_time()
     with closing(open_source(path)) as source, pytest.raises(GGUFError) as caught:
         Weights.from_tensors(ModelConfig.from_metadata(source.metadata), source.tensors)
-    assert time.monotonic() - started < MAX_SECONDS
+    assert time.thread_time() - started < MAX_SECONDS
     message = str(caught.value)
     assert message.isprintable()
     return message

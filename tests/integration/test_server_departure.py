@@ -14,7 +14,7 @@ from tests.live_server import LiveServer, events, wait_until
 
 ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
 LONG_PROMPT = {"token_ids": [5] * 60000, "max_tokens": 100, "ignore_eos": True}
-SOON_S = 3.0
+SOON_S = 8.0
 """Many steps of the tiny model and a small part of what the generations above would take."""
 
 

@@ -21,6 +21,7 @@ from tests.tiny_models import write_tiny_llama
 
 N_MUTANTS = 9000
 MAX_SECONDS = 1.0
+"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
 
 # Every example overwrites the same file.
 on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
@@ -29,7 +30,7 @@ on_disk = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], 
 def open_and_read_everything(path: Path) -> bool:
     """True when the file opens; then every array is decoded and every tensor byte is read."""
     message = None
-    start = time.perf_counter()
+    start = time.thread_time()
     try:
         with GGUFFile(path) as file:
             end = path.stat().st_size
@@ -49,7 +50,7 @@ def open_and_read_everything(path: Path) -> bool:
     except GGUFError as error:
         message = str(error)
     finally:
-        assert time.perf_counter() - start < MAX_SECONDS
+        assert time.thread_time() - start < MAX_SECONDS
     if message is not None:
         assert str(path) in message
         assert message.isprintable()

@@ -129,23 +129,23 @@ def test_text_never_becomes_a_control_unknown_or_byte_token_by_merging(text: str
 )
 def test_a_megabyte_of_anything_takes_seconds(text: str) -> None:
     tokenizer = llama2_tokenizer()
-    start = time.perf_counter()
+    start = time.thread_time()
     token_ids = tokenizer.encode(text)
-    assert time.perf_counter() - start < LONG_INPUT_S
+    assert time.thread_time() - start < LONG_INPUT_S
     assert tokenizer.decode(token_ids) == text.replace("▁", " ")
 
 
 def test_a_megabyte_with_pieces_that_reach_across_words_takes_seconds() -> None:
     tokenizer = real_tokenizer("tinystories-656k-f32.gguf")
     text = "Once upon a time, there was a little girl named Lily. " * 18_000
-    start = time.perf_counter()
+    start = time.thread_time()
     token_ids = tokenizer.encode(text)
-    assert time.perf_counter() - start < LONG_INPUT_S
+    assert time.thread_time() - start < LONG_INPUT_S
     assert tokenizer.decode(token_ids) == text
 
 
 @pytest.mark.parametrize("text", ["<s>" * 333_000, "</s><s>x " * 111_000, "<" * 1_000_000])
 def test_a_megabyte_of_special_tokens_takes_seconds(text: str) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     llama2_tokenizer().encode(text, parse_special=True)
-    assert time.perf_counter() - start < LONG_INPUT_S
+    assert time.thread_time() - start < LONG_INPUT_S

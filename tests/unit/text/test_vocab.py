@@ -102,6 +102,6 @@ def test_byte_value_reads_byte_tokens_only(text: bytes, value: int | None) -> No
 
 def test_a_vocabulary_opens_fast(model_path: Callable[[str], Path]) -> None:
     metadata = GGUFFile(model_path("ggml-vocab-llama-spm.gguf")).metadata
-    start = time.perf_counter()
+    start = time.thread_time()
     load_tokenizer(metadata)
-    assert time.perf_counter() - start < 0.5, "takes about 0.03 s"
+    assert time.thread_time() - start < 0.5, "takes about 0.03 s"
