@@ -11,13 +11,18 @@ from typing import Any
 from llorch.kernels.intrinsics import atomic_add, prefetch_line
 from llorch.kernels.jit import kernel, piece
 from llorch.kernels.linear.q8_amx import (
+    FEW_LEAST_REST,
+    FEW_TOKENS,
     GROUP_TOKENS,
     HAS_TILES,
     LEAST_BLOCKS,
     LEAST_REST,
     close_tiles,
     multiply_group,
+    open_few,
     open_tiles,
+    stream_few,
+    stream_group,
 )
 from llorch.kernels.linear.q8_direct import MOST_TOKENS, make_direct
 from llorch.kernels.linear.q8_dot import (
@@ -75,22 +80,29 @@ _direct_1, _direct_2 = make_direct(1), make_direct(2)
 @kernel
 def _suits_tile_unit(n_tokens, n_blocks):
     """Whether most of a product is for the tile unit; it is to be opened then."""
-    return HAS_TILES and n_tokens >= GROUP_TOKENS and n_blocks >= LEAST_BLOCKS
+    return HAS_TILES and n_tokens >= FEW_TOKENS and n_blocks >= LEAST_BLOCKS
 
 
 @kernel
-def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y):
+def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
     """What the tile unit takes of `_multiply_tiles`; returns the number of tokens done."""
     q, q_stride, d, _, block_stride = x
     out, out_stride, accumulate = y
-    w = (tiles, tile_stride, n_blocks, n_tiles)
+    w = (tiles, tile_stride, n_blocks, n_tiles, ahead)
+    size, least = (GROUP_TOKENS, LEAST_REST) if n_tokens >= GROUP_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
     token = 0
-    while n_tokens - token >= LEAST_REST:
+    while n_tokens - token >= least:
         # The last group reaches back to tokens already done rather than past the end.
-        first = min(token, n_tokens - GROUP_TOKENS)
+        first = min(token, n_tokens - size)
         rows = (q + first * q_stride, q_stride, d + first * block_stride, block_stride)
-        multiply_group(w, rows, (out + first * out_stride, out_stride, accumulate, token - first))
-        token = first + GROUP_TOKENS
+        at = (out + first * out_stride, out_stride, accumulate, token - first)
+        if size == FEW_TOKENS:
+            stream_few(w, rows, at)
+        elif token == 0 and ahead:
+            stream_group(w, rows, at)
+        else:
+            multiply_group(w, rows, at)
+        token = first + size
     return token
 
 
@@ -102,7 +114,8 @@ def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead
     n_units = n_tiles * (TILE_ROWS // LANES)
     token = 0
     if _suits_tile_unit(n_tokens, n_blocks):
-        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y)
+        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead)
+        ahead = 0
     n_lines = (n_tiles * tile_stride // 64 * _MOST + n_tokens - 1) // n_tokens if ahead else 0
     while token < n_tokens:
         for i in range(n_lines):
@@ -148,8 +161,10 @@ def matmul_q8_0(
     by_tile_unit = _suits_tile_unit(n_tokens, n_blocks)
     group = GROUP_TILES if n_tokens <= 2 or by_tile_unit else 2
     x = (q, n_in, d, s, n_blocks * 4)
-    if by_tile_unit:
+    if by_tile_unit and n_tokens >= GROUP_TOKENS:
         open_tiles()
+    elif by_tile_unit:
+        open_few()
     first = atomic_add(counter, group)
     while first < n_tiles:
         following = atomic_add(counter, group)
@@ -157,7 +172,7 @@ def matmul_q8_0(
         y = (out + first * TILE_ROWS * 4, out_stride, accumulate)
         if is_packed:
             ahead = 0
-            if n_tokens >= _PREFETCH_FROM and not by_tile_unit and following < n_tiles:
+            if (n_tokens >= _PREFETCH_FROM or by_tile_unit) and following < n_tiles:
                 ahead = weights + following * tile_stride
             _multiply_tiles(weights + first * tile_stride, tile_stride, n_blocks, n, x, n_tokens, y, ahead)
         elif n_tokens <= MOST_TOKENS and (first + n) * TILE_ROWS <= n_out:

@@ -1,6 +1,6 @@
 """Q8_0 products of many tokens on the tile unit (AMX), emitted as LLVM IR; bit for bit those of `q8_dot`.
 
-A Q8_0 block is 32 columns deep, so one tile product is 16 tokens x 16 rows x 32 columns: A is the quantised
+A Q8_0 block is 32 columns deep, so one tile product is 16 (or 8) tokens x 16 rows x 32 columns: A is the quantised
 activations where they lie, B is one block of a weight tile as `q8_pack` stores it (signed on this path), C comes
 back as int32 through a small buffer in cache and is added to 16 float32 vectors in registers, in `q8_dot`'s
 order: ``acc = fma(sum, d_w * d_x, acc)``, block after block.
@@ -39,8 +39,8 @@ from llorch.kernels.intrinsics import (
 )
 from llorch.kernels.linear.q8_dot import BLOCK, PATH, QUANT_BYTES, SCALE_BYTES, TILE_ROWS
 
-GROUP_TOKENS = 16
-"""Tokens of one tile product."""
+GROUP_TOKENS, FEW_TOKENS = 16, 8
+"""Tokens of one tile product: of a prompt's, and of a few sequences that decode together."""
 
 HAS_TILES = PATH == "amx"
 """Whether this path has a tile unit. On the others the functions below emit nothing and must not be reached."""
@@ -48,8 +48,11 @@ HAS_TILES = PATH == "amx"
 LEAST_BLOCKS = 2
 """Blocks are multiplied in pairs, one pair ahead of the float work."""
 
-LEAST_REST = 9
+LEAST_REST, FEW_LEAST_REST = 9, 3
 """Left-over tokens from which a whole tile product is faster than `q8_dot`."""
+
+_AHEAD_BYTES = 4096
+"""How far ahead of the products weights are asked for where they come from memory."""
 
 _SUMS, _LAST_SUMS, _TOKENS, _WEIGHTS = (0, 1), 2, (4, 6), (5, 7)
 """Tile registers: C, C of an odd last block, A and B, each for the two blocks of a pair."""
@@ -70,37 +73,41 @@ def _scaled(builder: Any, value: Any, factor: int) -> Any:
     return builder.mul(value, ir.Constant(I64, factor))
 
 
-def _config_bytes() -> bytearray:
+def _config_bytes(n_tokens: int) -> bytearray:
     """What `ldtilecfg` reads: palette 1, then bytes per row (uint16, from 16) and rows (from 48) per register."""
     config = bytearray(64)
     config[0] = 1
-    shapes = dict.fromkeys((*_SUMS, _LAST_SUMS), (GROUP_TOKENS, _SUM_BYTES))
-    shapes |= dict.fromkeys(_TOKENS, (GROUP_TOKENS, BLOCK)) | dict.fromkeys(
-        _WEIGHTS, (BLOCK // 4, _SUM_BYTES)
-    )
+    shapes = dict.fromkeys((*_SUMS, _LAST_SUMS), (n_tokens, _SUM_BYTES))
+    shapes |= dict.fromkeys(_TOKENS, (n_tokens, BLOCK)) | dict.fromkeys(_WEIGHTS, (BLOCK // 4, _SUM_BYTES))
     for register, (rows, row_bytes) in shapes.items():
         config[16 + 2 * register] = row_bytes
         config[48 + register] = rows
     return config
 
 
-@intrinsic
-def open_tiles(typingctx: Any) -> Any:
-    """Configure this thread's tile registers; until `close_tiles`, switching threads costs 8 KB more."""
+def _make_open(n_tokens: int) -> Any:
+    @intrinsic
+    def open_tiles(typingctx):
+        """Configure this thread's tile registers; until `close_tiles`, switching threads costs 8 KB more."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if HAS_TILES:
-            name = "llorch_tile_config"
-            config = builder.module.globals.get(name)
-            if config is None:
-                value = ir.Constant(ir.ArrayType(I8, 64), _config_bytes())
-                config = ir.GlobalVariable(builder.module, value.type, name)
-                config.initializer, config.global_constant = value, True
-                config.linkage, config.align = "internal", 64
-            call(builder, "llvm.x86.ldtilecfg", _VOID, [builder.bitcast(config, I8.as_pointer())])
-        return context.get_dummy_value()
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if HAS_TILES:
+                name = f"llorch_tile_config_{n_tokens}"
+                config = builder.module.globals.get(name)
+                if config is None:
+                    value = ir.Constant(ir.ArrayType(I8, 64), _config_bytes(n_tokens))
+                    config = ir.GlobalVariable(builder.module, value.type, name)
+                    config.initializer, config.global_constant = value, True
+                    config.linkage, config.align = "internal", 64
+                call(builder, "llvm.x86.ldtilecfg", _VOID, [builder.bitcast(config, I8.as_pointer())])
+            return context.get_dummy_value()
 
-    return types.void(), codegen
+        return types.void(), codegen
+
+    return open_tiles
+
+
+open_tiles, open_few = _make_open(GROUP_TOKENS), _make_open(FEW_TOKENS)
 
 
 @intrinsic
@@ -118,21 +125,23 @@ def close_tiles(typingctx: Any) -> Any:
 class _Operands:
     """The kernel's arguments as LLVM values, and what is derived from them once."""
 
-    def __init__(self, builder: Any, args: Any) -> None:
-        (self.tiles, self.tile_stride, self.n_blocks, self.n_tiles, self.q, self.q_stride, self.d,
+    def __init__(self, builder: Any, args: Any, n_tokens: int, is_streaming: bool) -> None:
+        (self.tiles, self.tile_stride, self.n_blocks, self.n_tiles, self.next, self.q, self.q_stride, self.d,
          self.block_stride, self.out, self.out_stride, self.accumulate, self.skip) = args  # fmt: skip
-        buffer = builder.alloca(ir.ArrayType(I8, 2 * GROUP_TOKENS * _SUM_BYTES))
+        self.n_tokens, self.is_streaming = n_tokens, is_streaming
+        self.end = builder.add(self.tiles, builder.mul(self.n_tiles, self.tile_stride))
+        buffer = builder.alloca(ir.ArrayType(I8, 2 * n_tokens * _SUM_BYTES))
         buffer.align = 64
         self.buffer = builder.ptrtoint(buffer, I64)
         self.n_pairs = builder.lshr(self.n_blocks, ir.Constant(I64, 1))
         # Tokens 4i + j: four running addresses and three strides, which is what registers there are.
         self.steps = [_scaled(builder, self.block_stride, j) for j in range(4)]
-        fours = [_scaled(builder, self.block_stride, 4 * i) for i in range(GROUP_TOKENS // 4)]
+        fours = [_scaled(builder, self.block_stride, 4 * i) for i in range(n_tokens // 4)]
         self.scale_starts = [builder.add(self.d, four) for four in fours]
 
 
 def _emit_product(builder: Any, o: _Operands, q: Any, weights: Any, half: int, sums: int) -> None:
-    """Start the product of one block: 16 tokens at `q`, 16 rows at `weights`, into C register `sums`."""
+    """Start the product of one block: the tokens at `q`, 16 rows at `weights`, into C register `sums`."""
     a, b = _register(_TOKENS[half]), _register(_WEIGHTS[half])
     c, row_bytes = _register(sums), ir.Constant(I64, _SUM_BYTES)
     call(builder, "llvm.x86.tileloadd64", _VOID, [a, _pointer(builder, q), o.q_stride])
@@ -151,7 +160,7 @@ def _emit_pair(builder: Any, o: _Operands, q: Any, weights: Any) -> None:
 
 def _emit_fetch(builder: Any, o: _Operands, half: int, sums: int) -> Any:
     """Write C register `sums` to one half of the buffer; returns its address."""
-    at = builder.add(o.buffer, ir.Constant(I64, half * GROUP_TOKENS * _SUM_BYTES))
+    at = builder.add(o.buffer, ir.Constant(I64, half * o.n_tokens * _SUM_BYTES))
     arguments = [_register(sums), _pointer(builder, at), ir.Constant(I64, _SUM_BYTES)]
     call(builder, "llvm.x86.tilestored64", _VOID, arguments)
     return at
@@ -160,11 +169,11 @@ def _emit_fetch(builder: Any, o: _Operands, half: int, sums: int) -> Any:
 def _emit_add(
     builder: Any, o: _Operands, sums_at: Any, w_scales: Any, x_scales: list[Any], acc: list[Any]
 ) -> list[Any]:
-    """Add one block's int32 sums to the 16 float32 vectors, one vector of 16 rows per token."""
+    """Add one block's int32 sums to the float32 vectors, one vector of 16 rows per token."""
     halves = load(builder, vector(I16, TILE_ROWS), w_scales, align=32)
     w_scale = half_to_float(builder, halves)
     result = []
-    for t in range(GROUP_TOKENS):
+    for t in range(o.n_tokens):
         sums = load(builder, vector(I32, TILE_ROWS), sums_at, t * _SUM_BYTES, align=64)
         x_scale = load(builder, F32, builder.add(x_scales[t // 4], o.steps[t % 4]), align=4)
         scale = builder.fmul(w_scale, splat(builder, x_scale, TILE_ROWS))
@@ -172,12 +181,24 @@ def _emit_add(
     return result
 
 
+def _emit_ahead(builder: Any, o: _Operands, weights: Any, pair: Any) -> None:
+    """Ask for the weights that come `_AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
+    pair_bytes = 2 * (QUANT_BYTES + SCALE_BYTES)
+    at = builder.add(weights, builder.add(_scaled(builder, pair, pair_bytes), ir.Constant(I64, _AHEAD_BYTES)))
+    beyond = builder.add(o.next, builder.sub(at, o.end))
+    at = builder.select(builder.icmp_unsigned("<", at, o.end), at, beyond)
+    for offset in range(0, pair_bytes, 64):
+        prefetch(builder, builder.add(at, ir.Constant(I64, offset)))
+
+
 def _emit_blocks(builder: Any, o: _Operands, weights: Any, following: Any) -> list[Any]:
     """All blocks of the row tile at `weights`, whose first pair is under way; starts that of `following`."""
     w_scales = builder.add(weights, _scaled(builder, o.n_blocks, QUANT_BYTES))
 
     def body(pair: Any, values: list[Any]) -> list[Any]:
-        acc, x_scales = values[:GROUP_TOKENS], values[GROUP_TOKENS:]
+        acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
+        if o.is_streaming:
+            _emit_ahead(builder, o, weights, pair)
         after = builder.add(pair, ir.Constant(I64, 1))
         is_inside = builder.icmp_signed("<", after, o.n_pairs)
         after = builder.select(is_inside, after, ir.Constant(I64, 0))
@@ -196,7 +217,7 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Any, following: Any) -> li
         return [*acc, *(builder.add(x, ir.Constant(I64, 8)) for x in x_scales)]
 
     def odd(_: Any, values: list[Any]) -> list[Any]:
-        acc, x_scales = values[:GROUP_TOKENS], values[GROUP_TOKENS:]
+        acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
         last = builder.sub(o.n_blocks, ir.Constant(I64, 1))
         q = builder.add(o.q, _scaled(builder, last, BLOCK))
         _emit_product(builder, o, q, builder.add(weights, _scaled(builder, last, QUANT_BYTES)), 0, _LAST_SUMS)
@@ -204,10 +225,10 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Any, following: Any) -> li
         scales_at = builder.add(w_scales, _scaled(builder, last, SCALE_BYTES))
         return [*_emit_add(builder, o, sums_at, scales_at, x_scales, acc), *x_scales]
 
-    zeros = [constant(F32, TILE_ROWS, 0.0)] * GROUP_TOKENS
+    zeros = [constant(F32, TILE_ROWS, 0.0)] * o.n_tokens
     values = loop(builder, o.n_pairs, [*zeros, *o.scale_starts], body)
     n_odd = builder.and_(o.n_blocks, ir.Constant(I64, 1))
-    return loop(builder, n_odd, values, odd)[:GROUP_TOKENS]
+    return loop(builder, n_odd, values, odd)[: o.n_tokens]
 
 
 def _out_at(builder: Any, o: _Operands, tile: Any, token: int) -> Any:
@@ -230,8 +251,8 @@ def _emit_out(builder: Any, o: _Operands, tile: Any, acc: list[Any]) -> None:
                 store(builder, value, at, align=4)
 
 
-def _emit(builder: Any, args: Any) -> None:
-    o = _Operands(builder, args)
+def _emit(builder: Any, args: Any, n_tokens: int, is_streaming: bool) -> None:
+    o = _Operands(builder, args, n_tokens, is_streaming)
     _emit_pair(builder, o, o.q, o.tiles)
     last = builder.sub(o.n_tiles, ir.Constant(I64, 1))
 
@@ -240,7 +261,7 @@ def _emit(builder: Any, args: Any) -> None:
         # After the last tile the pair started ahead is one that nobody reads.
         is_last = builder.icmp_signed("==", tile, last)
         following = builder.select(is_last, weights, builder.add(weights, o.tile_stride))
-        for token in range(GROUP_TOKENS):
+        for token in range(n_tokens):
             prefetch(builder, _out_at(builder, o, tile, token), for_writing=True)
         _emit_out(builder, o, tile, _emit_blocks(builder, o, weights, following))
         return []
@@ -248,21 +269,33 @@ def _emit(builder: Any, args: Any) -> None:
     loop(builder, o.n_tiles, [], body)
 
 
-@intrinsic
-def multiply_group(typingctx: Any, w: Any, x: Any, y: Any) -> Any:
-    """16 tokens against some row tiles, between `open_tiles` and `close_tiles`.
+def _make_multiply(n_tokens: int, is_streaming: bool) -> Any:
+    name = f"llorch_q8_amx_{n_tokens}" + ("_streaming" if is_streaming else "")
 
-    Args (tuples of int64; addresses and strides in bytes unless said otherwise):
-        w: first tile, tile stride, number of blocks (at least 2), number of tiles (> 0).
-        x: int8 activations, their row stride, float32 scales, their row stride.
-        y: float32 out, its row stride, whether the product is added to what stands there, number of tokens at
-            the beginning that are not wanted.
-    """
+    @intrinsic
+    def multiply_group(typingctx, w, x, y):
+        """A group of tokens against some row tiles, between opening tiles for as many and `close_tiles`.
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        if HAS_TILES:
-            flat = [builder.extract_value(t, i) for t in args for i in range(len(t.type.elements))]
-            outlined(builder, "llorch_q8_amx", flat, _emit)
-        return context.get_dummy_value()
+        Args (tuples of int64; addresses and strides in bytes unless said otherwise):
+            w: first tile, tile stride, number of blocks (at least 2), number of tiles (> 0), where weights needed
+                after these tiles begin (asked for when streaming).
+            x: int8 activations, their row stride, float32 scales, their row stride.
+            y: float32 out, its row stride, whether the product is added to what stands there, number of tokens
+                at the beginning that are not wanted.
+        """
 
-    return types.void(w, x, y), codegen
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            if HAS_TILES:
+                flat = [builder.extract_value(t, i) for t in args for i in range(len(t.type.elements))]
+                outlined(builder, name, flat, lambda inner, a: _emit(inner, a, n_tokens, is_streaming))
+            return context.get_dummy_value()
+
+        return types.void(w, x, y), codegen
+
+    return multiply_group
+
+
+multiply_group = _make_multiply(GROUP_TOKENS, is_streaming=False)
+stream_group = _make_multiply(GROUP_TOKENS, is_streaming=True)
+stream_few = _make_multiply(FEW_TOKENS, is_streaming=True)
+"""`multiply_group` for weights that come from memory; on the way it asks for the next ones."""

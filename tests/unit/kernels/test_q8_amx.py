@@ -18,12 +18,13 @@ NEEDS_TILES = pytest.mark.skipif(
 RESIDENCES = pytest.mark.parametrize("packed", [True, False], ids=["packed", "mapped"])
 
 
-def test_registers_have_the_shapes_of_one_block() -> None:
-    config = np.frombuffer(bytes(q8_amx._config_bytes()), np.uint8)
+@pytest.mark.parametrize("n_tokens", [q8_amx.GROUP_TOKENS, q8_amx.FEW_TOKENS])
+def test_registers_have_the_shapes_of_one_block(n_tokens: int) -> None:
+    config = np.frombuffer(bytes(q8_amx._config_bytes(n_tokens)), np.uint8)
     assert config[0] == 1
     row_bytes, rows = config[16:32].view("<u2"), config[48:56]
     shapes = list(zip(rows.tolist(), row_bytes.tolist(), strict=True))
-    sums, tokens, weights, unused = (16, 64), (16, 32), (8, 64), (0, 0)
+    sums, tokens, weights, unused = (n_tokens, 64), (n_tokens, 32), (8, 64), (0, 0)
     assert shapes == [sums, sums, sums, unused, tokens, weights, tokens, weights]
 
 
@@ -59,7 +60,7 @@ def test_every_rest_of_tokens_equals_the_twin_bit_for_bit(
     onto = rng.standard_normal((47, n_out)).astype(np.float32)
     product = naive.matmul_q8_0(weight, x)
     expected = onto + product if accumulate else product
-    for n_tokens in (16, 17, 24, 25, 31, 32, 40, 41, 47):
+    for n_tokens in (8, 9, 10, 11, 13, 15, 16, 17, 24, 25, 31, 32, 40, 41, 47):
         start = onto[:n_tokens] if accumulate else None
         out = matmul(weight, x[:n_tokens], packed=packed, onto=start, n_threads=1 + n_tokens % 2)
         np.testing.assert_array_equal(bits(out), bits(expected[:n_tokens]))
