@@ -36,6 +36,8 @@ _MASK_VARIABLE = "LLORCH_CPU"
 SUMS = ("llorch", "llama.cpp")
 """Orders in which floats are added: our own, the default, or llama.cpp's."""
 _SUMS_VARIABLE = "LLORCH_SUMS"
+VARIABLES = (_MASK_VARIABLE, _SUMS_VARIABLE)
+"""Environment variables that choose kernels."""
 
 
 @functools.cache

@@ -187,9 +187,13 @@ def _version(package: str) -> str | None:
 
 
 def reproducible_command(words: Sequence[str]) -> str:
-    """A command line for the record: paths inside the current folder relative, others by their name alone."""
+    """A command line for the record: paths inside the current folder relative, others by their name alone.
+
+    Variables that choose the kernels stand before it.
+    """
     here = Path.cwd()
-    shown = []
+    chosen = {name: os.environ.get(name) for name in cpu.VARIABLES}
+    shown = [f"{name}={value}" for name, value in chosen.items() if value]
     for word in words:
         path = Path(word)
         if path.is_absolute():

@@ -135,4 +135,13 @@ def test_a_command_for_the_record_has_no_foreign_folders(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["llorch", "validate", "-m", str(tmp_path / "in" / "m.gguf"), "-p", "two words", "/else/where/d"]
+    monkeypatch.delenv("LLORCH_CPU", raising=False)
+    monkeypatch.delenv("LLORCH_SUMS", raising=False)
     assert reproducible_command(words) == "llorch validate -m in/m.gguf -p 'two words' d"
+
+
+def test_a_command_line_begins_with_what_chose_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLORCH_CPU", "avx2")
+    monkeypatch.setenv("LLORCH_SUMS", "llama.cpp")
+    words = ["llorch", "validate"]
+    assert reproducible_command(words) == "LLORCH_CPU=avx2 LLORCH_SUMS=llama.cpp llorch validate"
