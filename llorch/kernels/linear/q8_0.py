@@ -40,14 +40,14 @@ GROUP_TILES = 4
 """Tiles a thread claims at a time when few tokens share them, or the tile unit does the work."""
 
 _PREFETCH_FROM = 9
-"""Tokens from which the next group is fetched ahead: with fewer the products wait for memory anyway. The tile unit
-is 3 % faster without."""
+"""Tokens from which the next group is fetched between the products of this one; with fewer, the first products ask
+for their own weights a little ahead, and the tile unit always does."""
 
 
-def _make_sweep(n_tokens: int) -> Any:
+def _make_sweep(n_tokens: int, is_streaming: bool = False) -> Any:
     """A kernel that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
     n_wide = max(v for v, t in SHAPES[PATH] if t == n_tokens)
-    dot_wide = make_dot(n_wide, n_tokens)
+    dot_wide = make_dot(n_wide, n_tokens, is_streaming)
     dot_narrow = make_dot(1, n_tokens) if (1, n_tokens) in SHAPES[PATH] else dot_wide
 
     @kernel
@@ -74,6 +74,7 @@ _TOKENS = sorted({t for _, t in SHAPES[PATH]}, reverse=True)
 _MOST = _TOKENS[0]
 _SOME = 4 if 4 in _TOKENS else 2
 _sweep_most, _sweep_some, _sweep_2, _sweep_1 = (_make_sweep(t) for t in (_MOST, _SOME, 2, 1))
+_stream_most, _stream_some = (_make_sweep(t, is_streaming=True) for t in (_MOST, _SOME))
 _direct_1, _direct_2 = make_direct(1), make_direct(2)
 
 
@@ -125,7 +126,14 @@ def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead
         skip = token * block_stride
         rows = (q + token * q_stride, q_stride, d + skip, s + skip, block_stride)
         at = (out + token * out_stride, out_stride, accumulate)
-        if left >= _MOST:
+        is_first = token == 0 and n_tokens < _PREFETCH_FROM
+        if is_first and left >= _MOST:
+            _stream_most(tiles, tile_stride, n_blocks, n_units, rows, at)
+            token += _MOST
+        elif is_first and left >= _SOME:
+            _stream_some(tiles, tile_stride, n_blocks, n_units, rows, at)
+            token += _SOME
+        elif left >= _MOST:
             _sweep_most(tiles, tile_stride, n_blocks, n_units, rows, at)
             token += _MOST
         elif left >= _SOME:

@@ -37,7 +37,7 @@ from llorch.kernels.intrinsics import (
     store,
     vector,
 )
-from llorch.kernels.linear.q8_dot import BLOCK, PATH, QUANT_BYTES, SCALE_BYTES, TILE_ROWS
+from llorch.kernels.linear.q8_dot import AHEAD_BYTES, BLOCK, PATH, QUANT_BYTES, SCALE_BYTES, TILE_ROWS
 
 GROUP_TOKENS, FEW_TOKENS = 16, 8
 """Tokens of one tile product: of a prompt's, and of a few sequences that decode together."""
@@ -50,9 +50,6 @@ LEAST_BLOCKS = 2
 
 LEAST_REST, FEW_LEAST_REST = 9, 3
 """Left-over tokens from which a whole tile product is faster than `q8_dot`."""
-
-_AHEAD_BYTES = 4096
-"""How far ahead of the products weights are asked for where they come from memory."""
 
 _SUMS, _LAST_SUMS, _TOKENS, _WEIGHTS = (0, 1), 2, (4, 6), (5, 7)
 """Tile registers: C, C of an odd last block, A and B, each for the two blocks of a pair."""
@@ -182,9 +179,9 @@ def _emit_add(
 
 
 def _emit_ahead(builder: Any, o: _Operands, weights: Any, pair: Any) -> None:
-    """Ask for the weights that come `_AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
+    """Ask for the weights that come `AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
     pair_bytes = 2 * (QUANT_BYTES + SCALE_BYTES)
-    at = builder.add(weights, builder.add(_scaled(builder, pair, pair_bytes), ir.Constant(I64, _AHEAD_BYTES)))
+    at = builder.add(weights, builder.add(_scaled(builder, pair, pair_bytes), ir.Constant(I64, AHEAD_BYTES)))
     beyond = builder.add(o.next, builder.sub(at, o.end))
     at = builder.select(builder.icmp_unsigned("<", at, o.end), at, beyond)
     for offset in range(0, pair_bytes, 64):
