@@ -108,7 +108,13 @@ def test_generate_streams_and_stops_quietly_when_nobody_reads(long_model: Path) 
 
 def test_interrupt_is_quiet_and_130(long_model: Path) -> None:
     command = [*LLORCH, "generate", "-m", str(long_model), *ENDLESS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+
+    def heed_interrupts() -> None:  # a test run in the background of a script inherits that they are ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(5)
