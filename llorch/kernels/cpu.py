@@ -54,13 +54,16 @@ def is_masked() -> bool:
     return bool(os.environ.get(_MASK_VARIABLE))
 
 
-def _mask() -> str:
-    wanted = os.environ.get(_MASK_VARIABLE) or PATHS[0]
-    if wanted not in PATHS:
-        raise SettingsError(
-            f"{_MASK_VARIABLE}={wanted!r} is not a kernel path: expected one of {', '.join(PATHS)}"
-        )
+def _chosen(variable: str, options: tuple[str, ...], what: str) -> str:
+    """What an environment variable chooses; the first option when it is unset or empty."""
+    wanted = os.environ.get(variable) or options[0]
+    if wanted not in options:
+        raise SettingsError(f"{variable}={wanted!r} is not {what}: expected one of {', '.join(options)}")
     return wanted
+
+
+def _mask() -> str:
+    return _chosen(_MASK_VARIABLE, PATHS, "a kernel path")
 
 
 @functools.cache
@@ -135,12 +138,7 @@ def path() -> str:
 @functools.cache
 def sums() -> str:
     """Whose order of float additions the kernels follow, one of `SUMS`."""
-    wanted = os.environ.get(_SUMS_VARIABLE) or SUMS[0]
-    if wanted not in SUMS:
-        raise SettingsError(
-            f"{_SUMS_VARIABLE}={wanted!r} is not an order of additions: expected one of {', '.join(SUMS)}"
-        )
-    return wanted
+    return _chosen(_SUMS_VARIABLE, SUMS, "an order of additions")
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import numpy as np
 from numba import carray
 from numpy import float32, float64, inf, int32
 
+from llorch.kernels.attention_dot import KV_BLOCK_SIZE
 from llorch.kernels.convert import bfloat_to_float32
 from llorch.kernels.intrinsics import (
     as_float32,
@@ -31,7 +32,6 @@ from llorch.kernels.intrinsics import (
 from llorch.kernels.jit import kernel, piece
 from llorch.kernels.libm import expf
 
-KV_BLOCK_SIZE = 32
 _STEP = 32
 """Columns that four registers of eight lanes take at a time."""
 
@@ -46,6 +46,13 @@ def _add_lanes_q(a):
 def _add_lanes_f(a):
     """How `GGML_F32x8_REDUCE` adds eight lanes."""
     return ((a[0] + a[4]) + (a[1] + a[5])) + ((a[2] + a[6]) + (a[3] + a[7]))
+
+
+@kernel
+def _add_registers(lanes):
+    """Four registers of eight lanes onto the first."""
+    for lane in range(8):
+        lanes[lane] = (lanes[lane] + lanes[lane + 16]) + (lanes[lane + 8] + lanes[lane + 24])
 
 
 @kernel
@@ -97,8 +104,7 @@ def _dot_floats(type_id, w, x, n, lanes):
         for lane in range(_STEP):
             i = start + lane
             lanes[lane] = fused_multiply_add(_value(type_id, w, i), values[i], lanes[lane])
-    for lane in range(8):
-        lanes[lane] = (lanes[lane] + lanes[lane + 16]) + (lanes[lane + 8] + lanes[lane + 24])
+    _add_registers(lanes)
     if type_id == 0:
         total = _add_lanes_f(lanes)
         for i in range(n_whole, n):
@@ -192,8 +198,7 @@ def _score(type_id, q, keys, head_dim, inside, lanes):
     for i in range(n_whole):
         key = _value(type_id, keys, i * KV_BLOCK_SIZE + inside)
         lanes[i % _STEP] = fused_multiply_add(key, query[i], lanes[i % _STEP])
-    for lane in range(8):
-        lanes[lane] = (lanes[lane] + lanes[lane + 16]) + (lanes[lane + 8] + lanes[lane + 24])
+    _add_registers(lanes)
     total = _add_lanes_f(lanes)
     for i in range(n_whole, head_dim):
         key = _value(type_id, keys, i * KV_BLOCK_SIZE + inside)
@@ -242,8 +247,7 @@ def _mix(type_id, weights, table, values, value_bytes, wide, column, lanes):
         block = values + block_of[j // KV_BLOCK_SIZE] * value_bytes
         value = _value(type_id, block, j % KV_BLOCK_SIZE * wide + column)
         lanes[j % _STEP] = fused_multiply_add(value, weights[j], lanes[j % _STEP])
-    for lane in range(8):
-        lanes[lane] = (lanes[lane] + lanes[lane + 16]) + (lanes[lane + 8] + lanes[lane + 24])
+    _add_registers(lanes)
     return _add_lanes_f(lanes)
 
 
