@@ -41,6 +41,8 @@ sys.stdout.write("  %s: Python %s%s\n" % (sys.executable, version, lack))' 2>/de
 # ensure_environment EXTRA: `base` for the product alone, `test` for its tests too.
 ensure_environment() {
     stamp=$venv/llorch-$1.stamp
+    # What the tests need includes what the product needs.
+    if [ "$1" = base ] && [ ! -f "$stamp" ]; then stamp=$venv/llorch-test.stamp; fi
     if [ -x "$python" ] && [ -f "$stamp" ] && [ ! -e "$venv/llorch-installing" ]; then
         # The stamp is what install.py was given: a moved clone or a changed pyproject.toml installs again.
         if { printf '%s\n' "$root"; cat "$root/pyproject.toml"; } | cmp -s - "$stamp"; then
