@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="what tools/extract_checkpoints.py wrote, or a folder of such (default for `demo`: stored ones)",
+        help="what tools/reference/extract_checkpoints.py wrote, or a folder of such (default for `demo`: stored ones)",
     )
     parser.add_argument(
         "--profile",
@@ -82,7 +82,8 @@ def _references(args: argparse.Namespace, settings: Settings) -> list[Reference]
     if not folders:
         if settings.model != DEMO:
             raise InputError(
-                "--reference DIR is missing; tools/extract_checkpoints.py makes one from llama.cpp for this model"
+                "--reference DIR is missing; tools/reference/extract_checkpoints.py makes one for this model with "
+                "llama.cpp"
             )
         if not STORED_REFERENCES.is_dir():
             raise InputError(

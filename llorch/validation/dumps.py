@@ -1,4 +1,4 @@
-"""Reference dumps: what `tools/extract_checkpoints.py` wrote, checked before a single value is believed.
+"""Reference dumps: what `tools/reference/extract_checkpoints.py` wrote, checked before a single value is believed.
 
 A dump is a folder: `manifest.json`, `prefill.npz` and, when decode steps were run, `decode.npz`. Arrays are
 float32, keyed ``prefill/<stage>`` and ``decode/<step>/<stage>``. Files are held to their hashes when the

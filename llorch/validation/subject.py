@@ -137,7 +137,7 @@ def reference_tensors(
     if n_bytes > _SHARE_OF_FREE * available_memory():
         raise InputError(
             f"the F32 twin takes {n_bytes / 1e9:.1f} GB of memory; "
-            "write it with tools/make_f32_twin.py and give its file with -m"
+            "write it with tools/reference/make_f32_twin.py and give its file with -m"
         )
     twin = {name: _expanded(tensor) for name, tensor in tensors.items()}
     digest = hashlib.sha256()

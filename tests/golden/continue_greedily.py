@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llorch.kernels import cpu
 from llorch.model.runner import Llama
-from tests.small_models import Run, open_model
+from tests.support.small_models import Run, open_model
 
 
 def continuations(llama: Llama, prompts: list[list[int]], n_tokens: int) -> list[list[int]]:

@@ -32,7 +32,7 @@ from llorch.loading import DEMO_PATH
 from llorch.model.runner import Llama
 from tests.conftest import REPOSITORY, test_models_dir
 from tests.golden.continue_greedily import continuations
-from tests.small_models import Run, open_model
+from tests.support.small_models import Run, open_model
 
 FOLDER = Path(__file__).parent / "greedy"
 GOLDEN = sorted(FOLDER.glob("*.json"))

@@ -16,7 +16,7 @@ MAX_PEAK_BYTES = 1 << 30
 
 
 def run_mutants(directory: Path, seed: int, n: int, timeout_s: float) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.fuzz_worker", str(directory), str(seed), str(n)]
+    command = [sys.executable, "-m", "tests.support.fuzz_worker", str(directory), str(seed), str(n)]
     done = subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout_s, check=False
     )

@@ -13,9 +13,9 @@ import pytest
 
 from llorch.errors import GGUFError
 from llorch.formats.gguf import GGUFFile
-from tests import gguf_bytes as raw
-from tests.gguf_bytes import ARCHITECTURE, GGUFBytes, array, info, pair, small_file, string, u32, u64
-from tests.mutants import overwrite
+from tests.support import gguf_bytes as raw
+from tests.support.gguf_bytes import ARCHITECTURE, GGUFBytes, array, info, pair, small_file, string, u32, u64
+from tests.support.mutants import overwrite
 
 MAX_SECONDS = 1.0
 """Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""

@@ -10,9 +10,9 @@ import pytest
 from llorch.errors import GGUFError
 from llorch.formats.gguf import GGUFFile
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
-from tests.gguf_bytes import F32, Q8_0, UINT32, GGUFBytes, info, pair, small_file, string, u32, u64
 from tests.hostile.test_gguf_headers import ENORMOUS, check
-from tests.tiny_models import write_tiny_llama
+from tests.support.gguf_bytes import F32, Q8_0, UINT32, GGUFBytes, info, pair, small_file, string, u32, u64
+from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.mark.parametrize("n_dims", [0, 5, 6, 255, 2**31, 2**32 - 1])

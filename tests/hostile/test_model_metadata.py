@@ -17,8 +17,8 @@ from llorch.formats.source import open_source
 from llorch.model.config import ModelConfig
 from llorch.model.weights import Weights
 from llorch.quant.types import Q8_0
-from tests.small_models import open_model
-from tests.tiny_models import write_tiny_llama
+from tests.support.small_models import open_model
+from tests.support.tiny_models import write_tiny_llama
 
 MAX_SECONDS = 1.0
 """Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""

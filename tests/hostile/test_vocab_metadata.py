@@ -12,8 +12,8 @@ import pytest
 from llorch.errors import GGUFError
 from llorch.formats.gguf import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
-from tests.tiny_models import write_tiny_llama
-from tests.vocabularies import SPECIAL, spm_metadata
+from tests.support.tiny_models import write_tiny_llama
+from tests.support.vocabularies import SPECIAL, spm_metadata
 
 N_VOCAB = 260  # three special tokens, 256 bytes, one piece
 SPECIAL_IDS = (

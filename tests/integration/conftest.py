@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live_server import LiveServer
-from tests.tiny_models import write_tiny_llama
+from tests.support.live_server import LiveServer
+from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent, Toke
 from llorch.errors import ContextLengthError, RequestError, SettingsError
 from llorch.loading import LoadedModel, load_model
 from llorch.settings import Settings
-from tests.tiny_models import N_SPECIAL, write_tiny_llama
+from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 
 GREEDY = SamplingParams(temperature=0)
 EOS = 2

@@ -24,7 +24,7 @@ from llorch.errors import (
     RequestError,
 )
 from llorch.settings import Settings
-from tests.live_server import wait_until
+from tests.support.live_server import wait_until
 
 GREEDY = SamplingParams(temperature=0)
 LONG = 400

@@ -14,7 +14,7 @@ import pytest
 
 from llorch.kernels import cpu
 from tests.conftest import REPOSITORY, test_models_dir
-from tests.tiny_models import write_tiny_llama
+from tests.support.tiny_models import write_tiny_llama
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,7 +41,7 @@ def compute(models: list[Path], mask: str | None) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key != "LLORCH_CPU"}
     if mask:
         environment["LLORCH_CPU"] = mask
-    command = [sys.executable, "-m", "tests.path_worker", *map(str, models)]
+    command = [sys.executable, "-m", "tests.support.path_worker", *map(str, models)]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.llama_cpp_order import assert_equal_in_every_bit, different_stages, run
+from tests.support.llama_cpp_order import assert_equal_in_every_bit, different_stages, run
 
 
 def test_all_stages_of_the_demo_model_equal_the_stored_dumps_in_every_bit(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.live_server import LiveServer, events, wait_until
+from tests.support.live_server import LiveServer, events, wait_until
 
 ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
 LONG_PROMPT = {"token_ids": [5] * 60000, "max_tokens": 100, "ignore_eos": True}

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import llorch
-from tests.live_server import LiveServer, generate_events
+from tests.support.live_server import LiveServer, generate_events
 
 U64_MAX = 2**64 - 1
 

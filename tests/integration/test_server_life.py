@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live_server import LiveServer, events, generate_events, wait_until
+from tests.support.live_server import LiveServer, events, generate_events, wait_until
 
 ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
 

@@ -371,7 +371,7 @@ def test_a_twin_that_does_not_fit_into_memory_is_refused_before_it_is_made(
 ) -> None:
     monkeypatch.setattr("llorch.validation.subject.available_memory", lambda: 100_000)
     words = [*TINY, "--reference", str(GOLDEN / "tiny-f32"), "--proof-dir", str(tmp_path)]
-    assert "tools/make_f32_twin.py" in error_of(capsys, words)
+    assert "tools/reference/make_f32_twin.py" in error_of(capsys, words)
 
 
 def test_the_twins_own_file_is_taken_as_it_is(
@@ -382,7 +382,7 @@ def test_the_twins_own_file_is_taken_as_it_is(
 
     import gguf
 
-    from tests.tiny_models import write_tiny_llama
+    from tests.support.tiny_models import write_tiny_llama
 
     reader = gguf.GGUFReader(GOLDEN / "tiny.gguf")
     expanded = {

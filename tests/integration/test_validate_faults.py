@@ -8,8 +8,8 @@ import pytest
 
 from llorch.validation.checkpoints import Outcome, validate
 from llorch.validation.dumps import Reference, stage_key
-from tests import faults
 from tests.conftest import REPOSITORY
+from tests.support import faults
 
 TINY = REPOSITORY / "tests" / "golden" / "checkpoints"
 """A model with random weights, GQA, an untied head and Q8_0 throughout, and llama.cpp's dumps of it."""

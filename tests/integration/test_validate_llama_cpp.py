@@ -18,7 +18,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.loading import DEMO_PATH
 from tests.conftest import REPOSITORY
-from tests.llama_cpp_order import assert_equal_in_every_bit
+from tests.support.llama_cpp_order import assert_equal_in_every_bit
 
 pytestmark = [
     pytest.mark.slow,
@@ -39,12 +39,11 @@ PROMPT = "Once upon a time there was a little girl named Lily. She"
 TRAINED_LOGITS_NMSE = 1e-4
 """Closer than the tolerance: what trained models of few layers keep to over the positions of a prompt."""
 
-EXTRACT = REPOSITORY / "tools" / "extract_checkpoints.py"
-
 
 def extract(model: Path, folder: Path, *flags: str) -> None:
-    words = [sys.executable, str(EXTRACT), "-m", str(model), "-p", PROMPT, "-o", str(folder), *flags]
-    done = subprocess.run(words, capture_output=True, text=True)
+    program = [sys.executable, "-m", "tools.reference.extract_checkpoints"]
+    words = [*program, "-m", str(model), "-p", PROMPT, "-o", str(folder), *flags]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
 
 

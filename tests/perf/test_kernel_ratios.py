@@ -21,7 +21,7 @@ from llorch.kernels.instructions import FORM_Q8_0, Program, Rows
 from llorch.quant.codecs import quantize
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
-from tests import kernel_calls
+from tests.support import kernel_calls
 
 pytestmark = [pytest.mark.slow]
 

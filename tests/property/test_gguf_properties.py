@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from llorch.errors import GGUFError
 from llorch.formats.gguf import GGUFFile
 from llorch.quant.types import SUPPORTED
-from tests import gguf_bytes as raw
-from tests.mutants import mutants, overwrite
-from tests.tiny_models import write_tiny_llama
+from tests.support import gguf_bytes as raw
+from tests.support.mutants import mutants, overwrite
+from tests.support.tiny_models import write_tiny_llama
 
 N_MUTANTS = 9000
 MAX_SECONDS = 1.0

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.naive import bits
+from tests.support.naive import bits
 from tests.unit.kernels.test_attention import ABSOLUTE, Sequences, rows_of
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from llorch.quant.codecs import dequantize
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
-from tests import kernel_calls, naive
-from tests.naive import Floats, bits
+from tests.support import kernel_calls, naive
+from tests.support.naive import Floats, bits
 
 SIZES = {"n_out": st.integers(1, 100), "n_tokens": st.integers(1, 40), "seed": st.integers(0, 2**32 - 1)}
 TEAM = {"packed": st.booleans(), "n_threads": st.integers(1, 4), "accumulate": st.booleans()}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from llorch.kernels.instructions import FORM_Q8_0
 from llorch.quant.codecs import quantize_activation_q8_0
-from tests import kernel_calls, naive
-from tests.naive import bits
+from tests.support import kernel_calls, naive
+from tests.support.naive import bits
 
 finite = st.integers(0, 2**32 - 1).filter(lambda word: word & 0x7F800000 != 0x7F800000)
 blocks = arrays(np.uint32, st.tuples(st.integers(1, 3), st.just(64)), elements=finite).map(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llorch.text.tokenizer import Tokenizer
 from llorch.text.vocab import TokenType
-from tests.vocabularies import llama2_tokenizer, make_tokenizer
+from tests.support.vocabularies import llama2_tokenizer, make_tokenizer
 
 ALPHABET = "ab▁é"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)

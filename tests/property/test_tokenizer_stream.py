@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llorch.text.detokenizer import Detokenizer
-from tests.vocabularies import llama2_tokenizer
+from tests.support.vocabularies import llama2_tokenizer
 
 any_ids = st.lists(st.integers(0, 31_999), max_size=60)
 byte_ids = st.lists(st.integers(3, 258), max_size=60)

@@ -12,7 +12,7 @@ import pytest
 from llorch import loading
 from llorch.errors import GGUFError, InputError
 from llorch.loading import load_model, load_tokenizer_only, resolve_model_path
-from tests.tiny_models import write_tiny_llama
+from tests.support.tiny_models import write_tiny_llama
 
 
 def test_demo_is_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from llorch.engine.bench import BenchTest
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
 from llorch.model.runner import Llama
-from tests.tiny_models import write_tiny_llama
+from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from llorch.engine.stream import (
 from llorch.formats.source import open_source
 from llorch.text.detokenizer import Detokenizer
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
-from tests.tiny_models import N_SPECIAL, write_tiny_llama
+from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 
 
 def run(stop: list[str], pieces: list[str]) -> tuple[list[str], str | None]:

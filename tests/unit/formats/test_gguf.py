@@ -16,8 +16,8 @@ from llorch.errors import GGUFError, LlorchError
 from llorch.formats.gguf import GGUFFile
 from llorch.formats.source import ModelSource, open_source
 from llorch.quant.types import BF16, F16, F32, GGML_LAYOUTS, GGML_NAMES, Q8_0
-from tests import gguf_bytes as raw
-from tests.tiny_models import tiny_metadata, write_tiny_llama
+from tests.support import gguf_bytes as raw
+from tests.support.tiny_models import tiny_metadata, write_tiny_llama
 
 MAX_OPEN_SECONDS = 0.5
 

@@ -9,7 +9,7 @@ import pytest
 
 from llorch.errors import GGUFError
 from llorch.formats.gguf import GGUFFile
-from tests import gguf_bytes as raw
+from tests.support import gguf_bytes as raw
 
 
 def part_bytes(number: int, count: int, names: list[str], n_tensors: int, *extra: bytes) -> bytes:

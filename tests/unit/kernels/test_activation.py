@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.kernels.instructions import FORM_F16
-from tests import kernel_calls
-from tests.naive import bits
+from tests.support import kernel_calls
+from tests.support.naive import bits
 
 MAX_ULP = 1
 LOWEST, HIGHEST = -87.336, 88.376

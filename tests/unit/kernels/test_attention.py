@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from llorch.kernels.attention import padded_head_dim
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from tests import kernel_calls, naive
-from tests.naive import bits
+from tests.support import kernel_calls, naive
+from tests.support.naive import bits
 
 ABSOLUTE = 3e-6
 """Outputs are means of values around 1; scores of about +-3 in float32 err by some 1e-6."""

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests import kernel_calls
-from tests.naive import bits
+from tests.support import kernel_calls
+from tests.support.naive import bits
 
 
 def convert(x: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.float32], NDArray[np.float32]]:

@@ -7,8 +7,8 @@ import pytest
 
 from llorch.quant.codecs import dequantize
 from llorch.quant.types import SUPPORTED, QuantType
-from tests import kernel_calls
-from tests.naive import bits
+from tests.support import kernel_calls
+from tests.support.naive import bits
 
 
 @pytest.mark.parametrize("quant_type", SUPPORTED.values(), ids=lambda t: t.name)

@@ -8,9 +8,9 @@ import pytest
 
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import BF16, F16, F32, QuantType
-from tests import naive
-from tests.kernel_calls import matmul, tensor_of
-from tests.naive import bits
+from tests.support import naive
+from tests.support.kernel_calls import matmul, tensor_of
+from tests.support.naive import bits
 
 TYPES = pytest.mark.parametrize("quant_type", [F32, F16, BF16], ids=lambda t: t.name)
 RELATIVE = 2e-6

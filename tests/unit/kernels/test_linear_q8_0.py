@@ -8,9 +8,9 @@ import pytest
 
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
-from tests import kernel_calls, naive
-from tests.kernel_calls import matmul, tensor_of
-from tests.naive import bits
+from tests.support import kernel_calls, naive
+from tests.support.kernel_calls import matmul, tensor_of
+from tests.support.naive import bits
 
 RESIDENCES = pytest.mark.parametrize("packed", [True, False], ids=["packed", "mapped"])
 RELATIVE = 2e-6

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from llorch.kernels import llama_cpp_sums as twin
 from llorch.quant.codecs import dequantize
 from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
-from tests import kernel_calls, naive
+from tests.support import kernel_calls, naive
 
 Floats = NDArray[np.float32]
 FORMS = {F32: "f32", F16: "f16", BF16: "bf16"}

@@ -7,8 +7,8 @@ import pytest
 
 from llorch.kernels.instructions import FORM_Q8_0
 from llorch.quant.codecs import quantize_activation_q8_0
-from tests import kernel_calls, naive
-from tests.naive import bits
+from tests.support import kernel_calls, naive
+from tests.support.naive import bits
 
 RELATIVE = 4e-7
 """Against float64: a handful of float32 roundings of 6e-8."""

@@ -8,9 +8,9 @@ import pytest
 from llorch.kernels.linear import q8_amx
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
-from tests import naive
-from tests.kernel_calls import guarded, matmul, tensor_of
-from tests.naive import bits
+from tests.support import naive
+from tests.support.kernel_calls import guarded, matmul, tensor_of
+from tests.support.naive import bits
 
 NEEDS_TILES = pytest.mark.skipif(
     not q8_amx.HAS_TILES, reason="no tile unit: this CPU, its system or LLORCH_CPU does not offer AMX"

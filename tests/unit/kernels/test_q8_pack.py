@@ -12,7 +12,7 @@ from llorch.kernels.linear.q8_pack import pack_tiles, scan_scales
 from llorch.kernels.team import aligned_bytes
 from llorch.quant.codecs import quantize
 from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
-from tests.kernel_calls import guarded
+from tests.support.kernel_calls import guarded
 
 SENTINEL = 0xA5
 

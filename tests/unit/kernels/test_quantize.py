@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
 from llorch.kernels.linear.q8_dot import BIAS
 from llorch.quant.codecs import quantize_activation_q8_0
-from tests import kernel_calls
-from tests.naive import bits
+from tests.support import kernel_calls
+from tests.support.naive import bits
 
 Floats = NDArray[np.float32]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests import kernel_calls, naive
+from tests.support import kernel_calls, naive
 
 ABSOLUTE = 1e-6
 """Two float32 products and a sum of numbers around 1, and the table's rounding."""

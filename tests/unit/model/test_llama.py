@@ -16,10 +16,10 @@ from llorch.errors import KernelError
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
 from llorch.observe.probe import Recorder
-from tests import naive
-from tests.naive import NaiveLlama, bits
-from tests.small_models import Run, open_model
-from tests.tiny_models import write_tiny_llama
+from tests.support import naive
+from tests.support.naive import NaiveLlama, bits
+from tests.support.small_models import Run, open_model
+from tests.support.tiny_models import write_tiny_llama
 
 F32_TOLERANCE = 5e-6
 """Of the largest logit: float32 sums through all layers, against float64 (measured: 5e-7)."""

@@ -10,9 +10,9 @@ import pytest
 from llorch.errors import SettingsError
 from llorch.model import residence
 from llorch.model.residence import choose_residence, packed_bytes
-from tests.naive import bits
-from tests.small_models import open_model
-from tests.tiny_models import write_tiny_llama
+from tests.support.naive import bits
+from tests.support.small_models import open_model
+from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from llorch.errors import InputError
 from llorch.text.detokenizer import Detokenizer
-from tests.vocabularies import llama2_tokenizer
+from tests.support.vocabularies import llama2_tokenizer
 
 HELLO = 15043
 

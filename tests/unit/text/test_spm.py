@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vocabularies import llama2_tokenizer, make_tokenizer, real_tokenizer
+from tests.support.vocabularies import llama2_tokenizer, make_tokenizer, real_tokenizer
 
 LONG_INPUT_S = 20.0
 """Seconds for a megabyte: it takes about 1.3, and would take hours if the time were quadratic."""

@@ -10,7 +10,7 @@ from llorch.errors import GGUFError, InputError
 from llorch.formats.gguf import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from llorch.text.vocab import TokenType
-from tests.vocabularies import llama2_tokenizer, make_tokenizer
+from tests.support.vocabularies import llama2_tokenizer, make_tokenizer
 
 HELLO = 15043
 

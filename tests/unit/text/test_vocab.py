@@ -10,7 +10,7 @@ import pytest
 from llorch.formats.gguf import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from llorch.text.vocab import TokenType, Vocabulary, byte_value
-from tests.vocabularies import llama2_tokenizer, spm_metadata
+from tests.support.vocabularies import llama2_tokenizer, spm_metadata
 
 
 def test_llama2_vocabulary_is_read_as_the_file_says() -> None:

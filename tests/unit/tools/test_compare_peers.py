@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import compare_peers
 import pytest
-import readme_table
-from compare_peers import main
-from peer_runs import PeerError, Run, SpeedTest
-from performance_report import summarize, table
+
+from tools.performance import compare_peers, readme_table
+from tools.performance.compare_peers import main
+from tools.performance.peer_runs import PeerError, Run, SpeedTest
+from tools.performance.performance_report import summarize, table
 
 LLAMA_BENCH = """
 if "--version" in sys.argv:

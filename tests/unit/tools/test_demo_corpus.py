@@ -6,8 +6,9 @@ import re
 from itertools import islice
 
 import pytest
-from demo_corpus import Story, Teller, stories
-from demo_grammar import polish, split_choices
+
+from tools.demo.corpus import Story, Teller, stories
+from tools.demo.grammar import polish, split_choices
 
 N_STORY = 2000
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from extract_checkpoints import main
-from make_f32_twin import make_f32_twin
 
 from llorch.validation.compare import compare
 from llorch.validation.dumps import Reference
 from llorch.validation.tolerances import checkpoint_of
 from tests.unit.tools.naive_stages import NaiveModel, recompute
+from tools.reference.extract_checkpoints import main
+from tools.reference.make_f32_twin import make_f32_twin
 
 ModelPath = Callable[[str], Path]
 pytestmark = [

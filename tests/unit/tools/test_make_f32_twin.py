@@ -9,7 +9,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from make_f32_twin import TwinError, main, make_f32_twin, weight_types
+
+from tools.reference.make_f32_twin import TwinError, main, make_f32_twin, weight_types
 
 ModelPath = Callable[[str], Path]
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import gguf
-import make_synthetic
 import numpy as np
 import pytest
-from gguf_keys import GGUFKeysError, read_keys
-from make_synthetic import SyntheticError, main
-from synthetic_shapes import SHAPES, Shape
 
 from llorch.engine.bench import BenchTest, run_bench
 from llorch.formats.source import open_source
 from llorch.loading import load_model
 from llorch.quant.codecs import dequantize
-from tests.gguf_bytes import GGUFBytes
-from tests.tiny_models import spm_vocabulary, write_tiny_llama
+from tests.support.gguf_bytes import GGUFBytes
+from tests.support.tiny_models import spm_vocabulary, write_tiny_llama
+from tools.performance import make_synthetic
+from tools.performance.gguf_keys import GGUFKeysError, read_keys
+from tools.performance.make_synthetic import SyntheticError, main
+from tools.performance.synthetic_shapes import SHAPES, Shape
 
 MICRO = Shape("nothing", n_embd=64, n_layer=2, n_head=4, n_head_kv=2, n_ff=96, n_vocab=400, n_ctx_train=64)
 N_REAL = 320

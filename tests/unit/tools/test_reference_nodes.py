@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from reference_nodes import LAYER_STAGES
-
 from llorch.validation.tolerances import LAYER_ORDER
+from tools.reference.reference_nodes import LAYER_STAGES
 
 
 def test_extractor_and_validator_know_the_same_stages_in_the_same_order() -> None:

@@ -1,4 +1,4 @@
-"""Writes a small reference dump with made-up values, in the format of tools/extract_checkpoints.py."""
+"""Writes a small reference dump with made-up values, in the format of tools/reference/extract_checkpoints.py."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_manifest(decode_stages: str = "all") -> dict[str, Any]:
     """A manifest that agrees with `make_arrays`, still without its files."""
     return {
         "schema": "llorch-reference/1",
-        "command": "python tools/extract_checkpoints.py -m tiny.gguf",
+        "command": "python -m tools.reference.extract_checkpoints -m tiny.gguf",
         "profile": "native",
         "model": {
             "file": "tiny.gguf",

@@ -78,7 +78,7 @@ def performance_bundle(root: Path, median: float, ratio: float) -> Path:
     writer = BundleWriter("performance", root, "one")
     writer.add_json("performance.json", {"cases": [case]})
     writer.add_ndjson("runs.ndjson", runs)
-    return writer.write({}, None, "python tools/compare_peers.py")
+    return writer.write({}, None, "python -m tools.performance.compare_peers")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ KINDS = ("child", "animal", "fantasy")
 
 @dataclass
 class Plot:
-    """One plot as written in `demo_plots.txt`."""
+    """One plot as written in `plots.txt`."""
 
     kinds: tuple[str, ...]
     lets: list[tuple[str, str]] = field(default_factory=list)
@@ -37,7 +37,7 @@ def load_words(path: Path) -> dict[str, list[str]]:
 
 
 def load_plots(path: Path) -> dict[str, Plot]:
-    """Read the plots, in the format that the head of `demo_plots.txt` explains."""
+    """Read the plots, in the format that the head of `plots.txt` explains."""
     plots: dict[str, Plot] = {}
     plot = Plot(())
     for line in path.read_text(encoding="utf-8").splitlines():

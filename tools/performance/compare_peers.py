@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Measure llorch and a peer alternately on the same files and write a `performance` proof bundle.
 
-    python tools/compare_peers.py --case 1.1B-q8_0.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
-        --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench -t 2
+    python -m tools.performance.compare_peers -t 2 \\
+        --case 1.1B-q8_0.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
+        --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench
 
 Every round runs each test once with llorch and once with the peer, each in a process of its own, directly after
 one another and in turns of order, so that both meet the same weather. Without the peer's programs llorch alone is
@@ -23,10 +24,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import clone_path
-from peer_runs import LLORCH, Peer, PeerError, Run, SpeedTest, peer_version, run_llorch, run_peer
-from performance_report import case_of, chart, summary, table
-
 from llorch.errors import LlorchError
 from llorch.kernels import cpu
 from llorch.validation.bundle import (
@@ -36,6 +33,18 @@ from llorch.validation.bundle import (
     reproducible_command,
     sha256_of_file,
 )
+from tools.performance.peer_runs import (
+    LLORCH,
+    ROOT,
+    Peer,
+    PeerError,
+    Run,
+    SpeedTest,
+    peer_version,
+    run_llorch,
+    run_peer,
+)
+from tools.performance.performance_report import case_of, chart, summary, table
 
 Key = tuple[Path, str]
 BUSY_SHARE = 0.1
@@ -155,7 +164,9 @@ def write_bundle(
         bundle.add_png("chart.png", picture)
     bundle.add_summary(summary(document, bundle.run_id, environment()))
     about = {"models": list(models.values()), "peer": document["peer"]}
-    folder = bundle.write(about, None, reproducible_command(["python", "tools/compare_peers.py", *words]))
+    folder = bundle.write(
+        about, None, reproducible_command(["python", "-m", "tools.performance.compare_peers", *words])
+    )
     return folder, cases
 
 
@@ -177,7 +188,7 @@ def _busy_share() -> float | None:
 
 def _warm_up() -> None:
     """Compile llorch's kernels, which only its very first start would have to do."""
-    python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(clone_path.ROOT))))
+    python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     done = subprocess.run(
         [sys.executable, "-m", "llorch", "warmup", "--json"],
         capture_output=True,

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a Q8_0 GGUF file of a named shape with random weights and a real vocabulary.
 
-    python tools/make_synthetic.py 1.1B --out 1.1B-q8_0.gguf
+    python -m tools.performance.make_synthetic 1.1B --out 1.1B-q8_0.gguf
 
 Speed does not depend on what the weights are, only on how many there are, so such a file stands for the real
 model in benchmarks. Weights are N(0, 0.02), quantised as usual; they come from pools that repeat after some
@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from gguf_keys import GGUFKeysError, array_length, extend_array, pack, read_keys, string
 from numpy.typing import NDArray
-from synthetic_shapes import SHAPES, Shape
+
+from tools.performance.gguf_keys import GGUFKeysError, array_length, extend_array, pack, read_keys, string
+from tools.performance.synthetic_shapes import SHAPES, Shape
 
 TOKENS = "tokenizer.ggml.tokens"
 UNUSED_TOKEN = 5
@@ -47,7 +48,7 @@ class SyntheticError(Exception):
 
 def default_vocabulary(shape: Shape) -> Path:
     """The test models' vocabulary of the kind `shape` wants."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "models"
+    folder = Path(__file__).resolve().parents[3] / "shared" / "models"
     folder = Path(os.environ.get("LLORCH_TEST_MODELS", folder))
     return folder / f"ggml-vocab-llama-{shape.vocabulary}.gguf"
 

@@ -1,7 +1,7 @@
 """A generator of short children's stories: the corpus of the demo model.
 
-The stories come from two files of our own beside this one: `demo_plots.txt` (plots, told beat by beat in many
-ways) and `demo_words.txt` (word lists). A story keeps its facts: whoever is named stays that person, and what is
+The stories come from two files of our own beside this one: `plots.txt` (plots, told beat by beat in many
+ways) and `words.txt` (word lists). A story keeps its facts: whoever is named stays that person, and what is
 lost is what is found. The same seed always gives the same stories.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo_grammar import KINDS, capitalize, load_plots, load_words, parse, polish
+from tools.demo.grammar import KINDS, capitalize, load_plots, load_words, parse, polish
 
 HERE = Path(__file__).parent
 PRONOUNS = {"girl": ("she", "her", "her"), "boy": ("he", "him", "his")}
@@ -57,8 +57,8 @@ class Teller:
             seed: Seed of everything that is chosen.
         """
         self.random = random.Random(seed)
-        self.words = load_words(HERE / "demo_words.txt")
-        self.plots = load_plots(HERE / "demo_plots.txt")
+        self.words = load_words(HERE / "words.txt")
+        self.plots = load_plots(HERE / "plots.txt")
         self.facts: dict[str, str] = {}
         self.used: set[str] = set()
         self.people: dict[str, Person] = {}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ggml_tensor import GgmlTensor, ReferenceToolError
-from llama_cpp_eval import LlamaCppModel
 from numpy.typing import NDArray
-from reference_nodes import GLOBAL_STAGES, LAYER_STAGES, NodeReader, Sizes, Stage
+
+from tools.reference.ggml_tensor import GgmlTensor, ReferenceToolError
+from tools.reference.llama_cpp_eval import LlamaCppModel
+from tools.reference.reference_nodes import GLOBAL_STAGES, LAYER_STAGES, NodeReader, Sizes, Stage
 
 DECODE_KV_STAGES = ("Kcur_rope", "Vcur", "result_output")
 

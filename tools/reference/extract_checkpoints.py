@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Dump every named intermediate of llama.cpp for one prompt: the reference of `llorch validate`.
 
-    python tools/extract_checkpoints.py -m MODEL.gguf -p "Once upon a time" -o DIR
-    python tools/extract_checkpoints.py -m MODEL.gguf -p "Once upon a time" -o DIR --f32
+    python -m tools.reference.extract_checkpoints -m MODEL.gguf -p "Once upon a time" -o DIR
+    python -m tools.reference.extract_checkpoints -m MODEL.gguf -p "Once upon a time" -o DIR --f32
 
 DIR gets `manifest.json`, `prefill.npz` and `decode.npz`. Array keys are ``prefill/<stage>`` and
 ``decode/<step>/<stage>`` with stages such as ``attn_norm-0`` or ``result_output``; shapes have the tokens of
@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from checkpoint_recording import Arrays, Run, record
-from ggml_tensor import ReferenceToolError
-from llama_cpp_eval import load_llama_cpp, sha256_file
-from make_f32_twin import Twin, TwinError, make_f32_twin, weight_types
-from reference_nodes import Stage
+
+from tools.reference.checkpoint_recording import Arrays, Run, record
+from tools.reference.ggml_tensor import ReferenceToolError
+from tools.reference.llama_cpp_eval import load_llama_cpp, sha256_file
+from tools.reference.make_f32_twin import Twin, TwinError, make_f32_twin, weight_types
+from tools.reference.reference_nodes import Stage
 
 SCHEMA = "llorch-reference/1"
 MANIFEST = "manifest.json"
@@ -54,7 +55,7 @@ def build_manifest(args: argparse.Namespace, run: Run, twin: Twin | None, comman
     model: Path = args.model
     return {
         "schema": SCHEMA,
-        "generated_by": "tools/extract_checkpoints.py; do not edit",
+        "generated_by": "tools/reference/extract_checkpoints.py; do not edit",
         "command": command,
         "profile": "f32" if args.f32 else "native",
         "model": {
@@ -137,7 +138,7 @@ def _layers(text: str) -> list[int]:
 def _command(argv: list[str]) -> str:
     """The command to reproduce this, with absolute paths reduced to their last part."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in argv]
-    return shlex.join(["python", "tools/extract_checkpoints.py", *words])
+    return shlex.join(["python", "-m", "tools.reference.extract_checkpoints", *words])
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write llama.cpp's greedy continuations of fixed prompts as golden files for the tests.
 
-    python tools/extract_greedy.py -m MODEL.gguf [-m ...] -o tests/golden/greedy [-n 200]
+    python -m tools.reference.extract_greedy -m MODEL.gguf [-m ...] -o tests/golden/greedy [-n 200]
 
 One JSON per model, named after the model's file. Every prompt is read in one pass, then one token at a time
 goes through llama_decode. Generation does not stop at an end-of-sequence token, so that all continuations
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ggml_tensor import ReferenceToolError
-from llama_cpp_eval import LlamaCppModel, sha256_file
+
+from tools.reference.ggml_tensor import ReferenceToolError
+from tools.reference.llama_cpp_eval import LlamaCppModel, sha256_file
 
 SCHEMA = "llorch-greedy/1"
 
@@ -90,7 +91,7 @@ def extract(path: Path, n_tokens: int, build_flags: str | None) -> dict[str, Any
             )
         return {
             "schema": SCHEMA,
-            "generated_by": "tools/extract_greedy.py; do not edit",
+            "generated_by": "tools/reference/extract_greedy.py; do not edit",
             "model": {"file": path.name, "sha256": sha256_file(path), "bytes": path.stat().st_size},
             "reference": model.identity(build_flags),
             "settings": {**model.settings(), "n_ctx_train": n_ctx_train, "stop_at_end_of_sequence": False},

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from demo_corpus import Story
 from torch import Tensor
+
+from tools.demo.corpus import Story
 
 UNK, BOS, EOS = 0, 1, 2
 IGNORED = -100

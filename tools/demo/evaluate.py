@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from demo_data import BOS, EOS, IGNORED, pad
-from demo_model import DemoModel
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor
+
+from tools.demo.data import BOS, EOS, IGNORED, pad
+from tools.demo.model import DemoModel
 
 PROMPTS = (
     "Once upon a time",

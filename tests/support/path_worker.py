@@ -1,6 +1,6 @@
 """Computes the same things on whatever kernel path this process runs, and prints them as JSON.
 
-    LLORCH_CPU=avx2 python -m tests.path_worker MODEL...
+    LLORCH_CPU=avx2 python -m tests.support.path_worker MODEL...
 
 `exact` must be equal on all paths: products, elementwise kernels, attention, logits, all as hashes of bits.
 """
@@ -20,8 +20,8 @@ from llorch.kernels import cpu
 from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0, SUPPORTED, QuantType
-from tests import kernel_calls, naive
-from tests.small_models import Run, open_model
+from tests.support import kernel_calls, naive
+from tests.support.small_models import Run, open_model
 
 N_GREEDY = 40
 

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from ggml_tensor import GgmlLibrary, GgmlTensor, ReferenceToolError
 from numpy.typing import NDArray
+
+from tools.reference.ggml_tensor import GgmlLibrary, GgmlTensor, ReferenceToolError
 
 LAYER_STAGES = (
     "attn_norm",

@@ -1,6 +1,6 @@
 """Loads mutants of a tiny model and lets those that load generate four tokens; run in a process of its own.
 
-    python -m tests.fuzz_worker DIRECTORY SEED N
+    python -m tests.support.fuzz_worker DIRECTORY SEED N
 
 The number of each mutant is printed before it is tried, so that a crash or a hang names its mutant; the last
 line is a JSON object of counts.
@@ -20,8 +20,8 @@ from pathlib import Path
 import llorch
 from llorch.errors import InputError, NumericalError
 from llorch.formats.gguf import GGUFFile
-from tests import mutants
-from tests.tiny_models import write_tiny_llama
+from tests.support import mutants
+from tests.support.tiny_models import write_tiny_llama
 
 N_TOKENS = 4
 MAX_SECONDS_EACH = 20

@@ -50,5 +50,5 @@ ensure_environment() {
         fi
     fi
     base_python=$(find_python) || explain_no_python
-    "$base_python" "$root/tools/install.py" "$root" "$venv" "$1" || exit $?
+    "$base_python" "$root/tools/setup/install.py" "$root" "$venv" "$1" || exit $?
 }

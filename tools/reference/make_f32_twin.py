@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write the F32 twin of a GGUF file: the same metadata, the same weights, dequantised to float32.
 
-    python tools/make_f32_twin.py MODEL.gguf TWIN.gguf
+    python -m tools.reference.make_f32_twin MODEL.gguf TWIN.gguf
 
 With both engines on the twin nothing is rounded to int8 on the way, so every difference between them shows.
 The weights are expanded by the `gguf` package, tensor by tensor; only `general.file_type` differs in the

@@ -1,6 +1,6 @@
 """Make the embedded model `demo`: write its corpus, train its tokenizer and its weights, export a GGUF file.
 
-    python tools/train_demo.py --minutes 47 --out llorch/assets/demo.gguf
+    python -m tools.demo.train --minutes 47 --out llorch/assets/demo.gguf
 
 needs `torch`, `sentencepiece`, `gguf`, and `numpy`, none of which llorch needs to run. The learning rate follows the
 share of the time that has gone by, so a slower machine trains fewer steps but always ends with a finished model;
@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo_corpus import stories
-from demo_data import batches, encode, train_tokenizer
-from demo_evaluate import evaluate, loss_of, samples
-from demo_model import DemoConfig, DemoModel, read_gguf, write_gguf
+
+from tools.demo.corpus import stories
+from tools.demo.data import batches, encode, train_tokenizer
+from tools.demo.evaluate import evaluate, loss_of, samples
+from tools.demo.model import DemoConfig, DemoModel, read_gguf, write_gguf
 
 DESCRIPTION = "Writes short children's stories; trained only on stories that llorch generated."
 OUT = Path("llorch/assets/demo.gguf")

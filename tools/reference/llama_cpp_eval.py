@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from ggml_tensor import GgmlLibrary, GgmlTensor, ReferenceToolError, TensorPointer
 from numpy.typing import NDArray
+
+from tools.reference.ggml_tensor import GgmlLibrary, GgmlTensor, ReferenceToolError, TensorPointer
 
 NodeWatcher = Callable[[GgmlTensor, bool], bool]
 """Called as (tensor, ask): ask=True before a node runs (answer: wanted?), ask=False after it ran."""

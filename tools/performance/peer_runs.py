@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clone_path import ROOT
+ROOT = Path(__file__).resolve().parents[2]
+"""The clone."""
 
 LLORCH = "llorch"
 N_TRIES = 3

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peer_runs import LLORCH
+from tools.performance.peer_runs import LLORCH
 
 Case = dict[str, Any]
 

@@ -1,0 +1,1 @@
+"""Programs for people and CI; `llorch` never imports them."""

@@ -1,0 +1,1 @@
+"""How the embedded model `demo` was made: stories, vocabulary, training."""

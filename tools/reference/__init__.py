@@ -1,0 +1,1 @@
+"""What llama.cpp computes, written down for `llorch validate` and the golden tests."""
