@@ -23,7 +23,8 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sequence import Request
 from llorch.engine.stream import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
 from llorch.errors import EngineStoppedError, FieldError, LlorchError, NumericalError, RequestError
-from llorch.loading import LoadedModel, Progress, load_model
+from llorch.open_model import LoadedModel, load_model
+from llorch.progress import Progress
 from llorch.settings import load_settings
 from llorch.text.tokenizer import Tokenizer
 

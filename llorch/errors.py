@@ -18,8 +18,12 @@ class InputError(LlorchError):
     """Something the caller handed in cannot be used."""
 
 
-class GGUFError(InputError):
-    """A GGUF file is malformed, contradicts itself or holds what llorch cannot run."""
+class ModelError(InputError):
+    """A model contradicts itself or needs what llorch does not have, whatever format its file has."""
+
+
+class GGUFError(ModelError):
+    """A GGUF file is malformed."""
 
 
 class SettingsError(InputError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from llorch.bench.tests import BenchResult, run_bench, tests_for
 from llorch.cli import console
 from llorch.cli.options import add_json, add_setting, settings_from
-from llorch.engine.bench import BenchResult, run_bench, tests_for
 from llorch.errors import InputError
 
 PROMPT = [512]

@@ -16,12 +16,13 @@ from llorch.cli.options import add_json, add_setting, add_threads, settings_from
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.errors import InputError
 from llorch.formats.source import ModelSource, open_source
-from llorch.kernels import cpu
-from llorch.loading import resolve_model_path
+from llorch.kernels import paths
+from llorch.machine.threads import default_threads
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import choose_residence, packed_bytes
 from llorch.model.weights import Weights
+from llorch.open_model import resolve_model_path
 from llorch.settings import Settings
 
 N_SHOWN = 8
@@ -134,10 +135,10 @@ def _tensors(source: ModelSource) -> list[dict[str, Any]]:
 
 
 def _kernels(settings: Settings) -> dict[str, Any]:
-    n_threads, reason = cpu.default_threads()
+    n_threads, reason = default_threads()
     if settings.threads:
         n_threads, reason = settings.threads, "as set"
-    return {**cpu.describe(), "threads": n_threads, "threads_reason": reason}
+    return {**paths.describe(), "threads": n_threads, "threads_reason": reason}
 
 
 def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[str, Any]:

@@ -15,9 +15,9 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
-from llorch import __version__
 from llorch.cli.options import add_common
 from llorch.errors import InputError, LlorchError
+from llorch.version import __version__
 
 COMMANDS = {
     "serve": "Serve a model over HTTP.",

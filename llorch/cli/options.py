@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llorch.errors import InputError
 
 if TYPE_CHECKING:
-    from llorch.loading import LoadedModel
+    from llorch.open_model import LoadedModel
     from llorch.settings import Settings
 
 
@@ -110,7 +110,7 @@ def check_text(text: str, what: str) -> str:
 def load_with_progress(settings: Settings) -> LoadedModel:
     """Load the model of `settings`; a terminal sees what is compiled and loaded."""
     from llorch.cli.console import Progress
-    from llorch.loading import load_model
+    from llorch.open_model import load_model
 
     with Progress() as progress:
         return load_model(

@@ -22,16 +22,17 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from llorch import __version__
 from llorch.cli.console import Progress, human_bytes
 from llorch.cli.logs import configure_logging
 from llorch.cli.options import add_setting, add_threads, settings_from
 from llorch.engine.service import EngineService
 from llorch.errors import InputError
-from llorch.kernels import cpu
-from llorch.loading import resolve_model_path
+from llorch.kernels import paths
+from llorch.machine.threads import default_threads
+from llorch.open_model import resolve_model_path
 from llorch.server.access import is_loopback
 from llorch.server.app import create_app
+from llorch.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +144,7 @@ class Server(uvicorn.Server):
     def _announce(self) -> None:
         loaded = self._service.loaded
         assert loaded is not None  # it is ready
-        n_threads, reason = cpu.default_threads()
+        n_threads, reason = default_threads()
         if self._service.settings.threads:
             n_threads, reason = self._service.settings.threads, "as set"
         logger.info(
@@ -153,7 +154,7 @@ class Server(uvicorn.Server):
             human_bytes(sum(tensor.n_bytes for tensor in loaded.source.tensors.values())),
             n_threads,
             reason,
-            cpu.path(),
+            paths.path(),
         )
 
 

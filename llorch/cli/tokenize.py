@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each token: id and piece."""
-    from llorch.loading import load_tokenizer_only
+    from llorch.open_model import load_tokenizer_only
 
     settings = settings_from(args)
     text = check_text(sys.stdin.read() if args.text == "-" else args.text, "the text")

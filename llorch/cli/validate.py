@@ -12,8 +12,8 @@ from typing import Any
 from llorch.cli import console
 from llorch.cli.options import add_json, add_setting, add_threads, settings_from
 from llorch.errors import InputError, ReferenceDumpError
-from llorch.kernels import cpu
-from llorch.loading import DEMO, resolve_model_path
+from llorch.kernels import paths
+from llorch.open_model import DEMO, resolve_model_path
 from llorch.settings import Settings
 from llorch.validation.bundle import BundleWriter, reproducible_command
 from llorch.validation.checkpoint_bundle import labels_of, write_checkpoint_bundle
@@ -142,7 +142,7 @@ def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
-    order = ", floats added in llama.cpp's order" if cpu.sums() == "llama.cpp" else ""
+    order = ", floats added in llama.cpp's order" if paths.sums() == "llama.cpp" else ""
     for label, outcome in zip(labels_of(outcomes), outcomes, strict=True):
         reference = outcome.reference
         made_by = " ".join(str(reference.identity.get(key))[:9] for key in ("program", "version", "commit"))

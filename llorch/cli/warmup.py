@@ -8,7 +8,8 @@ import time
 from llorch import kernels
 from llorch.cli import console
 from llorch.cli.options import add_json
-from llorch.kernels import cpu
+from llorch.kernels import paths
+from llorch.machine.cpu import model_name
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
         was_cached = kernels.compile_all(progress)
     seconds = time.perf_counter() - started_s
     if args.json:
-        console.print_json({"seconds": round(seconds, 3), "cached": was_cached, "kernels": cpu.describe()})
+        console.print_json({"seconds": round(seconds, 3), "cached": was_cached, "kernels": paths.describe()})
     else:
         how = "loaded from the cache" if was_cached else "compiled"
-        print(f"kernels {how} in {seconds:.1f} s: {cpu.path()} for {cpu.model_name()}")
+        print(f"kernels {how} in {seconds:.1f} s: {paths.path()} for {model_name()}")
     return 0

@@ -16,9 +16,9 @@ from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Request, Sequence
 from llorch.engine.stream import ErrorEvent, Event, FinishReason, StartedEvent, TextStream, TokenEvent
 from llorch.errors import FieldError, NumericalError, RequestError
-from llorch.loading import LoadedModel
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
+from llorch.open_model import LoadedModel
 from llorch.settings import Settings
 from llorch.text.detokenizer import Detokenizer
 

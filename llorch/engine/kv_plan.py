@@ -6,9 +6,9 @@ import logging
 
 from llorch.errors import SettingsError
 from llorch.kernels.attention_dot import KV_BLOCK_SIZE
+from llorch.machine.memory import available_memory
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.residence import available_memory
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,8 @@ from llorch.errors import (
     LlorchError,
     RequestError,
 )
-from llorch.loading import LoadedModel, Progress, load_model
+from llorch.open_model import LoadedModel, load_model
+from llorch.progress import Progress
 from llorch.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.formats.protocol import ModelSource
 
 __all__ = ["ModelSource", "open_source"]

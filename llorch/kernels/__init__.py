@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from llorch.progress import Progress
 
 
-def compile_all(progress: Callable[[str, int, int], None] | None = None) -> bool:
+def compile_all(progress: Progress | None = None) -> bool:
     """Load every kernel from the disk cache, or compile it; True when nothing had to be compiled.
 
     Args:

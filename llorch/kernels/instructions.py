@@ -8,10 +8,11 @@ stands in the `Step`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llorch.machine.memory import aligned_zeros
 
 RECORD = 16
 """int64 per instruction: opcode, flags, then operands."""
@@ -26,16 +27,6 @@ DO_ROPE, DO_STORE = 1, 2
 
 FORM_Q8_0, FORM_F16, FORM_BF16 = 1, 2, 4
 """Forms of an activation beside plain float32."""
-
-_LINE = 64
-
-
-def _zeros(n_rows: int, n: int, dtype: type[np.generic]) -> NDArray[Any]:
-    """Zeros (n_rows, n) from the start of a cache line on: a vector that lies in two costs two loads or stores."""
-    n_bytes = n_rows * n * np.dtype(dtype).itemsize
-    raw = np.zeros(n_bytes + _LINE, np.uint8)
-    start = -int(raw.ctypes.data) % _LINE
-    return raw[start : start + n_bytes].view(dtype).reshape(n_rows, n)
 
 
 @dataclass(slots=True)
@@ -53,7 +44,7 @@ class Rows:
     @classmethod
     def empty(cls, n_rows: int, n: int) -> Rows:
         """Zeroed rows for up to `n_rows` tokens."""
-        return cls(_zeros(n_rows, -(-n // 16) * 16, np.float32), n)
+        return cls(aligned_zeros((n_rows, -(-n // 16) * 16), np.float32), n)
 
     @property
     def address(self) -> int:
@@ -87,9 +78,9 @@ class Activation:
         """Zeroed buffers for up to `n_rows` tokens in the given forms."""
         made = cls(Rows.empty(n_rows, n), forms)
         if forms & FORM_Q8_0:
-            made.q = _zeros(n_rows, n, np.int8)
-            made.d = _zeros(n_rows, n // 32, np.float32)
-            made.s = _zeros(n_rows, n // 32, np.int32)
+            made.q = aligned_zeros((n_rows, n), np.int8)
+            made.d = aligned_zeros((n_rows, n // 32), np.float32)
+            made.s = aligned_zeros((n_rows, n // 32), np.int32)
         if forms & FORM_F16:
             made.half = Rows.empty(n_rows, n)
         if forms & FORM_BF16:

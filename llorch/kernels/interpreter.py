@@ -5,8 +5,8 @@ from __future__ import annotations
 from numba import carray
 from numpy import float32
 
-from llorch.kernels import cpu
 from llorch.kernels import instructions as op
+from llorch.kernels import paths
 from llorch.kernels import step as st
 from llorch.kernels.attention import store_kv_row
 from llorch.kernels.barrier import barrier
@@ -26,7 +26,7 @@ from llorch.kernels.norm import rms_norm_row
 from llorch.kernels.quantize import quantize_row_q8_0, round_activations
 from llorch.kernels.rope import rope_row
 
-if cpu.sums() == "llama.cpp":
+if paths.sums() == "llama.cpp":
     from llorch.kernels.llama_cpp_sums import (
         attend,
         matmul_float,

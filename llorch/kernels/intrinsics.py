@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import extending, types
 from numba.core import cgutils
 
-from llorch.kernels import cpu
+from llorch.kernels import paths
 
 intrinsic: Any = extending.intrinsic
 """Numba's decorator; the functions it makes are called with one argument less than they declare."""
@@ -106,7 +106,7 @@ def half_to_float(builder: Any, bits: Any) -> Any:
     """
     n = bits.type.count
     as_float = vector(F32, n)
-    if cpu.has("f16c") or cpu.has("neon"):
+    if paths.has("f16c") or paths.has("neon"):
         return builder.fpext(builder.bitcast(bits, vector(F16, n)), as_float)
     wide = builder.zext(bits, vector(I32, n))
     magnitude = builder.shl(builder.and_(wide, constant(I32, n, 0x7FFF)), constant(I32, n, 13))

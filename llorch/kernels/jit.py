@@ -26,8 +26,8 @@ import llvmlite
 import numba
 from numba.core import config as numba_config
 
-from llorch import __version__
-from llorch.kernels import cpu
+from llorch.kernels import paths
+from llorch.version import __version__
 
 _KEPT_DAYS = 90
 
@@ -49,10 +49,10 @@ def _cache_key() -> str:
                 numba.__version__,
                 llvmlite.__version__,
                 sys.version_info[:3],
-                cpu.host_name(),
-                sorted(cpu.features()),
-                cpu.path(),  # features say nothing about the permission to use them
-                cpu.sums(),
+                paths.host_name(),
+                sorted(paths.features()),
+                paths.path(),  # features say nothing about the permission to use them
+                paths.sums(),
             )
         ).encode()
     )
@@ -113,9 +113,9 @@ CACHE_DIR = _choose_cache_dir()
 """Where this process keeps compiled kernels."""
 
 numba_config.CACHE_DIR = str(CACHE_DIR)
-if cpu.is_masked():
-    numba_config.CPU_NAME = cpu.host_name()
-    numba_config.CPU_FEATURES = cpu.llvm_features()
+if paths.is_masked():
+    numba_config.CPU_NAME = paths.host_name()
+    numba_config.CPU_FEATURES = paths.llvm_features()
 
 _COMMON: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
 

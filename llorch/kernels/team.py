@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ from llorch.kernels.instructions import RECORD
 from llorch.kernels.interpreter import run_instructions
 from llorch.kernels.intrinsics import atomic_load, atomic_store
 from llorch.kernels.jit import ENTRY_POINTS, PIECES, entry_point
+from llorch.machine.memory import aligned_bytes
+from llorch.progress import Progress, ignore_progress
 
 
 @entry_point("int64(int64, int64, int64, int64)")
@@ -64,13 +65,6 @@ def _set(address, value):
     """Store an int64 where other threads see it."""
     atomic_store(address, value)
     return 0
-
-
-def aligned_bytes(n: int, alignment: int = 64) -> NDArray[np.uint8]:
-    """Uninitialised uint8 (n,) whose first byte lies on a multiple of `alignment`."""
-    raw = np.empty(n + alignment, np.uint8)
-    start = -int(raw.ctypes.data) % alignment
-    return raw[start : start + n]
 
 
 class Team:
@@ -192,13 +186,13 @@ class Team:
             thread.join()
 
 
-def compile_kernels(progress: Callable[[str, int, int], None] | None = None) -> bool:
+def compile_kernels(progress: Progress | None = None) -> bool:
     """Load all kernels from the disk cache or compile them; True when nothing had to be compiled.
 
     Args:
         progress: called with (what, done, total) before each piece and once at the end.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or ignore_progress
     pieces = [] if _compute.is_cached else PIECES
     total = len(pieces) + len(ENTRY_POINTS)
     for done, (title, function, types) in enumerate(pieces):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 
 ARCHITECTURE = "llama"
 _MOST = 1 << 24
@@ -59,40 +59,40 @@ class ModelConfig:
         """Read and check a configuration.
 
         Raises:
-            GGUFError: a key is missing, of the wrong type, out of range, or contradicts another.
+            ModelError: a key is missing, of the wrong type, out of range, or contradicts another.
         """
         read = _Reader(metadata)
         architecture = read.text("general.architecture")
         if architecture != ARCHITECTURE:
-            raise GGUFError(
+            raise ModelError(
                 f"general.architecture: {architecture!r} is not supported, expected {ARCHITECTURE!r} "
                 "(Llama 1-3, TinyLlama, Mistral and other models of that layout)"
             )
         if read.count("llama.expert_count", 0, smallest=0):
-            raise GGUFError("llama.expert_count: mixture-of-experts models are not supported")
+            raise ModelError("llama.expert_count: mixture-of-experts models are not supported")
         n_embd = read.count("llama.embedding_length")
         n_head = read.count("llama.attention.head_count")
         n_head_kv = read.count("llama.attention.head_count_kv", n_head)
         if n_head % n_head_kv:
-            raise GGUFError(
+            raise ModelError(
                 f"llama.attention.head_count_kv: {n_head_kv} does not divide the {n_head} heads of "
                 "llama.attention.head_count"
             )
         if n_embd % n_head and "llama.attention.key_length" not in metadata:
-            raise GGUFError(
+            raise ModelError(
                 f"llama.attention.head_count: {n_head} heads do not share llama.embedding_length {n_embd} evenly, "
                 "and llama.attention.key_length does not say how wide they are"
             )
         head_dim = read.count("llama.attention.key_length", n_embd // n_head)
         value_dim = read.count("llama.attention.value_length", head_dim)
         if value_dim != head_dim:
-            raise GGUFError(
+            raise ModelError(
                 f"llama.attention.value_length: {value_dim} differs from the key length {head_dim}, "
                 "which is not supported"
             )
         n_rot = read.count("llama.rope.dimension_count", head_dim)
         if n_rot % 2 or n_rot > head_dim:
-            raise GGUFError(
+            raise ModelError(
                 f"llama.rope.dimension_count: {n_rot} must be even and at most the head width {head_dim}"
             )
         return cls(
@@ -120,25 +120,25 @@ class _Reader:
     def text(self, key: str) -> str:
         value = self.metadata.get(key)
         if not isinstance(value, str):
-            raise GGUFError(f"{key}: expected a string, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a string, got {_shown(value)}")
         return value
 
     def count(self, key: str, default: int | None = None, *, smallest: int = 1) -> int:
         value = self.metadata.get(key, default)
         if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
-            raise GGUFError(f"{key}: one number for all layers expected, got an array (not supported)")
+            raise ModelError(f"{key}: one number for all layers expected, got an array (not supported)")
         if isinstance(value, bool) or not isinstance(value, int):
-            raise GGUFError(f"{key}: expected a whole number, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a whole number, got {_shown(value)}")
         if not smallest <= value <= _MOST:
-            raise GGUFError(f"{key}: {value} is out of range, expected {smallest} to {_MOST}")
+            raise ModelError(f"{key}: {value} is out of range, expected {smallest} to {_MOST}")
         return value
 
     def positive(self, key: str, default: float | None = None) -> float:
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise GGUFError(f"{key}: expected a number, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a number, got {_shown(value)}")
         if not (math.isfinite(value) and value > 0):
-            raise GGUFError(f"{key}: {value} is out of range, expected a finite number above 0")
+            raise ModelError(f"{key}: {value} is out of range, expected a finite number above 0")
         return float(value)
 
 
@@ -151,7 +151,7 @@ def _n_vocab(read: _Reader) -> int:
         return read.count("llama.vocab_size")
     tokens = read.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, Sized) or not len(tokens):
-        raise GGUFError("llama.vocab_size: missing, and there is no tokenizer.ggml.tokens to count instead")
+        raise ModelError("llama.vocab_size: missing, and there is no tokenizer.ggml.tokens to count instead")
     return len(tokens)
 
 
@@ -160,7 +160,7 @@ def _rope_freq_scale(read: _Reader) -> float:
     if kind == "none":
         return 1.0
     if kind != "linear":
-        raise GGUFError(
+        raise ModelError(
             f"llama.rope.scaling.type: {_shown(kind)} is not supported, expected 'none' or 'linear'"
         )
     for key in ("llama.rope.scaling.factor", "llama.rope.scale_linear"):
@@ -174,5 +174,5 @@ def _norm_eps(read: _Reader) -> float:
     key = "llama.attention.layer_norm_rms_epsilon"
     eps = read.positive(key)
     if eps >= 1.0:
-        raise GGUFError(f"{key}: {eps} is out of range, expected a number below 1")
+        raise ModelError(f"{key}: {eps} is out of range, expected a number below 1")
     return eps

@@ -1,174 +1,251 @@
-"""The forward pass of Llama, in the paper's order.
-
-`write_program` is the whole computation: read it top to bottom. It is written down once as a program, which
-the thread team runs for every batch, prompt chunks and single tokens alike.
-"""
+"""A Llama that runs: program, buffers, thread team, and the step that ties a batch to a cache."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+import threading
+import time
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.kernels.instructions import (
-    FORM_BF16,
-    FORM_F16,
-    FORM_Q8_0,
-    Activation,
-    Matrix,
-    Program,
-    Rows,
-)
+from llorch.kernels import step as st
+from llorch.kernels.attention import scratch_bytes
+from llorch.kernels.attention_dot import KV_BLOCK_SIZE
+from llorch.kernels.instructions import SCORES, Program, Tap
+from llorch.kernels.linear.q8_0 import GROUP_TILES
+from llorch.kernels.linear.q8_dot import tile_bytes
+from llorch.kernels.team import Team
+from llorch.machine.threads import default_threads
+from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
-from llorch.model.residence import Residence
-from llorch.model.weights import LayerWeights, Weights
-from llorch.quant.tensor import Tensor
-
-_FORMS = {"f32": 0, "q8_0": FORM_Q8_0, "f16": FORM_F16, "bf16": FORM_BF16}
-
-
-@dataclass(slots=True)
-class RunState:
-    """The buffers of a forward pass, for up to `n_batch` rows; reused by every layer and step."""
-
-    x: Rows  # (n_embd), the residual stream
-    normed: Activation  # (n_embd)
-    q: Rows  # (n_head * head_dim)
-    k: Rows  # (n_head_kv * head_dim)
-    v: Rows  # (n_head_kv * head_dim)
-    mixed: Activation  # (n_head * head_dim), attention's output
-    delta: Rows  # (n_embd), what a sub-layer adds to the stream
-    gate: Rows  # (n_ff)
-    up: Rows  # (n_ff)
-    gated: Activation  # (n_ff)
-    last: Rows  # (n_embd), rows whose logits are wanted
-    last_normed: Activation  # (n_embd)
-
-    @classmethod
-    def empty(cls, config: ModelConfig, weights: Weights, n_batch: int) -> RunState:
-        """Zeroed buffers in the forms the weights want."""
-        c, layers = config, weights.layers
-        forms_in = _forms(*(t for w in layers for t in (w.attn_q, w.attn_k, w.attn_v, w.ffn_gate, w.ffn_up)))
-        return cls(
-            x=Rows.empty(n_batch, c.n_embd),
-            normed=Activation.empty(n_batch, c.n_embd, forms_in),
-            q=Rows.empty(n_batch, c.n_embd_q),
-            k=Rows.empty(n_batch, c.n_embd_kv),
-            v=Rows.empty(n_batch, c.n_embd_kv),
-            mixed=Activation.empty(n_batch, c.n_embd_q, _forms(*(w.attn_output for w in layers))),
-            delta=Rows.empty(n_batch, c.n_embd),
-            gate=Rows.empty(n_batch, c.n_ff),
-            up=Rows.empty(n_batch, c.n_ff),
-            gated=Activation.empty(n_batch, c.n_ff, _forms(*(w.ffn_down for w in layers))),
-            last=Rows.empty(n_batch, c.n_embd),
-            last_normed=Activation.empty(n_batch, c.n_embd, _forms(weights.output)),
-        )
+from llorch.model.forward_pass import RunState, write_program
+from llorch.model.kv_cache import KVCache
+from llorch.model.residence import Residence, choose_residence
+from llorch.model.rope_table import RopeTable
+from llorch.model.thread_choice import ThreadChoice
+from llorch.model.weights import Weights
+from llorch.observe.probe import Probe
+from llorch.progress import Progress
+from llorch.quant.types import Q8_0
 
 
-def _forms(*tensors: Tensor) -> int:
-    """The activation forms that some matrices are multiplied with."""
-    forms = 0
-    for tensor in tensors:
-        forms |= _FORMS[tensor.type.activation]
-    return forms
-
-
-def write_program(
-    config: ModelConfig, weights: Weights, place: Residence, state: RunState, *, observed: bool
-) -> Program:
-    """Write the forward pass down.
+class Llama:
+    """A model ready to compute.
 
     Args:
         config: sizes.
-        weights: checked weights.
-        place: the matrices where the kernels find them.
-        state: buffers.
-        observed: every named intermediate stands alone in a buffer when its tap is reached; otherwise steps are
-            fused where that saves work. Both compute the same bits.
+        weights: checked weights; their file must stay open while the model lives.
+        n_threads: most compute threads, 0 for the CPU's default; small steps take fewer if that is faster.
+        n_batch: most rows of one forward pass.
+        residence: ``"auto"``, ``"packed"`` or ``"mapped"``.
+        progress: called with (what, done, total) while weights are packed.
+
+    Attributes:
+        residence: where the weights live (`Residence`).
+        residence_reason: why.
+
+    Raises:
+        ModelError: a block scale is NaN or infinite.
     """
-    c, s, p = config, state, Program()
-    p.embed(place.embedding, weights.token_embd.row_bytes, s.x)
-    p.tap("inp_embd", -1, s.x)
-    for i, layer in enumerate(weights.layers):
-        _attention(p, i, layer, c, s, place, observed)
-        _feed_forward(p, i, layer, c, s, place, observed)
-    p.select(s.x, s.last)
-    _norm(
-        p, -1, s.last, weights.output_norm, c.norm_eps, s.last_normed, "result_norm", observed, outputs=True
-    )
-    p.matmul("output", -1, place.matrix(weights.output), s.last_normed, None, outputs=True)
-    return p
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: Weights,
+        *,
+        n_threads: int = 0,
+        n_batch: int = 512,
+        residence: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.n_batch = n_batch
+        self.n_threads = n_threads or default_threads()[0]
+        kind, self.residence_reason = choose_residence(weights, residence)
+        self.residence = Residence(weights, kind, self.n_threads, progress)
+        self._rope = RopeTable(config, weights.rope_freqs)
+        self._state = RunState.empty(config, weights, n_batch)
+        self._logits = np.zeros((0, 0), np.float32)
+        self._step = np.zeros(st.STEP_SIZE, np.int64)
+        self._lock = threading.Lock()
+        self._program = self._write(observed=False)
+        self._records = self._program.records()
+        self._observed: tuple[Program, NDArray[np.int64]] | None = None
+        self._counters = np.zeros(4 * len(self._program), np.int64)
+        widest = max(t.shape[1] for t in weights.matrices() if t.type is Q8_0) if self._has_q8_0() else 0
+        tiles = GROUP_TILES * tile_bytes(widest) if kind == "mapped" else 0
+        self._choice = ThreadChoice(self.n_threads)
+        self._team = Team(self.n_threads, max(tiles, scratch_bytes(config.head_dim)))
+
+    def _has_q8_0(self) -> bool:
+        return any(t.type is Q8_0 for t in self.weights.matrices())
+
+    def _write(self, *, observed: bool) -> Program:
+        return write_program(self.config, self.weights, self.residence, self._state, observed=observed)
+
+    @property
+    def labels(self) -> list[tuple[str, int]]:
+        """(operation, layer) of every instruction, for timelines; layer -1 outside the layers."""
+        return self._program.labels
+
+    def new_stamps(self) -> NDArray[np.int64]:
+        """An array for `forward`'s time stamps: int64 (n_instructions, n_threads, 2), begin and end ticks."""
+        return np.zeros((len(self._program), self.n_threads, 2), np.int64)
+
+    def forward(
+        self,
+        batch: Batch,
+        kv_cache: KVCache,
+        probe: Probe | None = None,
+        stamps: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        """Compute a batch: its keys and values go into the cache, logits of its output rows come back.
+
+        Args:
+            batch: at most `n_batch` rows, with positions inside the blocks of their tables.
+            kv_cache: cache of this model; changed.
+            probe: sees (and may replace) named intermediates; the step is then run piece by piece.
+            stamps: filled with the CPU's tick counter at begin and end of every instruction.
+
+        Returns:
+            float32 (n_outputs, n_vocab), valid until the next call.
+
+        Raises:
+            KernelError: the model is closed.
+            ValueError: the batch does not fit, or points outside the vocabulary, the tables or itself.
+        """
+        with self._lock:
+            n_outputs = len(batch.output_rows)
+            keep = self._fill_step(batch, kv_cache, n_outputs)
+            if probe is not None:
+                self._run_observed(batch, probe, n_outputs)
+            else:
+                last = len(self._program) if n_outputs else len(self._program) - 3
+                self._step[st.STAMPS] = stamps.ctypes.data if stamps is not None else 0
+                n_active = self._choice.choose(batch.n_rows) if stamps is None else self.n_threads
+                begun_s = time.perf_counter()
+                self._team.run(self._records, 0, last, self._step, self._counters, n_active)
+                self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s)
+            del keep
+            return self._logits[:n_outputs, : self.config.n_vocab]
+
+    def _fill_step(self, batch: Batch, cache: KVCache, n_outputs: int) -> list[NDArray[np.int32]]:
+        """Write the step's addresses; returns the arrays that must stay alive while it runs."""
+        n_rows = batch.n_rows
+        if not 0 < n_rows <= self.n_batch:
+            raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {n_rows}")
+        if n_outputs > len(self._logits):
+            width = -(-self.config.n_vocab // 16) * 16
+            self._logits = np.zeros((n_outputs, width), np.float32)
+        self._check(batch)
+        self._rope.ensure(int(batch.positions.max()) + 1)
+        groups = _groups(batch.slots)
+        arrays = [
+            np.ascontiguousarray(a, np.int32)
+            for a in (
+                batch.token_ids,
+                batch.positions,
+                batch.slots,
+                batch.block_tables,
+                batch.output_rows,
+                groups,
+            )
+        ]
+        step = self._step
+        step[st.N_ROWS], step[st.N_OUTPUTS] = n_rows, n_outputs
+        for index, array in zip(
+            (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.TABLES, st.OUTPUT_ROW_IDS, st.GROUPS),
+            arrays,
+            strict=True,
+        ):
+            step[index] = array.ctypes.data
+        step[st.TABLE_STRIDE] = arrays[3].strides[0]
+        step[st.N_GROUPS] = len(groups)
+        step[st.KEYS], step[st.VALUES] = cache.keys.ctypes.data, cache.values.ctypes.data
+        step[st.LAYER_KEY_BYTES], step[st.LAYER_VALUE_BYTES] = cache.keys.strides[0], cache.values.strides[0]
+        step[st.IS_HALF] = int(cache.kv_type == "f16")
+        step[st.ROPE_TABLE] = self._rope.address
+        step[st.LOGITS] = self._logits.ctypes.data
+        step[st.LOGITS_STRIDE] = self._logits.strides[0] if n_outputs else 0
+        step[st.STAMPS] = 0
+        return arrays
+
+    def _check(self, batch: Batch) -> None:
+        """Refuse what would make unchecked kernels read elsewhere; whose blocks they are is the caller's care."""
+        n_slots, n_blocks = batch.block_tables.shape
+        for name, values, limit in (
+            ("token_ids", batch.token_ids, self.config.n_vocab),
+            ("positions", batch.positions, n_blocks * KV_BLOCK_SIZE),
+            ("slots", batch.slots, n_slots),
+            ("output_rows", batch.output_rows, batch.n_rows),
+        ):
+            if len(values) and not (values.min() >= 0 and values.max() < limit):
+                raise ValueError(f"{name}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
+
+    def _run_observed(self, batch: Batch, probe: Probe, n_outputs: int) -> None:
+        """Run piece by piece and show the probe what it wants between the pieces."""
+        if self._observed is None:
+            program = self._write(observed=True)
+            self._observed = program, program.records()
+        program, records = self._observed
+        n_rows = batch.n_rows
+
+        def run(first: int, last: int) -> None:
+            self._team.run(records, first, last, self._step, self._counters)
+
+        begun = 0
+        for i in range(len(program)):
+            if records[i, 0] == SCORES:
+                run(begun, i)
+                begun = i + 1
+                self._show_scores(program.labels[i][1], batch, probe, lambda i=i: run(i, i + 1))  # type: ignore[misc]
+            wanted = [t for t in program.taps.get(i, []) if probe.wants(t.name, t.layer)]
+            if wanted:
+                run(begun, i + 1)
+                begun = i + 1
+            for tap in wanted:
+                _show(probe, tap, n_outputs if tap.is_output else n_rows)
+        run(begun, len(program))
+        if probe.wants("result_output", -1):
+            probe.tap("result_output", -1, self._logits[:n_outputs, : self.config.n_vocab])
+
+    def _show_scores(self, layer: int, batch: Batch, probe: Probe, run: Callable[[], None]) -> None:
+        names = [name for name in ("kq", "kq_soft_max") if probe.wants(name, layer)]
+        if not names:
+            return
+        shape = (self.config.n_head, batch.n_rows, int(batch.positions.max()) + 1)
+        buffers = {"kq": np.zeros(shape, np.float32), "kq_soft_max": np.zeros(shape, np.float32)}
+        self._step[st.SCORES_RAW] = buffers["kq"].ctypes.data
+        self._step[st.SCORES_WEIGHTS] = buffers["kq_soft_max"].ctypes.data
+        self._step[st.SCORES_HEAD_STRIDE], self._step[st.SCORES_ROW_STRIDE] = buffers["kq"].strides[:2]
+        run()
+        for name in names:
+            probe.tap(name, layer, buffers[name])
+
+    def close(self) -> None:
+        """Stop the thread team; the model cannot compute any more."""
+        self._team.close()
 
 
-def _attention(
-    p: Program, i: int, w: LayerWeights, c: ModelConfig, s: RunState, place: Residence, observed: bool
-) -> None:
-    """x += W_o attend(rope(W_q n), rope(W_k n), W_v n) with n = rms_norm(x)."""
-    heads, heads_kv = (c.n_head, c.head_dim), (c.n_head_kv, c.head_dim)
-    _norm(p, i, s.x, w.attn_norm, c.norm_eps, s.normed, "attn_norm", observed)
-    p.matmul("attn_q", i, place.matrix(w.attn_q), s.normed, s.q, barrier=observed)
-    p.tap("Qcur", i, s.q, *heads)
-    p.matmul("attn_k", i, place.matrix(w.attn_k), s.normed, s.k, barrier=observed)
-    p.tap("Kcur", i, s.k, *heads_kv)
-    p.matmul("attn_v", i, place.matrix(w.attn_v), s.normed, s.v)
-    p.tap("Vcur", i, s.v, *heads_kv)
-    if observed:
-        p.rope(i, s.q, s.k, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
-        p.tap("Qcur_rope", i, s.q, *heads)
-        p.tap("Kcur_rope", i, s.k, *heads_kv)
-        p.store(i, s.k, s.v, c.n_head_kv, c.head_dim)
-        p.scores(i, s.q, c.n_head, c.n_head_kv, c.head_dim)
-    else:
-        p.rope_store(i, s.q, s.k, s.v, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
-    p.attend(i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim)
-    p.tap("kqv_out", i, s.mixed.rows)
-    p.prepare(i, s.mixed)
-    _add_product(
-        p, i, "attn_output", place.matrix(w.attn_output), s.mixed, s, "attn_out", "ffn_inp", observed
-    )
+def _show(probe: Probe, tap: Tap, n_rows: int) -> None:
+    """Hand a buffer to the probe; what it writes into the view replaces the value."""
+    view = tap.rows.view(n_rows)
+    shaped = view.reshape(n_rows, *tap.shape)
+    probe.tap(tap.name, tap.layer, shaped)
+    if not np.shares_memory(shaped, view):
+        view[:] = shaped.reshape(view.shape)
 
 
-def _feed_forward(
-    p: Program, i: int, w: LayerWeights, c: ModelConfig, s: RunState, place: Residence, observed: bool
-) -> None:
-    """x += W_down (silu(W_gate n) * W_up n) with n = rms_norm(x)."""
-    _norm(p, i, s.x, w.ffn_norm, c.norm_eps, s.normed, "ffn_norm", observed)
-    p.matmul("ffn_gate", i, place.matrix(w.ffn_gate), s.normed, s.gate, barrier=observed)
-    p.tap("ffn_gate", i, s.gate)
-    p.matmul("ffn_up", i, place.matrix(w.ffn_up), s.normed, s.up)
-    p.tap("ffn_up", i, s.up)
-    if observed:
-        p.swiglu(i, s.gate, s.up, Activation(s.gated.rows))
-        p.tap("ffn_swiglu", i, s.gated.rows)
-        p.prepare(i, s.gated)
-    else:
-        p.swiglu(i, s.gate, s.up, s.gated)
-    _add_product(p, i, "ffn_down", place.matrix(w.ffn_down), s.gated, s, "ffn_out", "l_out", observed)
-
-
-def _norm(
-    p: Program, i: int, x: Rows, weight: NDArray[np.float32], eps: float, out: Activation, name: str,
-    observed: bool, outputs: bool = False,
-) -> None:  # fmt: skip
-    """out = rms_norm(x) * weight, in every form the next products want."""
-    if observed:
-        p.norm(i, x, weight, eps, Activation(out.rows), outputs)
-        p.tap(name, i, out.rows, is_output=outputs)
-        p.prepare(i, out, outputs)
-    else:
-        p.norm(i, x, weight, eps, out, outputs)
-
-
-def _add_product(
-    p: Program, i: int, label: str, weight: Matrix, x: Activation, s: RunState, product: str, total: str,
-    observed: bool,
-) -> None:  # fmt: skip
-    """stream += weight @ x."""
-    if observed:
-        p.matmul(label, i, weight, x, s.delta)
-        p.tap(product, i, s.delta)
-        p.add("add", i, s.delta, s.x, s.x)
-    else:
-        p.matmul(label, i, weight, x, s.x, accumulate=True)
-    p.tap(total, i, s.x)
+def _groups(slots: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Runs of rows of one sequence, at most `GROUP_ROWS` long: int32 (n, 2), first row and length."""
+    changes = np.flatnonzero(np.diff(slots)) + 1
+    edges = [0, *changes.tolist(), len(slots)]
+    pairs = [
+        (row, min(st.GROUP_ROWS, end - row))
+        for start, end in itertools.pairwise(edges)
+        for row in range(start, end, st.GROUP_ROWS)
+    ]
+    return np.array(pairs, np.int32).reshape(-1, 2)

@@ -7,68 +7,29 @@ file that changes underneath.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.errors import GGUFError, SettingsError
-from llorch.kernels import cpu
+from llorch.errors import ModelError, SettingsError
+from llorch.kernels import paths
 from llorch.kernels.instructions import Matrix
 from llorch.kernels.linear.floats import scan_floats
 from llorch.kernels.linear.q8_dot import TILE_ROWS, tile_bytes
 from llorch.kernels.linear.q8_pack import pack_tiles, scan_scales
-from llorch.kernels.team import aligned_bytes
+from llorch.machine.memory import HUGE_PAGE, aligned_bytes, available_memory
 from llorch.model.weights import Weights
+from llorch.progress import Progress
 from llorch.quant.codecs import first_bad_scale
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
 
 RESIDENCES = ("auto", "packed", "mapped")
-Progress = Callable[[str, int, int], None]
 _PIECE_BYTES = 16 << 20
-_HUGE_PAGE = 2 << 20
 _SHARE_OF_FREE = 0.7
-_CGROUP = "/sys/fs/cgroup/"
-_CGROUP_MEMORY = (
-    (_CGROUP + "memory.max", _CGROUP + "memory.current", _CGROUP + "memory.stat"),
-    (
-        _CGROUP + "memory/memory.limit_in_bytes",
-        _CGROUP + "memory/memory.usage_in_bytes",
-        _CGROUP + "memory/memory.stat",
-    ),
-)
-"""Limit, use and statistics of the control group, version 2 and 1."""
-
-
-def available_memory() -> int:
-    """Bytes this process may still take: what the system or the control group leaves, whichever is less."""
-    best = 1 << 62
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                best = int(line.split()[1]) * 1024
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            best = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    for limit_file, used_file, stat_file in _CGROUP_MEMORY:
-        try:
-            limit = Path(limit_file).read_text().strip()
-            if limit != "max":
-                best = min(best, int(limit) - int(Path(used_file).read_text()) + _file_cache(Path(stat_file)))
-        except (OSError, ValueError):
-            continue
-    return best
-
-
-def _file_cache(stat: Path) -> int:
-    """Page cache charged to the control group: counted as used, but given back on demand."""
-    lines = (line.split() for line in stat.read_text().splitlines())
-    return sum(int(words[1]) for words in lines if words[0] in ("inactive_file", "active_file"))
 
 
 def packed_bytes(weights: Weights) -> int:
@@ -82,7 +43,7 @@ def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
     """The residence to use and the reason, given a setting (``"auto"`` decides by free memory)."""
     if wanted not in RESIDENCES:
         raise SettingsError(f"weights: {wanted!r} is not known, expected one of {', '.join(RESIDENCES)}")
-    if cpu.sums() == "llama.cpp":
+    if paths.sums() == "llama.cpp":
         return "mapped", "sums in llama.cpp's order take rows as in the file"
     if wanted != "auto":
         return wanted, "as set"
@@ -107,7 +68,7 @@ class Residence:
     def __init__(self, weights: Weights, kind: str, n_threads: int, progress: Progress | None = None) -> None:
         self.kind = kind
         self.n_bytes = packed_bytes(weights) if kind == "packed" else 0
-        self._arena = aligned_bytes(self.n_bytes, _HUGE_PAGE) if self.n_bytes else None
+        self._arena = aligned_bytes(self.n_bytes, HUGE_PAGE) if self.n_bytes else None
         self._taken = 0
         self._placed: dict[int, Matrix] = {}
         tensors = list(weights.matrices())
@@ -122,7 +83,7 @@ class Residence:
             if work():
                 block = first_bad_scale(tensor)
                 what = f"the scale of block {block}" if tensor.type is Q8_0 else f"value {block}"
-                raise GGUFError(f"tensor {tensor.name!r}: {what} is not a finite number")
+                raise ModelError(f"tensor {tensor.name!r}: {what} is not a finite number")
             with lock:
                 done += n_bytes
                 if progress:

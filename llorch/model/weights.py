@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
 from llorch.quant.codecs import dequantize
 from llorch.quant.tensor import Tensor
@@ -71,7 +71,7 @@ class Weights:
         """Pick and check the tensors `config` implies.
 
         Raises:
-            GGUFError: a tensor is missing, has another shape, or is not part of the architecture.
+            ModelError: a tensor is missing, has another shape, or is not part of the architecture.
         """
         pick = _Picker(tensors)
         c = config
@@ -85,7 +85,7 @@ class Weights:
         if "rope_freqs.weight" in tensors:
             rope_freqs = pick.vector("rope_freqs.weight", c.n_rot // 2)
             if not (rope_freqs > 0).all():
-                raise GGUFError("tensor 'rope_freqs.weight': expected numbers above 0")
+                raise ModelError("tensor 'rope_freqs.weight': expected numbers above 0")
         pick.nothing_left()
         return cls(token_embd, layers, output_norm, output, rope_freqs)
 
@@ -101,7 +101,7 @@ class _Picker:
     def vector(self, name: str, n: int) -> NDArray[np.float32]:
         values = np.ascontiguousarray(dequantize(self._pick(name, (n,))), np.float32)
         if not np.isfinite(values).all():
-            raise GGUFError(
+            raise ModelError(
                 f"tensor {name!r}: value {int(np.argmin(np.isfinite(values)))} is not a finite number"
             )
         return values
@@ -109,16 +109,16 @@ class _Picker:
     def _pick(self, name: str, shape: tuple[int, ...]) -> Tensor:
         tensor = self._tensors.get(name)
         if tensor is None:
-            raise GGUFError(f"tensor {name!r} is missing: the metadata implies it with shape {shape}")
+            raise ModelError(f"tensor {name!r} is missing: the metadata implies it with shape {shape}")
         if tensor.shape != shape:
-            raise GGUFError(f"tensor {name!r}: shape {tensor.shape}, but the metadata implies {shape}")
+            raise ModelError(f"tensor {name!r}: shape {tensor.shape}, but the metadata implies {shape}")
         self._used.add(name)
         return tensor
 
     def nothing_left(self) -> None:
         for name in self._tensors:
             if name not in self._used and not name.endswith(_IGNORED_SUFFIXES):
-                raise GGUFError(f"tensor {name!r} is not part of a llama model as the metadata describes it")
+                raise ModelError(f"tensor {name!r} is not part of a llama model as the metadata describes it")
 
 
 def _layer(pick: _Picker, c: ModelConfig, prefix: str) -> LayerWeights:

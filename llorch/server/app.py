@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from llorch import __version__
 from llorch.engine.service import EngineService
 from llorch.server import generate, health
 from llorch.server.access import HostCheck, KeyCheck, is_loopback
 from llorch.server.errors import install_error_handlers
 from llorch.settings import Settings
+from llorch.version import __version__
 
 DESCRIPTION = """Text generation with Llama-family models on CPUs.
 

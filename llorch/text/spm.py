@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 from llorch.text.vocab import TokenType, Vocabulary
 
 SPACE = "▁"
@@ -35,7 +35,7 @@ class SPMEncoder:
         self._byte_ids = _byte_ids(vocab)
         self._unk_id = vocab.unk_id
         if self._unk_id is None and None in self._byte_ids:
-            raise GGUFError("tokenizer.ggml.unknown_token_id: needed, as the vocabulary lacks byte tokens")
+            raise ModelError("tokenizer.ggml.unknown_token_id: needed, as the vocabulary lacks byte tokens")
         self._words = re.compile(f"{SPACE}+[^{SPACE}]*|[^{SPACE}]+")
         self._is_split_into_words = not _has_space_inside(self._ids)
         self._merge_cached = lru_cache(maxsize=_CACHED_WORDS)(self._merge)

@@ -165,7 +165,7 @@ def load_tokenizer(metadata: Mapping[str, object]) -> Tokenizer:
     """The tokenizer a model file describes.
 
     Raises:
-        GGUFError: the vocabulary is malformed, or of a kind that llorch cannot run.
+        ModelError: the vocabulary is malformed, or of a kind that llorch cannot run.
     """
     return Tokenizer(Vocabulary.from_metadata(metadata))
 

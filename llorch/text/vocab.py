@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 
 _PREFIX = "tokenizer.ggml."
 _NULL_ID = 0xFFFFFFFF
@@ -129,7 +129,7 @@ class Vocabulary:
             metadata: string arrays are lists of bytes, numeric arrays NumPy arrays, the rest Python scalars.
 
         Raises:
-            GGUFError: a key is missing, malformed or contradicts another; the message names it.
+            ModelError: a key is missing, malformed or contradicts another; the message names it.
         """
         model = _model_name(metadata)
         defaults = _MODELS[model]
@@ -170,26 +170,26 @@ def byte_value(text: bytes) -> int | None:
 def _model_name(metadata: Mapping[str, object]) -> str:
     key = _PREFIX + "model"
     if key not in metadata:
-        raise GGUFError(f"{key}: missing; the file has no tokenizer")
+        raise ModelError(f"{key}: missing; the file has no tokenizer")
     model = metadata[key]
     if not isinstance(model, str):
-        raise GGUFError(f"{key}: expected a string, got {_describe(model)}")
+        raise ModelError(f"{key}: expected a string, got {_describe(model)}")
     if model not in _MODELS:
         supported = ", ".join(repr(name) for name in _MODELS)
         name = repr(model[:40])
-        raise GGUFError(f"{key}: tokenizer model {name} is not supported yet (supported: {supported})")
+        raise ModelError(f"{key}: tokenizer model {name} is not supported yet (supported: {supported})")
     return model
 
 
 def _tokens(metadata: Mapping[str, object]) -> list[bytes]:
     key = _PREFIX + "tokens"
     if key not in metadata:
-        raise GGUFError(f"{key}: missing; the file has no vocabulary")
+        raise ModelError(f"{key}: missing; the file has no vocabulary")
     tokens = metadata[key]
     if isinstance(tokens, (list, np.ndarray)) and len(tokens) == 0:
-        raise GGUFError(f"{key}: the vocabulary is empty")
+        raise ModelError(f"{key}: the vocabulary is empty")
     if not isinstance(tokens, list) or not all(isinstance(token, bytes) for token in tokens):
-        raise GGUFError(f"{key}: expected an array of strings, got {_describe(tokens)}")
+        raise ModelError(f"{key}: expected an array of strings, got {_describe(tokens)}")
     return tokens
 
 
@@ -200,7 +200,7 @@ def _scores(metadata: Mapping[str, object], n_vocab: int) -> NDArray[np.float32]
     scores = _numbers(key, metadata[key], n_vocab, ("float32", "int32")).astype(np.float32)
     is_nan = np.isnan(scores)
     if is_nan.any():
-        raise GGUFError(f"{key}: the score of token {int(is_nan.argmax())} is not a number")
+        raise ModelError(f"{key}: the score of token {int(is_nan.argmax())} is not a number")
     return scores
 
 
@@ -214,7 +214,7 @@ def _types(metadata: Mapping[str, object], tokens: list[bytes]) -> bytes:
         types[:] = np.where(is_known, numbers, TokenType.UNDEFINED).astype(np.uint8).tobytes()
     for token_id, text in enumerate(tokens):
         if types[token_id] == TokenType.BYTE and byte_value(text) is None:
-            raise GGUFError(
+            raise ModelError(
                 f"{key}: token {token_id} is a byte token, but its text is {text[:20]!r}, not like b'<0x0A>'"
             )
         if text in _CONTROL_TEXTS:
@@ -225,9 +225,9 @@ def _types(metadata: Mapping[str, object], tokens: list[bytes]) -> bytes:
 def _numbers(key: str, value: object, n_vocab: int, types: tuple[str, ...]) -> NDArray[Any]:
     """`value` as a numeric array of one of `types` with one element per token."""
     if not isinstance(value, np.ndarray) or value.dtype.name not in types:
-        raise GGUFError(f"{key}: expected an array of {' or '.join(types)}, got {_describe(value)}")
+        raise ModelError(f"{key}: expected an array of {' or '.join(types)}, got {_describe(value)}")
     if len(value) != n_vocab:
-        raise GGUFError(f"{key}: expected {n_vocab} values, one per token, got {len(value)}")
+        raise ModelError(f"{key}: expected {n_vocab} values, one per token, got {len(value)}")
     return value
 
 
@@ -236,10 +236,10 @@ def _special_id(metadata: Mapping[str, object], name: str, default: int, n_vocab
     key = _PREFIX + name
     token_id = metadata.get(key, default)
     if isinstance(token_id, bool) or not isinstance(token_id, int):
-        raise GGUFError(f"{key}: expected a token id, got {_describe(token_id)}")
+        raise ModelError(f"{key}: expected a token id, got {_describe(token_id)}")
     if not 0 <= token_id < n_vocab:
         origin = "" if key in metadata else " (the default, as the key is absent)"
-        raise GGUFError(f"{key}: token id {token_id}{origin} is outside the vocabulary of {n_vocab} tokens")
+        raise ModelError(f"{key}: token id {token_id}{origin} is outside the vocabulary of {n_vocab} tokens")
     return token_id
 
 
@@ -254,7 +254,7 @@ def _optional_id(metadata: Mapping[str, object], name: str, n_vocab: int) -> int
 def _flag(metadata: Mapping[str, object], name: str, default: bool) -> bool:
     value = metadata.get(_PREFIX + name, default)
     if not isinstance(value, bool):
-        raise GGUFError(f"{_PREFIX}{name}: expected true or false, got {_describe(value)}")
+        raise ModelError(f"{_PREFIX}{name}: expected true or false, got {_describe(value)}")
     return value
 
 

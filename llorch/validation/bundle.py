@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch import __version__
 from llorch.errors import InputError
-from llorch.kernels import cpu
+from llorch.kernels import paths
+from llorch.version import __version__
 
 SCHEMA = "llorch-proof/1"
 KINDS = ("loading", "checkpoint", "performance")
@@ -157,7 +157,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "kernels": cpu.describe(),
+        "kernels": paths.describe(),
     }
 
 
@@ -192,7 +192,7 @@ def reproducible_command(words: Sequence[str]) -> str:
     Variables that choose the kernels stand before it.
     """
     here = Path.cwd()
-    chosen = {name: os.environ.get(name) for name in cpu.VARIABLES}
+    chosen = {name: os.environ.get(name) for name in paths.VARIABLES}
     shown = [f"{name}={value}" for name, value in chosen.items() if value]
     for word in words:
         path = Path(word)

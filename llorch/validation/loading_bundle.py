@@ -16,10 +16,10 @@ import numpy as np
 from llorch import kernels
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.errors import GGUFError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
 from llorch.quant.codecs import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch import kernels
-from llorch.errors import GGUFError, InputError, ReferenceDumpError
+from llorch.errors import InputError, ModelError, ReferenceDumpError
 from llorch.formats.source import ModelSource, open_source
+from llorch.machine.memory import available_memory
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.residence import available_memory
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
 from llorch.quant.codecs import dequantize
@@ -113,7 +113,7 @@ def _require_sizes(config: ModelConfig, reference: Reference) -> None:
 def _check_prompt(source: ModelSource, reference: Reference) -> str:
     try:
         tokenizer = load_tokenizer(source.metadata)
-    except GGUFError as error:
+    except ModelError as error:
         return f"ids taken from the reference ({error})"
     reference.require_prompt(tuple(tokenizer.encode(reference.prompt)))
     return "our tokenizer gives the same ids"

@@ -11,8 +11,9 @@ import json
 import sys
 from pathlib import Path
 
-from llorch.kernels import cpu
-from llorch.model.runner import Llama
+from llorch.kernels import paths
+from llorch.machine.threads import default_threads
+from llorch.model.llama import Llama
 from tests.support.small_models import Run, open_model
 
 
@@ -33,9 +34,9 @@ def main(pairs: list[str]) -> None:
         golden, model_path = map(Path, pair.split("="))
         document = json.loads(golden.read_text())
         prompts = [run["prompt_token_ids"] for run in document["runs"]]
-        with open_model(model_path, n_threads=cpu.default_threads()[0], residence="mapped") as model:
+        with open_model(model_path, n_threads=default_threads()[0], residence="mapped") as model:
             made[golden.stem] = continuations(model.llama, prompts, document["n_tokens"])
-    print(json.dumps({"sums": cpu.sums(), "continuations": made}))
+    print(json.dumps({"sums": paths.sums(), "continuations": made}))
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llorch.kernels.cpu import default_threads
-from llorch.loading import DEMO_PATH
-from llorch.model.runner import Llama
+from llorch.machine.threads import default_threads
+from llorch.model.llama import Llama
+from llorch.open_model import DEMO_PATH
 from tests.conftest import REPOSITORY, test_models_dir
 from tests.golden.continue_greedily import continuations
 from tests.support.small_models import Run, open_model

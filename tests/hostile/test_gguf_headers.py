@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from tests.support import gguf_bytes as raw
 from tests.support.gguf_bytes import ARCHITECTURE, GGUFBytes, array, info, pair, small_file, string, u32, u64
 from tests.support.mutants import overwrite

@@ -12,7 +12,7 @@ import gguf
 import numpy as np
 import pytest
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 from llorch.formats.source import open_source
 from llorch.model.config import ModelConfig
 from llorch.model.weights import Weights
@@ -29,7 +29,7 @@ def refusal(path: Path, **tiny: Any) -> str:
     """What is said about a tiny model with overrides, which must be refused at once, on one line."""
     write_tiny_llama(path, **tiny)
     started = time.thread_time()
-    with closing(open_source(path)) as source, pytest.raises(GGUFError) as caught:
+    with closing(open_source(path)) as source, pytest.raises(ModelError) as caught:
         Weights.from_tensors(ModelConfig.from_metadata(source.metadata), source.tensors)
     assert time.thread_time() - started < MAX_SECONDS
     message = str(caught.value)
@@ -213,7 +213,7 @@ def test_a_block_scale_that_is_no_number_is_named(
     path = tmp_path / "bad.gguf"
     write_tiny_llama(path)
     spoil(path, name, block, scale)
-    with pytest.raises(GGUFError) as caught, open_model(path, residence=residence):
+    with pytest.raises(ModelError) as caught, open_model(path, residence=residence):
         pass
     assert repr(name) in str(caught.value)
     assert f"block {block} " in str(caught.value)
@@ -230,7 +230,7 @@ def test_a_float_weight_that_is_no_number_is_named(
     path = tmp_path / "bad.gguf"
     write_tiny_llama(path, type=kind)
     spoil(path, name, 333, value)
-    with pytest.raises(GGUFError) as caught, open_model(path, residence=residence):
+    with pytest.raises(ModelError) as caught, open_model(path, residence=residence):
         pass
     assert repr(name) in str(caught.value)
     assert "333" in str(caught.value)
@@ -242,7 +242,7 @@ def test_a_bad_scale_in_a_tied_embedding_is_named(tmp_path: Path, residence: str
     write_tiny_llama(path, tied=True)
     spoil(path, "token_embd.weight", 100, 0x7C00)
     with (
-        pytest.raises(GGUFError, match=r"'token_embd.weight'.*block 100 "),
+        pytest.raises(ModelError, match=r"'token_embd.weight'.*block 100 "),
         open_model(path, residence=residence),
     ):
         pass

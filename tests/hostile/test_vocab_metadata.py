@@ -1,4 +1,4 @@
-"""Vocabularies that lie: each is one clear `GGUFError` that names the key."""
+"""Vocabularies that lie: each is one clear `ModelError` that names the key."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 import pytest
 
-from llorch.errors import GGUFError
-from llorch.formats.gguf import GGUFFile
+from llorch.errors import ModelError
+from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from tests.support.tiny_models import write_tiny_llama
 from tests.support.vocabularies import SPECIAL, spm_metadata
@@ -25,7 +25,7 @@ SPECIAL_IDS = (
 
 
 def refused(overrides: dict[str, Any], key: str) -> str:
-    with pytest.raises(GGUFError) as caught:
+    with pytest.raises(ModelError) as caught:
         load_tokenizer(spm_metadata(["a"], overrides=overrides))
     message = str(caught.value)
     assert message.startswith(f"tokenizer.ggml.{key}: "), message
@@ -184,5 +184,5 @@ def test_odd_tokens_are_no_danger() -> None:
 def test_files_on_disk_are_refused_alike(tmp_path: Path, overrides: dict[str, Any], key: str) -> None:
     path = tmp_path / "model.gguf"
     write_tiny_llama(path, overrides={f"tokenizer.ggml.{name}": value for name, value in overrides.items()})
-    with pytest.raises(GGUFError, match=rf"^tokenizer\.ggml\.{key}: "):
+    with pytest.raises(ModelError, match=rf"^tokenizer\.ggml\.{key}: "):
         load_tokenizer(GGUFFile(path).metadata)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from llorch import __version__
+from llorch.version import __version__
 
 LLORCH = [sys.executable, "-m", "llorch"]
 

@@ -16,7 +16,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sequence import Request
 from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
 from llorch.errors import ContextLengthError, RequestError, SettingsError
-from llorch.loading import LoadedModel, load_model
+from llorch.open_model import LoadedModel, load_model
 from llorch.settings import Settings
 from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 

@@ -18,8 +18,8 @@ from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent
 from llorch.errors import (
     ContextLengthError,
     EngineStoppedError,
-    GGUFError,
     InputError,
+    ModelError,
     QueueFullError,
     RequestError,
 )
@@ -319,7 +319,7 @@ def test_stop_without_start_is_fine() -> None:
 def test_a_file_that_cannot_be_loaded_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + bytes(20))
-    for bad, error in ((path, GGUFError), (tmp_path / "nothing.gguf", InputError)):
+    for bad, error in ((path, ModelError), (tmp_path / "nothing.gguf", InputError)):
         service = EngineService(Settings(model=str(bad)))
         service.start()
         with pytest.raises(error):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llorch.kernels import cpu
+from llorch.kernels import paths
 from tests.conftest import REPOSITORY, test_models_dir
 from tests.support.tiny_models import write_tiny_llama
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 
 @functools.cache
 def can_run(mask: str) -> bool:
-    code = "from llorch.kernels import cpu; print(cpu.path())"
+    code = "from llorch.kernels import paths; print(paths.path())"
     environment = os.environ | {"LLORCH_CPU": mask}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True
@@ -79,7 +79,7 @@ def test_a_path_gives_the_same_bits_as_the_best_one(
 
 
 def test_the_unmasked_path_is_the_best_one_of_this_cpu(unmasked: dict[str, Any]) -> None:
-    best = next(mask for mask in cpu.PATHS if can_run(mask))
+    best = next(mask for mask in paths.PATHS if can_run(mask))
     assert unmasked["path"] == best
 
 
@@ -99,7 +99,7 @@ def test_an_unknown_path_is_refused_by_name() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["packed", "mapped"])
-@pytest.mark.parametrize("mask", cpu.PATHS)
+@pytest.mark.parametrize("mask", paths.PATHS)
 def test_every_path_and_residence_passes_validation(mask: str, weights: str, tmp_path: Path) -> None:
     if not can_run(mask):
         pytest.skip(f"this CPU cannot run the {mask} path")
@@ -116,7 +116,7 @@ def test_every_path_and_residence_passes_validation(mask: str, weights: str, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask", cpu.PATHS[1:])
+@pytest.mark.parametrize("mask", paths.PATHS[1:])
 def test_every_path_writes_llama_cpp_s_greedy_texts(mask: str) -> None:
     if not can_run(mask):
         pytest.skip(f"this CPU cannot run the {mask} path")

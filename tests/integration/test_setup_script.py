@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from llorch import __version__
 from llorch.cli.main import COMMANDS, build_parser
+from llorch.version import __version__
 from tests.conftest import REPOSITORY
 
 SHIPPED = ("llorch", "tools", "pyproject.toml", "README.md", "LICENSE", "config.toml")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.loading import LoadedModel, load_model
+from llorch.open_model import LoadedModel, load_model
 from llorch.validation.subject import Conversation
 
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.cli.validate import STORED_REFERENCES
-from llorch.loading import DEMO_PATH
+from llorch.open_model import DEMO_PATH
 from llorch.validation.bundle import RUN_ID_VARIABLE
 from tests.conftest import REPOSITORY
 

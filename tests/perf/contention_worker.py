@@ -12,9 +12,9 @@ import numpy as np
 def main() -> None:
     model_path, cpus, n_threads, n_tokens = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
-    from llorch.loading import load_model
     from llorch.model.batch import Batch
     from llorch.model.kv_cache import KVCache
+    from llorch.open_model import load_model
 
     loaded = load_model(model_path, n_threads=n_threads)
     n_blocks = KVCache.blocks_for(n_tokens + 16)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.kernels import cpu
+from llorch.kernels import paths
 from llorch.kernels.instructions import FORM_Q8_0, Program, Rows
 from llorch.quant.codecs import quantize
 from llorch.quant.tensor import Tensor
@@ -121,13 +121,13 @@ def test_decode_reads_weights_nearly_as_fast_as_memory_is_read(
     print(
         f"decode, {'packed' if packed else 'mapped'}: {share:.2f} of {plain.nbytes / read_s / 1e9:.1f} GB/s"
     )
-    assert share >= least[cpu.path()]
+    assert share >= least[paths.path()]
 
 
 def test_eight_tokens_cost_little_more_than_one(large: Tensor) -> None:
     one_s, eight_s = best_seconds(Product(large, 1, packed=True), Product(large, 8, packed=True))
     print(f"eight tokens: {eight_s / one_s:.2f} times the time of one")
-    assert eight_s / one_s <= MOST_FOR_EIGHT[cpu.path()]
+    assert eight_s / one_s <= MOST_FOR_EIGHT[paths.path()]
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -148,4 +148,4 @@ def test_prefill_is_much_faster_than_a_plain_loop(packed: bool) -> None:
     print(
         f"prefill, {'packed' if packed else 'mapped'}: {gain:.1f} times a loop ({gmacs[1]:.0f} by {gmacs[0]:.1f})"
     )
-    assert gain >= LEAST_GAIN[cpu.path()]
+    assert gain >= LEAST_GAIN[paths.path()]

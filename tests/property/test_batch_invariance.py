@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.observe.probe import Recorder
 from tests.support.naive import bits
 from tests.support.small_models import OpenModel, Row, Run, open_model

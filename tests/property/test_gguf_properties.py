@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.quant.types import SUPPORTED
 from tests.support import gguf_bytes as raw
 from tests.support.mutants import mutants, overwrite

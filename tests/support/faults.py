@@ -21,7 +21,7 @@ from llorch.kernels import step as st
 from llorch.kernels.instructions import ATTEND, SCORES, Activation, Matrix, Program, Rows, float_bits
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
 from llorch.quant.codecs import dequantize
 from llorch.quant.tensor import Tensor
@@ -54,7 +54,7 @@ def faulty_subject(
     sha256 = sha256_of_file(path)
     right = ModelConfig.from_metadata(source.metadata)
     changed = tensors(reference_tensors(source.tensors, sha256, reference)[0])
-    with patch("llorch.model.llama.Program", program):
+    with patch("llorch.model.forward_pass.Program", program):
         engine = llama(
             config(right),
             weights(Weights.from_tensors(right, changed)),

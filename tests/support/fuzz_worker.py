@@ -19,7 +19,7 @@ from pathlib import Path
 
 import llorch
 from llorch.errors import InputError, NumericalError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from tests.support import mutants
 from tests.support.tiny_models import write_tiny_llama
 

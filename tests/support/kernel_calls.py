@@ -32,7 +32,7 @@ from llorch.kernels.linear.q8_pack import pack_tiles
 from llorch.kernels.team import Team, aligned_bytes
 from llorch.kernels.vectors import exp_float32
 from llorch.model.kv_cache import KVCache
-from llorch.model.runner import _groups
+from llorch.model.llama import _groups
 from llorch.quant.codecs import quantize
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0, QuantType

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.kernels import cpu
 from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0, SUPPORTED, QuantType
@@ -107,15 +106,15 @@ def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
     return hashes, greedy
 
 
-def main(paths: list[Path]) -> None:
+def main(models: list[Path]) -> None:
     exact = {f"matmul {t.name}": digest(*products(t)) for t in SUPPORTED.values()}
     exact |= {"extreme": digest(extreme_product())} | elementwise()
     greedy: dict[str, list[int]] = {}
-    for path in paths:
+    for path in models:
         hashes, made = model(path)
         exact |= hashes
         greedy |= made
-    print(json.dumps({"path": cpu.path(), "exact": exact, "greedy": greedy}))
+    print(json.dumps({"path": paths.path(), "exact": exact, "greedy": greedy}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from llorch.formats.source import ModelSource, open_source
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
 

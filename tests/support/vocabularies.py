@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
 from llorch.text.vocab import TokenType
 from tests.conftest import test_models_dir

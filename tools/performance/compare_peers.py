@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.errors import LlorchError
-from llorch.kernels import cpu
+from llorch.machine.threads import default_threads
 from llorch.validation.bundle import (
     GENERATED_BY,
     BundleWriter,
@@ -261,7 +261,7 @@ def _comparison(args: argparse.Namespace) -> Comparison:
         programs = [p.absolute() if p else None for p in (args.llama_bench, args.llama_batched_bench)]
         peer = Peer(args.peer_name, programs[0], programs[1], tuple(args.peer_args.split()))
         peer_version(peer)
-    n_threads = args.threads or cpu.default_threads()[0]
+    n_threads = args.threads or default_threads()[0]
     return Comparison(cases, peer, n_threads, tuple(args.llorch_args.split()), args.timeout)
 
 

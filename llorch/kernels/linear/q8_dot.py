@@ -17,7 +17,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from llorch.kernels import cpu
+from llorch.kernels import paths
 from llorch.kernels.intrinsics import (
     F32,
     I8,
@@ -43,7 +43,7 @@ QUADS = 8
 QUANT_BYTES = TILE_ROWS * BLOCK
 SCALE_BYTES = TILE_ROWS * 2
 
-PATH = cpu.path()
+PATH = paths.path()
 LANES = 16 if PATH in ("amx", "avx512") else 8
 BIAS = 128 if PATH in ("amx", "avx512", "avxvnni") else 0
 """Added to each weight: `vpdpbusd` wants unsigned weights; the sum starts at -BIAS * sum(x) instead of 0."""

@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from llorch.bench import tests as bench
+from llorch.bench.tests import BenchTest
 from llorch.cli.main import main
-from llorch.engine import bench
-from llorch.engine.bench import BenchTest
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.fixture(autouse=True)
 def _small_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llorch.engine.bandwidth.BUFFER_BYTES", 64 << 20)
+    monkeypatch.setattr("llorch.bench.bandwidth.BUFFER_BYTES", 64 << 20)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llorch.kernels import cpu, jit
+from llorch.kernels import jit, paths
 from tests.conftest import REPOSITORY
 
 
@@ -101,9 +101,9 @@ def test_the_key_changes_with_every_kernel_source_and_cpu_feature(
         keys.add(jit._cache_key())
         path.write_bytes(content)
     assert len(keys) == 1 + len(list(copy.rglob("*.py")))
-    monkeypatch.setattr(cpu, "features", lambda: frozenset({"one", "feature"}))
+    monkeypatch.setattr(paths, "features", lambda: frozenset({"one", "feature"}))
     keys.add(jit._cache_key())
-    monkeypatch.setattr(cpu, "host_name", lambda: "another")
+    monkeypatch.setattr(paths, "host_name", lambda: "another")
     keys.add(jit._cache_key())
     monkeypatch.setattr(jit, "__version__", "0.0.0")
     keys.add(jit._cache_key())

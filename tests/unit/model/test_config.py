@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llorch.errors import GGUFError
+from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
 
 METADATA: dict[str, Any] = {
@@ -57,7 +57,7 @@ def test_the_vocabulary_is_counted_where_its_size_is_not_stated() -> None:
     assert ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": [b"a", b"b", b"c"]}).n_vocab == 3
     bad: list[Any] = [[], None, 7]
     for tokens in bad:
-        with pytest.raises(GGUFError, match=r"llama.vocab_size"):
+        with pytest.raises(ModelError, match=r"llama.vocab_size"):
             ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": tokens})
 
 
@@ -72,5 +72,5 @@ def test_rope_scaling_as_llama_cpp_reads_it(extra: dict[str, Any], scale: float)
 
 @pytest.mark.parametrize("key", [k for k in METADATA if k != "llama.vocab_size"])
 def test_a_missing_key_is_named(key: str) -> None:
-    with pytest.raises(GGUFError, match=key):
+    with pytest.raises(ModelError, match=key):
         ModelConfig.from_metadata({k: v for k, v in METADATA.items() if k != key})

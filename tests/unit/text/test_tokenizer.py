@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llorch.errors import GGUFError, InputError
-from llorch.formats.gguf import GGUFFile
+from llorch.errors import InputError, ModelError
+from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from llorch.text.vocab import TokenType
 from tests.support.vocabularies import llama2_tokenizer, make_tokenizer
@@ -164,6 +164,6 @@ def test_threads_share_a_tokenizer(models_dir: Path) -> None:
 def test_a_bpe_model_is_refused_by_name(model_path: Callable[[str], Path]) -> None:
     metadata = GGUFFile(model_path("ggml-vocab-llama-bpe.gguf")).metadata
     with pytest.raises(
-        GGUFError, match=r"tokenizer\.ggml\.model: tokenizer model 'gpt2' is not supported yet"
+        ModelError, match=r"tokenizer\.ggml\.model: tokenizer model 'gpt2' is not supported yet"
     ):
         load_tokenizer(metadata)

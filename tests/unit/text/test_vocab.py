@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from llorch.text.vocab import TokenType, Vocabulary, byte_value
 from tests.support.vocabularies import llama2_tokenizer, spm_metadata

@@ -11,9 +11,9 @@ import gguf
 import numpy as np
 import pytest
 
-from llorch.engine.bench import BenchTest, run_bench
+from llorch.bench.tests import BenchTest, run_bench
 from llorch.formats.source import open_source
-from llorch.loading import load_model
+from llorch.open_model import load_model
 from llorch.quant.codecs import dequantize
 from tests.support.gguf_bytes import GGUFBytes
 from tests.support.tiny_models import spm_vocabulary, write_tiny_llama

@@ -1,4 +1,4 @@
-"""What this CPU can do and how many threads suit it; nothing here compiles anything.
+"""Kernel paths: which instructions the kernels use on this CPU; nothing here compiles anything.
 
 `LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``amx`` (all there is, the
 default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``.
@@ -8,18 +8,16 @@ default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2`
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import math
 import os
 import platform
-import sys
-from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from llorch.errors import SettingsError
+from llorch.machine.cpu import may_use_amx, model_name
+from llorch.machine.threads import default_threads
 
 PATHS = ("amx", "avx512", "avxvnni", "avx2", "generic")
 """Kernel paths, best first."""
@@ -64,22 +62,6 @@ def _chosen(variable: str, options: tuple[str, ...], what: str) -> str:
 
 def _mask() -> str:
     return _chosen(_MASK_VARIABLE, PATHS, "a kernel path")
-
-
-@functools.cache
-def may_use_tiles() -> bool:
-    """Whether the system lets this process use AMX, which Linux wants to be asked; the answer holds for good.
-
-    Without permission the first tile instruction is an illegal one. Old kernels do not know the question,
-    sandboxes may forbid it, and a thread with a small signal stack makes the answer no.
-    """
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
-    try:
-        return int(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data)) == 0
-    except (OSError, AttributeError):
-        return False
 
 
 @functools.cache
@@ -129,7 +111,7 @@ def path() -> str:
             continue
         if candidate == "avxvnni" and not (has("avxvnni") or (has("avx512vnni") and has("avx512vl"))):
             continue
-        if candidate == "amx" and not may_use_tiles():
+        if candidate == "amx" and not may_use_amx():
             continue
         return candidate
     return "generic"
@@ -139,73 +121,6 @@ def path() -> str:
 def sums() -> str:
     """Whose order of float additions the kernels follow, one of `SUMS`."""
     return _chosen(_SUMS_VARIABLE, SUMS, "an order of additions")
-
-
-@functools.cache
-def model_name() -> str:
-    """The CPU's marketing name, or its architecture where the system does not say."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _affinity() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return set(os.sched_getaffinity(0))
-    return set(range(os.cpu_count() or 1))
-
-
-def _quota() -> float:
-    """CPUs the control group may use (version 2 or 1), infinity without a limit."""
-    best = math.inf
-    try:
-        own = [line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        own = []
-    for base in {"/", *own}:
-        for root, name in (("/sys/fs/cgroup", "cpu.max"), ("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us")):
-            folder = Path(root + base)
-            while True:
-                try:
-                    words = (folder / name).read_text().split()
-                    if name == "cpu.max":
-                        quota, period = words[0], words[1]
-                    else:
-                        quota, period = words[0], (folder / "cpu.cfs_period_us").read_text()
-                    if quota not in ("max", "-1"):
-                        best = min(best, int(quota) / int(period))
-                except (OSError, ValueError, IndexError):
-                    pass
-                if folder == Path(root) or folder == folder.parent:
-                    break
-                folder = folder.parent
-    return best
-
-
-def _physical(cpus: set[int]) -> int:
-    """Physical cores among `cpus`; hyperthreads of one core count once."""
-    cores = set()
-    for number in cpus:
-        try:
-            siblings = Path(f"/sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text()
-        except OSError:
-            return len(cpus)
-        cores.add(siblings.strip())
-    return len(cores)
-
-
-def default_threads() -> tuple[int, str]:
-    """Threads to compute with, and why: min(affinity, whole quota, physical cores), at least 1."""
-    cpus = _affinity()
-    physical = _physical(cpus)
-    quota = _quota()
-    n = max(1, min(len(cpus), physical, math.floor(quota) if quota < 1e6 else len(cpus)))
-    quota_text = "no quota" if quota > 1e6 else f"quota {quota:g}"
-    return n, f"affinity {len(cpus)}, {quota_text}, physical cores {physical}"
 
 
 def describe() -> dict[str, Any]:

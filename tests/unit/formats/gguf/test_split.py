@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from tests.support import gguf_bytes as raw
 
 

@@ -13,10 +13,10 @@ from types import MappingProxyType
 from typing import Self
 
 from llorch.errors import GGUFError, LlorchError
-from llorch.formats.gguf_metadata import GGUFMetadata
-from llorch.formats.gguf_reader import printable
-from llorch.formats.gguf_split import open_parts
-from llorch.formats.gguf_tensors import TensorInfo, unsupported_type_message
+from llorch.formats.gguf.metadata import GGUFMetadata
+from llorch.formats.gguf.reader import printable
+from llorch.formats.gguf.split import open_parts
+from llorch.formats.gguf.tensors import TensorInfo, unsupported_type_message
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import SUPPORTED
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf_part import GGUFPart
-from llorch.formats.gguf_reader import printable, quote
+from llorch.formats.gguf.part import GGUFPart
+from llorch.formats.gguf.reader import printable, quote
 
 PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.formats.gguf_metadata import MAX_KEYS, MIN_PAIR_BYTES, GGUFMetadata
-from llorch.formats.gguf_reader import HeaderReader, map_file, printable
-from llorch.formats.gguf_tensors import MAX_TENSORS, MIN_INFO_BYTES, TensorInfo, read_tensor_infos
+from llorch.formats.gguf.metadata import MAX_KEYS, MIN_PAIR_BYTES, GGUFMetadata
+from llorch.formats.gguf.reader import HeaderReader, map_file, printable
+from llorch.formats.gguf.tensors import MAX_TENSORS, MIN_INFO_BYTES, TensorInfo, read_tensor_infos
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import LlorchError
-from llorch.model.residence import available_memory
+from llorch.machine.memory import available_memory
 
 BUFFER_BYTES = 512 << 20
 """Larger than any cache that matters."""

@@ -1,8 +1,7 @@
-"""Which path a CPU gets, how features are masked, and how many threads suit it."""
+"""Which path a CPU gets, and how features are masked."""
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 import sys
@@ -11,7 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from llorch.errors import SettingsError
-from llorch.kernels import cpu, jit
+from llorch.kernels import jit, paths
+from llorch.machine.cpu import model_name
+from llorch.machine.threads import default_threads
 from tests.conftest import REPOSITORY
 
 CASCADE_LAKE = {
@@ -34,11 +35,11 @@ SAPPHIRE_RAPIDS = CASCADE_LAKE | {"avxvnni", "amx-tile", "amx-int8", "amx-bf16"}
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for cached in (cpu.features, cpu.path):
+    for cached in (paths.features, paths.path):
         cached.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    for cached in (cpu.features, cpu.path):
+    for cached in (paths.features, paths.path):
         cached.cache_clear()
 
 
@@ -54,20 +55,20 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 def test_the_best_path_that_cpu_and_mask_allow(
     host: set[str], mask: str, path: str, fresh: pytest.MonkeyPatch
 ) -> None:
-    fresh.setattr(cpu, "_host_features", lambda: frozenset(host))
-    fresh.setattr(cpu, "may_use_tiles", lambda: True)
+    fresh.setattr(paths, "_host_features", lambda: frozenset(host))
+    fresh.setattr(paths, "may_use_amx", lambda: True)
     fresh.setenv("LLORCH_CPU", mask)
-    assert cpu.path() == path
+    assert paths.path() == path
 
 
 def test_a_tile_unit_that_the_system_does_not_lend_is_left_alone(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(cpu, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
-    fresh.setattr(cpu, "may_use_tiles", lambda: False)
+    fresh.setattr(paths, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
+    fresh.setattr(paths, "may_use_amx", lambda: False)
     fresh.delenv("LLORCH_CPU", raising=False)
-    assert cpu.path() == "avx512"
+    assert paths.path() == "avx512"
     refused = jit._cache_key()
-    fresh.setattr(cpu, "may_use_tiles", lambda: True)
-    cpu.path.cache_clear()
+    fresh.setattr(paths, "may_use_amx", lambda: True)
+    paths.path.cache_clear()
     assert jit._cache_key() != refused, (
         "machine code with tile instructions would reach who must not run them"
     )
@@ -79,7 +80,7 @@ def test_no_permission_is_a_plain_no() -> None:
         "import ctypes; stack = ctypes.create_string_buffer(2048);"
         "words = (ctypes.c_void_p * 3)(ctypes.addressof(stack), 0, 2048);"
         "failed = ctypes.CDLL(None).sigaltstack(words, None);"
-        "from llorch.kernels import cpu; print(failed, cpu.may_use_tiles(), cpu.path())"
+        "from llorch.kernels import paths; print(failed, paths.may_use_amx(), paths.path())"
     )
     environment = {key: value for key, value in os.environ.items() if key != "LLORCH_CPU"}
     done = subprocess.run(
@@ -94,47 +95,34 @@ def test_no_permission_is_a_plain_no() -> None:
     if failed != "0":
         pytest.skip("this system has no such small signal stacks")
     assert may == "False"
-    assert path in cpu.PATHS[1:]
+    assert path in paths.PATHS[1:]
 
 
 def test_masked_features_are_switched_off_for_llvm(fresh: pytest.MonkeyPatch) -> None:
-    fresh.setattr(cpu, "_host_features", lambda: frozenset(CASCADE_LAKE))
+    fresh.setattr(paths, "_host_features", lambda: frozenset(CASCADE_LAKE))
     fresh.setenv("LLORCH_CPU", "avx2")
-    wanted = cpu.llvm_features().split(",")
+    wanted = paths.llvm_features().split(",")
     assert "+avx2" in wanted
     assert {f"-{name}" for name in CASCADE_LAKE if name.startswith("avx512")} <= set(wanted)
     fresh.setenv("LLORCH_CPU", "avx512")
-    fresh.setattr(cpu, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
-    cpu.features.cache_clear()
-    wanted = cpu.llvm_features().split(",")
+    fresh.setattr(paths, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
+    paths.features.cache_clear()
+    wanted = paths.llvm_features().split(",")
     assert {"+avx512vnni", "-amx-tile", "-amx-int8", "-amx-bf16"} <= set(wanted)
-    assert cpu.is_masked()
-    assert cpu.host_name() in ("x86-64", "generic")
+    assert paths.is_masked()
+    assert paths.host_name() in ("x86-64", "generic")
 
 
 def test_an_unknown_mask_is_refused(fresh: pytest.MonkeyPatch) -> None:
     fresh.setenv("LLORCH_CPU", "avx1024")
     with pytest.raises(SettingsError, match="avx1024"):
-        cpu.path()
-
-
-@pytest.mark.parametrize(
-    ("affinity", "quota", "physical", "n"),
-    [(8, math.inf, 4, 4), (8, 2.5, 4, 2), (1, math.inf, 1, 1), (8, 0.5, 4, 1), (2, 16.0, 2, 2)],
-)
-def test_threads_fit_affinity_quota_and_cores(
-    affinity: int, quota: float, physical: int, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu, "_affinity", lambda: set(range(affinity)))
-    monkeypatch.setattr(cpu, "_quota", lambda: quota)
-    monkeypatch.setattr(cpu, "_physical", lambda cpus: physical)
-    chosen, reason = cpu.default_threads()
-    assert chosen == n
-    assert str(affinity) in reason
+        paths.path()
 
 
 def test_this_machine_is_described() -> None:
-    told = cpu.describe()
-    assert told["path"] in cpu.PATHS
-    assert told["default_threads"] >= 1
-    assert told["cpu"]
+    told = paths.describe()
+    assert told["path"] == paths.path()
+    assert told["features"] == sorted(told["features"])
+    assert set(told["features"]) <= paths.features()
+    assert (told["default_threads"], told["default_threads_reason"]) == default_threads()
+    assert told["cpu"] == model_name()

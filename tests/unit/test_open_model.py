@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llorch import loading
-from llorch.errors import GGUFError, InputError
-from llorch.loading import load_model, load_tokenizer_only, resolve_model_path
+from llorch import open_model
+from llorch.errors import InputError, ModelError
+from llorch.open_model import load_model, load_tokenizer_only, resolve_model_path
 from tests.support.tiny_models import write_tiny_llama
 
 
 def test_demo_is_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "DEMO_PATH", tmp_path / "demo.gguf")
+    monkeypatch.setattr(open_model, "DEMO_PATH", tmp_path / "demo.gguf")
     with pytest.raises(InputError, match="embedded model is missing"):
         resolve_model_path("demo")
     (tmp_path / "demo.gguf").touch()
@@ -73,7 +73,7 @@ def test_another_number_of_tokens_than_logits_is_refused(tmp_path: Path) -> None
         values = field.contents()[:300]
         tokens[f"tokenizer.ggml.{key}"] = [v.encode() for v in values] if key == "tokens" else values
     write_tiny_llama(small, n_vocab=320, overrides=tokens)
-    with pytest.raises(GGUFError, match=r"tokenizer.ggml.tokens has 300 entries, .* 320 tokens"):
+    with pytest.raises(ModelError, match=r"tokenizer.ggml.tokens has 300 entries, .* 320 tokens"):
         load_model(small, n_threads=1)
 
 
@@ -98,5 +98,5 @@ def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_tokenizer_of_a_vocabulary_file_alone(model_path: Callable[[str], Path]) -> None:
     tokenizer = load_tokenizer_only(model_path("ggml-vocab-llama-spm.gguf"))
     assert tokenizer.encode("Hello") == [1, 15043]
-    with pytest.raises(GGUFError):
+    with pytest.raises(ModelError):
         load_model(model_path("ggml-vocab-llama-spm.gguf"))

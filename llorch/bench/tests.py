@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,19 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch import kernels
-from llorch.engine.bandwidth import ReadBandwidth
+from llorch.bench.bandwidth import ReadBandwidth
 from llorch.errors import InputError
 from llorch.formats.source import open_source
-from llorch.kernels import cpu
-from llorch.loading import model_name, resolve_model_path
+from llorch.kernels import paths
+from llorch.machine.memory import available_memory
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.residence import available_memory
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
+from llorch.open_model import model_name, resolve_model_path
+from llorch.progress import Progress, ignore_progress
 
-Progress = Callable[[str, int, int], None]
 SEED = 0
 
 
@@ -136,7 +136,7 @@ def run_bench(
     Raises:
         InputError: the model or a test cannot be run.
     """
-    report = progress or (lambda what, done, total: None)
+    report = progress or ignore_progress
     resolved = resolve_model_path(path)
     with _opened(resolved, n_threads, n_batch, weights, report) as (name, llama):
         for test in tests:
@@ -259,7 +259,7 @@ def _result(
         gmac_per_s=n_macs / mean_s / 1e9,
         model=name,
         model_bytes=n_bytes,
-        kernels=cpu.path(),
+        kernels=paths.path(),
         weights=llama.residence.kind,
         kv_type=kv_type,
     )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf_reader import HeaderReader, quote
+from llorch.formats.gguf.reader import HeaderReader, quote
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
 
 MAX_TENSORS = 131_072

@@ -7,26 +7,22 @@ taken so far is given back.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from llorch import kernels
-from llorch.errors import GGUFError, InputError
+from llorch.errors import InputError, ModelError
 from llorch.formats.source import ModelSource, open_source
 from llorch.model.config import ModelConfig
-from llorch.model.runner import Llama
+from llorch.model.llama import Llama
 from llorch.model.weights import Weights
+from llorch.progress import Progress
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
 
 DEMO = "demo"
 DEMO_PATH = Path(__file__).parent / "assets" / "demo.gguf"
 MAX_NAME_CHARS = 128
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with what is being done ("compiling", "loading"), how much of it is done, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ def load_model(
         progress: told what is going on.
 
     Raises:
-        InputError: the file cannot be used; `GGUFError` says what is wrong inside it.
+        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
     """
     resolved = resolve_model_path(path)
     with ExitStack() as undo:
@@ -100,7 +96,7 @@ def load_model(
         checked = Weights.from_tensors(config, source.tensors)
         tokenizer = load_tokenizer(source.metadata)
         if tokenizer.vocab.n_vocab != config.n_vocab:
-            raise GGUFError(
+            raise ModelError(
                 f"tokenizer.ggml.tokens has {tokenizer.vocab.n_vocab} entries, but the model computes logits "
                 f"for {config.n_vocab} tokens"
             )
@@ -123,7 +119,7 @@ def load_tokenizer_only(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
 
     Raises:
-        InputError: the file cannot be used; `GGUFError` says what is wrong inside it.
+        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
     """
     source = open_source(resolve_model_path(path))
     try:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from llorch.errors import GGUFError, LlorchError
-from llorch.formats.gguf import GGUFFile
+from llorch.formats.gguf.file import GGUFFile
 from llorch.formats.source import ModelSource, open_source
 from llorch.quant.types import BF16, F16, F32, GGML_LAYOUTS, GGML_NAMES, Q8_0
 from tests.support import gguf_bytes as raw

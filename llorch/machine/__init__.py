@@ -1,0 +1,1 @@
+"""What this computer has and what it grants this process: CPU, threads, memory."""
