@@ -23,7 +23,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sequence import Request
 from llorch.engine.stream import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
 from llorch.errors import EngineStoppedError, FieldError, LlorchError, NumericalError, RequestError
-from llorch.open_model import LoadedModel, load_model
+from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress
 from llorch.settings import load_settings
 from llorch.text.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ def load(
         InputError: the file or a setting cannot be used.
     """
     chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
-    loaded = load_model(
+    loaded = open_model(
         chosen.model,
         n_threads=chosen.threads,
         n_batch=chosen.batch_size,
@@ -90,7 +90,7 @@ class Model:
         n_ctx: most tokens of prompt and answer together.
     """
 
-    def __init__(self, loaded: LoadedModel, engine: Engine, params: SamplingParams, max_tokens: int) -> None:
+    def __init__(self, loaded: OpenModel, engine: Engine, params: SamplingParams, max_tokens: int) -> None:
         """Use `load` instead."""
         self.tokenizer: Tokenizer = loaded.tokenizer
         self.n_ctx = engine.n_ctx

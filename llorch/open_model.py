@@ -7,17 +7,20 @@ taken so far is given back.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from llorch import kernels
-from llorch.errors import InputError, ModelError
+from llorch.errors import InputError, LlorchError, ModelError
 from llorch.formats.source import ModelSource, open_source
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama
 from llorch.model.weights import Weights
 from llorch.progress import Progress
+from llorch.quant.tensor import Tensor
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
 
 DEMO = "demo"
@@ -26,29 +29,45 @@ MAX_NAME_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedModel:
+class OpenModel:
     """A model ready to compute. Close it to stop its threads and give its memory back.
 
     Attributes:
-        path: the file.
         name: what the file calls itself, else its name on disk.
         source: the open file.
         config: the sizes.
-        llama: the forward pass with its weights.
-        tokenizer: text to ids and back.
+        weights: the checked weights.
+        llama: the forward pass.
     """
 
-    path: Path
     name: str
     source: ModelSource
     config: ModelConfig
+    weights: Weights
     llama: Llama
-    tokenizer: Tokenizer
+    _tokenizer: Tokenizer | None
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back.
+
+        Raises:
+            LlorchError: the model was opened without it.
+        """
+        if self._tokenizer is None:
+            raise LlorchError(f"{self.name} was opened without its tokenizer")
+        return self._tokenizer
 
     def close(self) -> None:
         """Stop the compute threads and let go of the file."""
         self.llama.close()
         self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def resolve_model_path(model: str | os.PathLike[str]) -> Path:
@@ -68,38 +87,36 @@ def resolve_model_path(model: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load_model(
-    path: str | os.PathLike[str],
+def open_model(
+    model: str | os.PathLike[str] | ModelSource,
     *,
+    tensors: Mapping[str, Tensor] | None = None,
+    with_tokenizer: bool = True,
     n_threads: int = 0,
     n_batch: int = 512,
     weights: str = "auto",
     progress: Progress | None = None,
-) -> LoadedModel:
-    """Open, check, compile and load.
+) -> OpenModel:
+    """Open, check, compile and load: the one way to a model that computes.
 
     Args:
-        path: a model file, or ``"demo"``.
+        model: a model file, ``"demo"``, or a file that is already open; this closes it, too, if it fails.
+        tensors: in place of the file's own; must outlive the model.
+        with_tokenizer: whether the vocabulary is read and checked.
         n_threads: compute threads; 0 as many as suit the machine.
         n_batch: most rows of one forward pass.
         weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
-        progress: told what is going on.
+        progress: told about ``"compiling"`` and ``"loading"``.
 
     Raises:
         InputError: the file cannot be used; `ModelError` says what is wrong inside it.
     """
-    resolved = resolve_model_path(path)
     with ExitStack() as undo:
-        source = open_source(resolved)
+        source = open_source(resolve_model_path(model)) if isinstance(model, str | os.PathLike) else model
         undo.callback(source.close)
         config = ModelConfig.from_metadata(source.metadata)
-        checked = Weights.from_tensors(config, source.tensors)
-        tokenizer = load_tokenizer(source.metadata)
-        if tokenizer.vocab.n_vocab != config.n_vocab:
-            raise ModelError(
-                f"tokenizer.ggml.tokens has {tokenizer.vocab.n_vocab} entries, but the model computes logits "
-                f"for {config.n_vocab} tokens"
-            )
+        checked = Weights.from_tensors(config, source.tensors if tensors is None else tensors)
+        tokenizer = _tokenizer_for(config, source) if with_tokenizer else None
         kernels.compile_all(_named("compiling", progress))
         llama = Llama(
             config,
@@ -112,10 +129,21 @@ def load_model(
         if llama.residence.kind == "packed":
             source.forget_pages()  # else the file, read once, would count beside its copy
         undo.pop_all()
-    return LoadedModel(resolved, model_name(source), source, config, llama, tokenizer)
+    return OpenModel(model_name(source), source, config, checked, llama, tokenizer)
 
 
-def load_tokenizer_only(path: str | os.PathLike[str]) -> Tokenizer:
+def _tokenizer_for(config: ModelConfig, source: ModelSource) -> Tokenizer:
+    """The tokenizer of `source`, which must have the tokens that the model computes logits for."""
+    tokenizer = load_tokenizer(source.metadata)
+    if tokenizer.vocab.n_vocab != config.n_vocab:
+        raise ModelError(
+            f"tokenizer.ggml.tokens has {tokenizer.vocab.n_vocab} entries, but the model computes logits "
+            f"for {config.n_vocab} tokens"
+        )
+    return tokenizer
+
+
+def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
 
     Raises:

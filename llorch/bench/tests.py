@@ -13,26 +13,20 @@ import os
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch import kernels
 from llorch.bench.bandwidth import ReadBandwidth
+from llorch.conversation import Conversation
 from llorch.errors import InputError
-from llorch.formats.source import open_source
 from llorch.kernels import paths
 from llorch.machine.memory import available_memory
-from llorch.model.batch import Batch
-from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.llama import Llama
-from llorch.model.weights import Weights
-from llorch.open_model import model_name, resolve_model_path
+from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 
 SEED = 0
@@ -137,38 +131,18 @@ def run_bench(
         InputError: the model or a test cannot be run.
     """
     report = progress or ignore_progress
-    resolved = resolve_model_path(path)
-    with _opened(resolved, n_threads, n_batch, weights, report) as (name, llama):
+    model = open_model(
+        path, with_tokenizer=False, n_threads=n_threads, n_batch=n_batch, weights=weights, progress=progress
+    )
+    with model:
+        llama = model.llama
         for test in tests:
             _check(test, llama, kv_type)
         with ReadBandwidth(llama.n_threads) as bandwidth:
             for test in tests:
                 read_bytes_per_s = bandwidth.measure()
                 seconds = _measure(llama, test, kv_type, repetitions, report)
-                yield _result(test, seconds, read_bytes_per_s, llama, name, kv_type)
-
-
-@contextmanager
-def _opened(
-    path: Path, n_threads: int, n_batch: int, weights: str, report: Progress
-) -> Iterator[tuple[str, Llama]]:
-    """The model's name and its forward pass; the tokenizer is left out, any vocabulary will do."""
-    with ExitStack() as undo:
-        source = open_source(path)
-        undo.callback(source.close)
-        config = ModelConfig.from_metadata(source.metadata)
-        checked = Weights.from_tensors(config, source.tensors)
-        kernels.compile_all(lambda _, done, total: report("compiling", done, total))
-        llama = Llama(
-            config,
-            checked,
-            n_threads=n_threads,
-            n_batch=n_batch,
-            residence=weights,
-            progress=lambda _, done, total: report("loading", done, total),
-        )
-        undo.callback(llama.close)
-        yield model_name(source), llama
+                yield _result(test, seconds, read_bytes_per_s, model, kv_type)
 
 
 def _check(test: BenchTest, llama: Llama, kv_type: str) -> None:
@@ -186,9 +160,7 @@ def _check(test: BenchTest, llama: Llama, kv_type: str) -> None:
 
 def _measure(llama: Llama, test: BenchTest, kv_type: str, repetitions: int, report: Progress) -> list[float]:
     """Seconds of each repetition."""
-    per_sequence = KVCache.blocks_for(test.n_tokens)
-    cache = KVCache(llama.config, test.n_sequences * per_sequence, kv_type)
-    tables = np.arange(cache.n_blocks, dtype=np.int32).reshape(test.n_sequences, per_sequence)
+    talk = Conversation(llama, test.n_tokens, n_sequences=test.n_sequences, kv_type=kv_type)
     token_ids = np.random.default_rng(SEED).integers(
         llama.config.n_vocab, size=test.n_tokens * test.n_sequences, dtype=np.int32
     )
@@ -196,9 +168,9 @@ def _measure(llama: Llama, test: BenchTest, kv_type: str, repetitions: int, repo
     def run(n_tokens: int) -> float:
         begun = time.perf_counter()
         if test.kind == "pp":
-            _read_prompt(llama, cache, tables, token_ids[:n_tokens])
+            talk.feed(token_ids[:n_tokens])
         else:
-            _generate(llama, cache, tables, token_ids[: test.n_sequences], n_tokens)
+            _generate(talk, token_ids[: test.n_sequences], n_tokens)
         return time.perf_counter() - begun
 
     report(f"{test.name} warm-up", 0, repetitions)
@@ -210,32 +182,16 @@ def _measure(llama: Llama, test: BenchTest, kv_type: str, repetitions: int, repo
     return seconds
 
 
-def _read_prompt(
-    llama: Llama, cache: KVCache, tables: NDArray[np.int32], token_ids: NDArray[np.int32]
-) -> None:
-    """Compute a prompt chunk by chunk; logits of its last token only."""
-    n = len(token_ids)
-    for first in range(0, n, llama.n_batch):
-        last = min(first + llama.n_batch, n)
-        rows = np.arange(last - first, dtype=np.int32)
-        output_rows = rows[-1:] if last == n else rows[:0]
-        batch = Batch(token_ids[first:last], rows + first, np.zeros_like(rows), tables, output_rows)
-        llama.forward(batch, cache)
-
-
-def _generate(
-    llama: Llama, cache: KVCache, tables: NDArray[np.int32], token_ids: NDArray[np.int32], n_tokens: int
-) -> None:
+def _generate(talk: Conversation, token_ids: NDArray[np.int32], n_tokens: int) -> None:
     """Generate `n_tokens` for each sequence, all of them together, from the first `token_ids` (n_sequences,)."""
-    slots = np.arange(len(token_ids), dtype=np.int32)
     for position in range(n_tokens):
-        batch = Batch(token_ids, np.full_like(slots, position), slots, tables, slots)
-        token_ids = llama.forward(batch, cache).argmax(axis=1).astype(np.int32)
+        token_ids = talk.feed_each(token_ids, position).argmax(axis=1).astype(np.int32)
 
 
 def _result(
-    test: BenchTest, seconds: list[float], read_bytes_per_s: float, llama: Llama, name: str, kv_type: str
+    test: BenchTest, seconds: list[float], read_bytes_per_s: float, model: OpenModel, kv_type: str
 ) -> BenchResult:
+    llama = model.llama
     n_tokens = test.n_tokens * test.n_sequences
     is_prompt = test.kind == "pp"
     n_passes = -(-n_tokens // llama.n_batch) if is_prompt else test.n_tokens
@@ -257,7 +213,7 @@ def _result(
         weight_gb_per_s=n_bytes * n_passes / mean_s / 1e9,
         read_gb_per_s=read_bytes_per_s / 1e9,
         gmac_per_s=n_macs / mean_s / 1e9,
-        model=name,
+        model=model.name,
         model_bytes=n_bytes,
         kernels=paths.path(),
         weights=llama.residence.kind,

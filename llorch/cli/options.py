@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from llorch.errors import InputError
 
 if TYPE_CHECKING:
-    from llorch.open_model import LoadedModel
+    from llorch.open_model import OpenModel
     from llorch.settings import Settings
 
 
@@ -107,13 +107,13 @@ def check_text(text: str, what: str) -> str:
     return text
 
 
-def load_with_progress(settings: Settings) -> LoadedModel:
+def load_with_progress(settings: Settings) -> OpenModel:
     """Load the model of `settings`; a terminal sees what is compiled and loaded."""
     from llorch.cli.console import Progress
-    from llorch.open_model import load_model
+    from llorch.open_model import open_model
 
     with Progress() as progress:
-        return load_model(
+        return open_model(
             settings.model,
             n_threads=settings.threads,
             n_batch=settings.batch_size,

@@ -21,11 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each token: id and piece."""
-    from llorch.open_model import load_tokenizer_only
+    from llorch.open_model import open_tokenizer
 
     settings = settings_from(args)
     text = check_text(sys.stdin.read() if args.text == "-" else args.text, "the text")
-    tokenizer = load_tokenizer_only(settings.model)
+    tokenizer = open_tokenizer(settings.model)
     token_ids = tokenizer.encode(text, add_bos=False if args.no_bos else None, parse_special=args.special)
     pieces = [tokenizer.piece(token_id) for token_id in token_ids]
     if args.json:

@@ -18,7 +18,7 @@ from llorch.engine.stream import ErrorEvent, Event, FinishReason, StartedEvent, 
 from llorch.errors import FieldError, NumericalError, RequestError
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
-from llorch.open_model import LoadedModel
+from llorch.open_model import OpenModel
 from llorch.settings import Settings
 from llorch.text.detokenizer import Detokenizer
 
@@ -42,7 +42,7 @@ class Engine:
         kv_cache: keys and values of all sequences.
     """
 
-    def __init__(self, loaded: LoadedModel, settings: Settings) -> None:
+    def __init__(self, loaded: OpenModel, settings: Settings) -> None:
         """Set up for `settings.parallel` sequences.
 
         Raises:

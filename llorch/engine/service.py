@@ -29,7 +29,7 @@ from llorch.errors import (
     LlorchError,
     RequestError,
 )
-from llorch.open_model import LoadedModel, load_model
+from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress
 from llorch.settings import Settings
 
@@ -81,7 +81,7 @@ class EngineService:
             progress: called on the compute thread while the model is compiled and loaded.
         """
         self.settings = settings
-        self.loaded: LoadedModel | None = None
+        self.loaded: OpenModel | None = None
         self.failure: BaseException | None = None
         self._engine: Engine | None = None
         self._report = progress
@@ -244,7 +244,7 @@ class EngineService:
 
     def _run(self) -> None:
         try:
-            loaded = load_model(
+            loaded = open_model(
                 self.settings.model,
                 n_threads=self.settings.threads,
                 n_batch=self.settings.batch_size,

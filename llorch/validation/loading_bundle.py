@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from llorch import kernels
+from llorch.conversation import Conversation
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
@@ -24,7 +25,6 @@ from llorch.model.weights import Weights
 from llorch.quant.codecs import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer
 from llorch.validation.bundle import BundleWriter, environment, sha256_of_file
-from llorch.validation.subject import Conversation
 
 LOADING_FILE, TENSORS_FILE = "loading.json", "tensors.ndjson"
 _N_SHOWN = 4

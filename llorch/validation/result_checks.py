@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.conversation import Conversation
 from llorch.engine.sampling import Candidates, scale_temperature, softmax
 from llorch.validation.dumps import Reference
 from llorch.validation.findings import Findings, Place
 from llorch.validation.stage_checks import BY_NUMBER, Tell
-from llorch.validation.subject import Conversation, Subject
+from llorch.validation.subject import Subject
 from llorch.validation.tolerances import (
     N_GREEDY_TOKENS,
     N_IDENTICAL_RUNS,

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.conversation import Conversation
 from llorch.validation.compare import causal
 from llorch.validation.dumps import Pass, Reference
 from llorch.validation.findings import Findings, Place
-from llorch.validation.subject import Conversation, Subject
+from llorch.validation.subject import Subject
 from llorch.validation.tolerances import CHECKPOINTS, WHOLE_LAYER, Checkpoint, checkpoint_of
 
 BY_NUMBER: Mapping[str, Checkpoint] = {checkpoint.number: checkpoint for checkpoint in CHECKPOINTS}
@@ -125,7 +126,12 @@ def check_locally(subject: Subject, reference: Reference, findings: Findings, te
         if findings.is_stopped:
             return
         tell(f"{reference.profile}: {run.name}, stage by stage", number, len(runs))
-        talk.run(run, StageProbe(reference, run, True, findings, cache))
+        talk.feed(
+            run.token_ids,
+            run.position,
+            all_rows=True,
+            probe=StageProbe(reference, run, True, findings, cache),
+        )
 
 
 def _is_checked_locally(run: Pass, reference: Reference) -> bool:
@@ -148,7 +154,8 @@ def check_end_to_end(
         if findings.is_stopped:
             break
         tell(f"{reference.profile}: {run.name}, end to end", number, len(runs))
-        logits[run.name] = talk.run(run, StageProbe(reference, run, False, findings, cache))
+        probe = StageProbe(reference, run, False, findings, cache)
+        logits[run.name] = talk.feed(run.token_ids, run.position, all_rows=True, probe=probe)
         if run.name in ("prefill", "decode/0"):
             cache.check(lambda s, i, run=run: Place("end_to_end", run.name, s, i), reference.layers)  # type: ignore[misc]
     return logits

@@ -17,7 +17,7 @@ from llorch.formats.source import open_source
 from llorch.model.config import ModelConfig
 from llorch.model.weights import Weights
 from llorch.quant.types import Q8_0
-from tests.support.small_models import open_model
+from tests.support.small_models import Run, open_model
 from tests.support.tiny_models import write_tiny_llama
 
 MAX_SECONDS = 1.0
@@ -157,7 +157,7 @@ def test_tables_that_old_converters_left_are_ignored(tmp_path: Path, name: str) 
     path = tmp_path / "old.gguf"
     write_tiny_llama(path, tensor_overrides={name: np.zeros(8, np.float32)})
     with open_model(path) as model:
-        assert np.isfinite(model.run().prefill([1, 2, 3])).all()
+        assert np.isfinite(Run(model.llama).prefill([1, 2, 3])).all()
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan, np.inf])
@@ -256,7 +256,7 @@ def test_denormal_and_huge_but_finite_scales_are_computed_with(tmp_path: Path, r
     spoil(path, "blk.0.attn_q.weight", 3, 0x0001)
     spoil(path, "blk.0.attn_v.weight", 4, 0x7BFF)
     with open_model(path, residence=residence) as model:
-        assert model.run().prefill([1, 5, 9]).shape == (3, 320)
+        assert Run(model.llama).prefill([1, 5, 9]).shape == (3, 320)
     assert Q8_0.block_bytes == 34
 
 
@@ -272,4 +272,4 @@ def test_absurd_but_finite_constants_are_computed_with_quietly(
     path = tmp_path / "odd.gguf"
     write_tiny_llama(path, overrides={key: value})
     with open_model(path) as model:
-        assert model.run().prefill([1, 5, 9]).shape == (3, 320)
+        assert Run(model.llama).prefill([1, 5, 9]).shape == (3, 320)

@@ -16,7 +16,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sequence import Request
 from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
 from llorch.errors import ContextLengthError, RequestError, SettingsError
-from llorch.open_model import LoadedModel, load_model
+from llorch.open_model import OpenModel, open_model
 from llorch.settings import Settings
 from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 
@@ -25,18 +25,18 @@ EOS = 2
 
 
 @pytest.fixture(scope="module")
-def loaded(model_path: Callable[[str], Path]) -> Iterator[LoadedModel]:
-    model = load_model(model_path("stories260K-q8_0.gguf"), n_threads=2, n_batch=16)
+def loaded(model_path: Callable[[str], Path]) -> Iterator[OpenModel]:
+    model = open_model(model_path("stories260K-q8_0.gguf"), n_threads=2, n_batch=16)
     yield model
     model.close()
 
 
-def new_engine(loaded: LoadedModel, **settings: object) -> Engine:
+def new_engine(loaded: OpenModel, **settings: object) -> Engine:
     return Engine(loaded, Settings(**{"ctx_size": 128, "parallel": 4, **settings}))  # type: ignore[arg-type]
 
 
 def request(
-    loaded: LoadedModel,
+    loaded: OpenModel,
     job_id: str = "job",
     prompt: str = "Once upon a time",
     params: SamplingParams = GREEDY,
@@ -80,7 +80,7 @@ def check_protocol(events: list[Event]) -> None:
         assert end.usage.completion_tokens == len(end.token_ids)
 
 
-def test_a_story_is_written_and_accounted_for(loaded: LoadedModel) -> None:
+def test_a_story_is_written_and_accounted_for(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     events = run(engine, request(loaded))["job"]
     check_protocol(events)
@@ -98,7 +98,7 @@ def test_a_story_is_written_and_accounted_for(loaded: LoadedModel) -> None:
     assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
 
 
-def test_every_generation_is_as_if_it_were_alone(loaded: LoadedModel) -> None:
+def test_every_generation_is_as_if_it_were_alone(loaded: OpenModel) -> None:
     prompts = ["Once upon a time", "Lily", "The big dog " * 12, "A", "One day, Tom and", "She said"]
     params = [GREEDY, *(SamplingParams(seed=s, repetition_penalty=1.1) for s in range(5))]
     requests = [
@@ -114,7 +114,7 @@ def test_every_generation_is_as_if_it_were_alone(loaded: LoadedModel) -> None:
         assert end.text == alone[job_id].text
 
 
-def test_the_same_seed_writes_the_same_text_and_another_another(loaded: LoadedModel) -> None:
+def test_the_same_seed_writes_the_same_text_and_another_another(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     texts = [
         end_of(run(engine, request(loaded, params=SamplingParams(seed=seed), max_tokens=40))["job"]).text
@@ -123,7 +123,7 @@ def test_the_same_seed_writes_the_same_text_and_another_another(loaded: LoadedMo
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_a_generated_seed_is_reported_and_repeats_the_text(loaded: LoadedModel) -> None:
+def test_a_generated_seed_is_reported_and_repeats_the_text(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     first = end_of(run(engine, request(loaded, params=SamplingParams()))["job"])
     again = end_of(run(engine, request(loaded, params=SamplingParams(seed=first.seed)))["job"])
@@ -131,7 +131,7 @@ def test_a_generated_seed_is_reported_and_repeats_the_text(loaded: LoadedModel) 
     assert first.seed < 2**53
 
 
-def test_more_generations_than_slots_wait_their_turn(loaded: LoadedModel) -> None:
+def test_more_generations_than_slots_wait_their_turn(loaded: OpenModel) -> None:
     engine = new_engine(loaded, parallel=2)
     names = [f"{i}" for i in range(7)]
     for name in names:
@@ -143,7 +143,7 @@ def test_more_generations_than_slots_wait_their_turn(loaded: LoadedModel) -> Non
     assert finished == names
 
 
-def test_a_stop_string_ends_the_text_before_it(loaded: LoadedModel) -> None:
+def test_a_stop_string_ends_the_text_before_it(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     events = run(engine, request(loaded, max_tokens=60, stop=("zebra", " girl named")))["job"]
     check_protocol(events)
@@ -152,7 +152,7 @@ def test_a_stop_string_ends_the_text_before_it(loaded: LoadedModel) -> None:
     assert loaded.tokenizer.decode(end.token_ids).startswith(", there was a little girl named")
 
 
-def test_text_held_back_for_a_stop_string_is_given_out_at_the_end(loaded: LoadedModel) -> None:
+def test_text_held_back_for_a_stop_string_is_given_out_at_the_end(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     whole = end_of(run(engine, request(loaded))["job"]).text
     events = run(engine, request(loaded, stop=(whole[-6:] + "~",)))["job"]
@@ -160,7 +160,7 @@ def test_text_held_back_for_a_stop_string_is_given_out_at_the_end(loaded: Loaded
     assert end_of(events).text == whole
 
 
-def test_end_of_generation_is_no_token_and_no_text(loaded: LoadedModel) -> None:
+def test_end_of_generation_is_no_token_and_no_text(loaded: OpenModel) -> None:
     params = SamplingParams(temperature=0, logit_bias={EOS: 100})
     end = end_of(run(new_engine(loaded), request(loaded, params=params))["job"])
     assert (end.finish_reason, end.text, end.token_ids, end.matched_stop) == ("stop", "", (), None)
@@ -169,7 +169,7 @@ def test_end_of_generation_is_no_token_and_no_text(loaded: LoadedModel) -> None:
     assert EOS not in end.token_ids
 
 
-def test_half_a_character_before_the_end_becomes_visible(loaded: LoadedModel) -> None:
+def test_half_a_character_before_the_end_becomes_visible(loaded: OpenModel) -> None:
     byte = N_SPECIAL + 0xE2  # begins a character of three bytes
     params = SamplingParams(temperature=0, logit_bias={byte: 100, EOS: 95}, frequency_penalty=2)
     events = run(new_engine(loaded), request(loaded, params=params))["job"]
@@ -184,7 +184,7 @@ def test_half_a_character_before_the_end_becomes_visible(loaded: LoadedModel) ->
     assert events[1] == TokenEvent(0, byte, "\ufffd")
 
 
-def test_a_full_context_ends_the_text(loaded: LoadedModel) -> None:
+def test_a_full_context_ends_the_text(loaded: OpenModel) -> None:
     engine = new_engine(loaded, ctx_size=40)
     end = end_of(run(engine, request(loaded, max_tokens=10**9))["job"])
     assert (end.finish_reason, len(end.token_ids)) == ("length", 35)
@@ -192,7 +192,7 @@ def test_a_full_context_ends_the_text(loaded: LoadedModel) -> None:
     assert end.token_ids == alone.token_ids
 
 
-def test_a_prompt_that_fills_the_context_is_refused_and_one_token_less_is_not(loaded: LoadedModel) -> None:
+def test_a_prompt_that_fills_the_context_is_refused_and_one_token_less_is_not(loaded: OpenModel) -> None:
     engine = new_engine(loaded, ctx_size=5)
     with pytest.raises(ContextLengthError) as caught:
         engine.add(request(loaded))
@@ -202,7 +202,7 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_token_less_is_not(lo
     assert len(end_of(run(engine, request(loaded))["job"]).token_ids) == 1
 
 
-def test_every_fault_of_a_request_is_named(loaded: LoadedModel) -> None:
+def test_every_fault_of_a_request_is_named(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     bad = Request("", (-1, 10**6), SamplingParams(logit_bias={10**6: 1.0}), 0, ("",))
     with pytest.raises(RequestError) as caught:
@@ -217,7 +217,7 @@ def test_every_fault_of_a_request_is_named(loaded: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("n_steps", [0, 1, 2, 9])
-def test_an_abort_frees_everything_at_once(loaded: LoadedModel, n_steps: int) -> None:
+def test_an_abort_frees_everything_at_once(loaded: OpenModel, n_steps: int) -> None:
     """While queued (0), while the prompt is read (1, 2: 16 rows a step), while writing (9)."""
     engine = new_engine(loaded, parallel=1)
     engine.add(request(loaded, "long", "The big dog " * 14, max_tokens=30))
@@ -268,7 +268,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
     poison = 300
     path = tmp_path / "poison.gguf"
     write_model_with_poison(path, poison)
-    model = load_model(path, n_threads=2, n_batch=16)
+    model = open_model(path, n_threads=2, n_batch=16)
     try:
         params = SamplingParams(temperature=0, logit_bias={poison: -math.inf})
         good = [Request(f"good {i}", tuple(range(3, 8 + i)), params, 20) for i in range(4)]
@@ -289,7 +289,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: LoadedModel, seed: int) -> None:
+def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: OpenModel, seed: int) -> None:
     rng = random.Random(seed)
     engine = new_engine(loaded, parallel=3, ctx_size=64)
     events: dict[str, list[Event]] = defaultdict(list)
@@ -326,7 +326,7 @@ def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: LoadedMode
         assert alone.token_ids == end_of(events[job.job_id]).token_ids
 
 
-def test_a_context_that_memory_cannot_hold_is_refused(loaded: LoadedModel) -> None:
+def test_a_context_that_memory_cannot_hold_is_refused(loaded: OpenModel) -> None:
     with pytest.raises(
         SettingsError, match=r"ctx_size 1000000000000 needs .* MiB of KV cache .*choose at most \d+"
     ):

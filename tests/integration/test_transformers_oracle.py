@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.open_model import LoadedModel, load_model
+from llorch.open_model import OpenModel, open_model
 from llorch.validation.subject import Conversation
 
 TOLERANCE = 1e-4
@@ -28,15 +28,15 @@ TEXT = "Once upon a time there was a little girl who liked to play in the garden
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[LoadedModel]:
-    model = load_model(path, n_threads=1, n_batch=64)
+def opened(path: Path) -> Iterator[OpenModel]:
+    model = open_model(path, n_threads=1, n_batch=64)
     try:
         yield model
     finally:
         model.close()
 
 
-def our_logits(model: LoadedModel, token_ids: list[int]) -> NDArray[np.float32]:
+def our_logits(model: OpenModel, token_ids: list[int]) -> NDArray[np.float32]:
     return Conversation(model.llama, len(token_ids)).feed(tuple(token_ids), 0, all_rows=True)
 
 

@@ -14,9 +14,9 @@ def main() -> None:
     os.sched_setaffinity(0, {int(cpu) for cpu in cpus.split(",")})
     from llorch.model.batch import Batch
     from llorch.model.kv_cache import KVCache
-    from llorch.open_model import load_model
+    from llorch.open_model import open_model
 
-    loaded = load_model(model_path, n_threads=n_threads)
+    loaded = open_model(model_path, n_threads=n_threads)
     n_blocks = KVCache.blocks_for(n_tokens + 16)
     cache = KVCache(loaded.config, n_blocks)
     table = np.array([cache.allocate(n_blocks)], np.int32)

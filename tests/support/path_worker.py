@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.kernels import paths
 from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0, SUPPORTED, QuantType

@@ -1,57 +1,30 @@
-"""Opening models without a tokenizer or an engine, and driving their forward pass."""
+"""Opening models without a tokenizer or an engine, and driving their forward pass row by row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.formats.source import ModelSource, open_source
-from llorch.model.batch import Batch
-from llorch.model.config import ModelConfig
+import llorch.open_model
+from llorch.conversation import Conversation
 from llorch.model.kv_cache import KVCache
 from llorch.model.llama import Llama
-from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
+from llorch.open_model import OpenModel
 
 Row = tuple[int, int, int]
 """(sequence, position, token id)"""
 
 
-@dataclass
-class OpenModel:
-    """A running model and its file."""
-
-    source: ModelSource
-    config: ModelConfig
-    weights: Weights
-    llama: Llama
-
-    def run(self) -> Run:
-        """Fresh sequences in a cache of their own."""
-        return Run(self.llama)
-
-
-@contextmanager
-def open_model(path: Path, **options: Any) -> Iterator[OpenModel]:
-    """A model that computes; `options` are `Llama`'s."""
-    source = open_source(path)
-    try:
-        config = ModelConfig.from_metadata(source.metadata)
-        weights = Weights.from_tensors(config, source.tensors)
-        defaults: dict[str, Any] = {"n_threads": 1, "residence": "packed"}
-        llama = Llama(config, weights, **(defaults | options))
-        try:
-            yield OpenModel(source, config, weights, llama)
-        finally:
-            llama.close()
-    finally:
-        source.close()
+def open_model(path: Path, *, residence: str = "packed", n_threads: int = 1, **options: Any) -> OpenModel:
+    """A model that computes, a context manager; `options` are `llorch.open_model`'s."""
+    return llorch.open_model.open_model(
+        path, with_tokenizer=False, weights=residence, n_threads=n_threads, **options
+    )
 
 
 class Run:
@@ -66,11 +39,12 @@ class Run:
         kv_type: str = "f32",
         seed: int = 0,
     ) -> None:
-        self.llama = llama
-        n_blocks = KVCache.blocks_for(n_positions)
-        self.cache = KVCache(llama.config, n_sequences * n_blocks, kv_type)
-        order = np.random.default_rng(seed).permutation(n_sequences * n_blocks)
-        self.tables = order.reshape(n_sequences, n_blocks).astype(np.int32)
+        n_blocks = n_sequences * KVCache.blocks_for(n_positions)
+        order = np.random.default_rng(seed).permutation(n_blocks)
+        self.talk = Conversation(
+            llama, n_positions, n_sequences=n_sequences, kv_type=kv_type, block_ids=order.tolist()
+        )
+        self.llama, self.cache, self.tables = llama, self.talk.cache, self.talk.block_tables
 
     def forward(
         self, rows: Sequence[Row], outputs: Sequence[int] | None = None, probe: Probe | None = None
@@ -78,18 +52,13 @@ class Run:
         """Logits of the rows (all of them, or those listed): float32 (n_outputs, n_vocab), a copy."""
         slots, positions, token_ids = np.array(rows, np.int32).T
         wanted = np.arange(len(rows)) if outputs is None else np.array(outputs)
-        batch = Batch(token_ids, positions, slots, self.tables, wanted.astype(np.int32))
-        return self.llama.forward(batch, self.cache, probe).copy()
+        return self.talk.forward(token_ids, positions, slots, wanted.astype(np.int32), probe).copy()
 
     def prefill(
         self, token_ids: Sequence[int], sequence: int = 0, probe: Probe | None = None
     ) -> NDArray[np.float32]:
         """Logits of a whole sequence, in as few batches as the model takes."""
-        rows = [(sequence, position, token) for position, token in enumerate(token_ids)]
-        step = self.llama.n_batch
-        return np.concatenate(
-            [self.forward(rows[i : i + step], None, probe) for i in range(0, len(rows), step)]
-        )
+        return self.talk.feed(token_ids, sequence=sequence, all_rows=True, probe=probe)
 
     def cache_row(self, sequence: int, position: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Keys and values of one position: (n_layer, n_head_kv, head_dim) each, as they lie in the cache."""

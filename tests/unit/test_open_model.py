@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llorch import open_model
+from llorch import open_model as opening
 from llorch.errors import InputError, ModelError
-from llorch.open_model import load_model, load_tokenizer_only, resolve_model_path
+from llorch.open_model import open_model, open_tokenizer, resolve_model_path
 from tests.support.tiny_models import write_tiny_llama
 
 
 def test_demo_is_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(open_model, "DEMO_PATH", tmp_path / "demo.gguf")
+    monkeypatch.setattr(opening, "DEMO_PATH", tmp_path / "demo.gguf")
     with pytest.raises(InputError, match="embedded model is missing"):
         resolve_model_path("demo")
     (tmp_path / "demo.gguf").touch()
@@ -38,9 +38,9 @@ def test_a_model_is_loaded_with_progress_and_named(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_tiny_llama(path)
     seen: list[tuple[str, int, int]] = []
-    model = load_model(path, n_threads=1, n_batch=8, progress=lambda *step: seen.append(step))
+    model = open_model(path, n_threads=1, n_batch=8, progress=lambda *step: seen.append(step))
     try:
-        assert (model.path, model.name, model.config.n_vocab) == (path, "tiny llama", 320)
+        assert (model.source.path, model.name, model.config.n_vocab) == (path, "tiny llama", 320)
         assert model.llama.n_batch == 8
         assert {what for what, _, _ in seen} <= {"compiling", "loading"}
         assert all(0 <= done <= total for _, done, total in seen)
@@ -54,7 +54,7 @@ def test_a_model_is_loaded_with_progress_and_named(tmp_path: Path) -> None:
 def test_the_name_is_one_short_line(tmp_path: Path, name: str | None, shown: str) -> None:
     path = tmp_path / "file.gguf"
     write_tiny_llama(path, overrides={"general.name": name})
-    model = load_model(path, n_threads=1)
+    model = open_model(path, n_threads=1)
     assert model.name == shown
     model.close()
 
@@ -74,7 +74,7 @@ def test_another_number_of_tokens_than_logits_is_refused(tmp_path: Path) -> None
         tokens[f"tokenizer.ggml.{key}"] = [v.encode() for v in values] if key == "tokens" else values
     write_tiny_llama(small, n_vocab=320, overrides=tokens)
     with pytest.raises(ModelError, match=r"tokenizer.ggml.tokens has 300 entries, .* 320 tokens"):
-        load_model(small, n_threads=1)
+        open_model(small, n_threads=1)
 
 
 def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.Monk
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        load_model(path, progress=interrupt)
+        open_model(path, progress=interrupt)
     gc.collect()
     assert threading.active_count() == before
     maps = Path("/proc/self/maps")
@@ -96,7 +96,7 @@ def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_tokenizer_of_a_vocabulary_file_alone(model_path: Callable[[str], Path]) -> None:
-    tokenizer = load_tokenizer_only(model_path("ggml-vocab-llama-spm.gguf"))
+    tokenizer = open_tokenizer(model_path("ggml-vocab-llama-spm.gguf"))
     assert tokenizer.encode("Hello") == [1, 15043]
     with pytest.raises(ModelError):
-        load_model(model_path("ggml-vocab-llama-spm.gguf"))
+        open_model(model_path("ggml-vocab-llama-spm.gguf"))

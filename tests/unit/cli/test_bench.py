@@ -130,11 +130,11 @@ def test_sequences_generated_together_do_not_see_each_other(
     seen: list[tuple[list[int], list[int], int]] = []
     forward = Llama.forward
 
-    def spy(self: Llama, batch: Batch, cache: KVCache) -> object:
+    def spy(self: Llama, batch: Batch, cache: KVCache, probe: None) -> object:
         tables = batch.block_tables
         assert len(set(tables.ravel().tolist())) == tables.size <= cache.n_blocks
         seen.append((batch.slots.tolist(), batch.positions.tolist(), len(batch.output_rows)))
-        return forward(self, batch, cache)
+        return forward(self, batch, cache, probe)
 
     monkeypatch.setattr(Llama, "forward", spy)
     run_json(capsys, "-m", model, "-p", "0", "-n", "2", "-b", "3", "-r", "1")

@@ -48,7 +48,7 @@ def test_logits_of_real_models_equal_float64(name: str, model_path: Callable[[st
     path = model_path(f"{name}.gguf")
     with open_model(path, n_threads=2) as model:
         token_ids = token_ids_of(40, model.config.n_vocab)
-        logits = model.run().prefill(token_ids)
+        logits = Run(model.llama).prefill(token_ids)
     rounded = NaiveLlama(path, rounds_activations=True).forward(token_ids)
     errors = np.sort(np.abs(logits - rounded).max(-1) / np.abs(rounded).max())
     kind = name.rsplit("-", 1)[1].upper()
@@ -79,7 +79,7 @@ def test_logits_of_every_shape_and_type_equal_float64(kind: str, shape: str, tmp
     write_tiny_llama(path, type=kind, **SHAPES[shape])
     with open_model(path) as model:
         token_ids = token_ids_of(37, model.config.n_vocab)
-        logits = model.run().prefill(token_ids)
+        logits = Run(model.llama).prefill(token_ids)
     expected = NaiveLlama(path, rounds_activations=True).forward(token_ids)
     assert worst(logits, expected) < FLIP_TOLERANCE[kind]
 
@@ -91,10 +91,10 @@ def test_linear_rope_scaling_divides_positions(tmp_path: Path) -> None:
     write_tiny_llama(path, type="F32", overrides=scaling)
     token_ids = token_ids_of(20, 320)
     with open_model(path) as model:
-        scaled = model.run().prefill(token_ids)
+        scaled = Run(model.llama).prefill(token_ids)
     write_tiny_llama(path, type="F32", tensor_overrides={"rope_freqs.weight": np.full(8, 2.0)})
     with open_model(path) as model:
-        np.testing.assert_allclose(model.run().prefill(token_ids), scaled, atol=1e-5)
+        np.testing.assert_allclose(Run(model.llama).prefill(token_ids), scaled, atol=1e-5)
 
 
 def test_types_may_be_mixed_within_a_layer(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_types_may_be_mixed_within_a_layer(tmp_path: Path) -> None:
     expected = NaiveLlama(path, rounds_activations=True).forward(token_ids)
     for residence in ("packed", "mapped"):
         with open_model(path, residence=residence) as model:
-            assert worst(model.run().prefill(token_ids), expected) < FLIP_TOLERANCE["Q8_0"]
+            assert worst(Run(model.llama).prefill(token_ids), expected) < FLIP_TOLERANCE["Q8_0"]
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +149,9 @@ def test_a_probe_sees_every_stage_in_order_and_changes_no_bit(tiny: Path) -> Non
     token_ids = token_ids_of(20, 320)
     with open_model(tiny, n_threads=2) as model:
         c = model.config
-        fused = model.run().prefill(token_ids)
+        fused = Run(model.llama).prefill(token_ids)
         probe = Order()
-        observed = model.run().prefill(token_ids, probe=probe)
+        observed = Run(model.llama).prefill(token_ids, probe=probe)
     np.testing.assert_array_equal(bits(observed), bits(fused))
     in_layer = ["attn_norm", "Qcur", "Kcur", "Vcur", "Qcur_rope", "Kcur_rope", "kq", "kq_soft_max", "kqv_out",
                 "attn_out", "ffn_inp", "ffn_norm", "ffn_gate", "ffn_up", "ffn_swiglu", "ffn_out", "l_out"]  # fmt: skip
@@ -171,7 +171,7 @@ def test_each_stage_follows_from_the_one_before_it(tiny: Path) -> None:
     with open_model(tiny) as model:
         c, layer = model.config, model.weights.layers[1]
         probe = Recorder()
-        model.run().prefill(token_ids_of(20, 320), probe=probe)
+        Run(model.llama).prefill(token_ids_of(20, 320), probe=probe)
         v = {k.removesuffix("-1"): x for k, x in probe.values.items() if k.endswith("-1")}
         x = probe.values["l_out-0"]
         np.testing.assert_array_equal(
@@ -207,29 +207,31 @@ def test_a_probe_may_replace_what_it_sees(tiny: Path) -> None:
     token_ids = token_ids_of(12, 320)
     with open_model(tiny) as model:
         seen = Recorder()
-        other = model.run().prefill(token_ids_of(12, 320, seed=1), probe=seen)
+        other = Run(model.llama).prefill(token_ids_of(12, 320, seed=1), probe=seen)
         replacement = seen.values["l_out-0"]
-        np.testing.assert_array_equal(bits(model.run().prefill(token_ids, probe=Replacing())), bits(other))
+        np.testing.assert_array_equal(
+            bits(Run(model.llama).prefill(token_ids, probe=Replacing())), bits(other)
+        )
 
 
 def test_only_wanted_rows_get_logits(tiny: Path) -> None:
     token_ids = token_ids_of(30, 320)
     with open_model(tiny) as model:
         rows = [(0, i, t) for i, t in enumerate(token_ids)]
-        everything = model.run().forward(rows)
-        some = model.run().forward(rows, [0, 7, 29])
+        everything = Run(model.llama).forward(rows)
+        some = Run(model.llama).forward(rows, [0, 7, 29])
         np.testing.assert_array_equal(bits(some), bits(everything[[0, 7, 29]]))
-        run = model.run()
+        run = Run(model.llama)
         assert run.forward(rows[:20], []).shape == (0, 320)
         np.testing.assert_array_equal(bits(run.forward(rows[20:])), bits(everything[20:]))
-        assert model.run().forward(rows, [], Recorder()).shape == (0, 320)
+        assert Run(model.llama).forward(rows, [], Recorder()).shape == (0, 320)
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_every_instruction_is_stamped_by_every_thread(tiny: Path, n_threads: int) -> None:
     with open_model(tiny, n_threads=n_threads) as model:
         stamps = model.llama.new_stamps()
-        run = model.run()
+        run = Run(model.llama)
         rows = np.zeros(1, np.int32)
         batch = Batch(rows + 5, rows, rows, run.tables, rows)
         model.llama.forward(batch, run.cache, stamps=stamps)
@@ -241,7 +243,7 @@ def test_every_instruction_is_stamped_by_every_thread(tiny: Path, n_threads: int
 
 def test_a_closed_model_refuses_to_compute(tiny: Path) -> None:
     with open_model(tiny, n_threads=2) as model:
-        run = model.run()
+        run = Run(model.llama)
         run.prefill([1, 2, 3])
         model.llama.close()
         with pytest.raises(KernelError):
@@ -250,7 +252,7 @@ def test_a_closed_model_refuses_to_compute(tiny: Path) -> None:
 
 def test_batches_that_do_not_fit_are_refused(tiny: Path) -> None:
     with open_model(tiny, n_batch=8) as model:
-        run = model.run()
+        run = Run(model.llama)
         with pytest.raises(ValueError, match="1 to 8 rows, got 9"):
             run.forward([(0, i, 5) for i in range(9)])
         empty = np.zeros(0, np.int32)
@@ -263,8 +265,8 @@ def test_two_models_run_side_by_side(tiny: Path, tmp_path: Path) -> None:
     write_tiny_llama(other_path, type="F16", n_embd=96, n_head=6, n_head_kv=3, seed=4)
     token_ids = token_ids_of(25, 320)
     with open_model(tiny, n_threads=2) as a, open_model(other_path, n_threads=3) as b:
-        expected = [model.run().prefill(token_ids) for model in (a, b)]
-        runs = [model.run() for model in (a, b)]
+        expected = [Run(model.llama).prefill(token_ids) for model in (a, b)]
+        runs = [Run(model.llama) for model in (a, b)]
         for i, token in enumerate(token_ids):
             for run, wanted in zip(runs, expected, strict=True):
                 np.testing.assert_array_equal(bits(run.forward([(0, i, token)])[0]), bits(wanted[i]))
@@ -317,12 +319,12 @@ def test_a_batch_that_points_outside_is_refused_before_a_kernel_runs(
 def test_a_forked_process_is_told_that_compute_threads_do_not_follow(tmp_path: Path) -> None:
     write_tiny_llama(tmp_path / "tiny.gguf")
     with open_model(tmp_path / "tiny.gguf", n_threads=2) as model:
-        model.run().prefill([1, 5])
+        Run(model.llama).prefill([1, 5])
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:  # pragma: no cover - the child leaves through _exit
             try:
-                model.run().prefill([1, 5])
+                Run(model.llama).prefill([1, 5])
             except KernelError as error:
                 os.write(write_end, str(error).encode())
             finally:

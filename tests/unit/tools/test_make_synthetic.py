@@ -13,7 +13,7 @@ import pytest
 
 from llorch.bench.tests import BenchTest, run_bench
 from llorch.formats.source import open_source
-from llorch.open_model import load_model
+from llorch.open_model import open_model
 from llorch.quant.codecs import dequantize
 from tests.support.gguf_bytes import GGUFBytes
 from tests.support.tiny_models import spm_vocabulary, write_tiny_llama
@@ -49,7 +49,7 @@ def test_a_micro_shape_loads_and_computes_finite_logits(tmp_path: Path, vocabula
     out = make(dataclasses.replace(MICRO, tied=tied), vocabulary, tmp_path / "micro.gguf")
     (result,) = run_bench(out, [BenchTest("pp", 8)], n_threads=1, repetitions=1)
     assert result.tokens_per_s > 0
-    loaded = load_model(out, n_threads=1)
+    loaded = open_model(out, n_threads=1)
     try:
         assert loaded.name == "micro"
         assert loaded.config.n_vocab == 400
