@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from llorch import kernels
 from llorch.errors import InputError, LlorchError, ModelError
 from llorch.formats.source import ModelSource, open_source
+from llorch.kernels.jit import load_units
 from llorch.model.config import ModelConfig
-from llorch.model.llama import Llama
+from llorch.model.llama import Llama, required_units
 from llorch.model.weights import Weights
 from llorch.progress import Progress
 from llorch.quant.tensor import Tensor
@@ -95,6 +95,7 @@ def open_model(
     n_threads: int = 0,
     n_batch: int = 512,
     weights: str = "auto",
+    kv_type: str = "f16",
     progress: Progress | None = None,
 ) -> OpenModel:
     """Open, check, compile and load: the one way to a model that computes.
@@ -106,6 +107,7 @@ def open_model(
         n_threads: compute threads; 0 as many as suit the machine.
         n_batch: most rows of one forward pass.
         weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
+        kv_type: number type of the KV caches to come, for which kernels are compiled.
         progress: told about ``"compiling"`` and ``"loading"``.
 
     Raises:
@@ -117,14 +119,14 @@ def open_model(
         config = ModelConfig.from_metadata(source.metadata)
         checked = Weights.from_tensors(config, source.tensors if tensors is None else tensors)
         tokenizer = _tokenizer_for(config, source) if with_tokenizer else None
-        kernels.compile_all(_named("compiling", progress))
         llama = Llama(
             config,
             checked,
             n_threads=n_threads,
             n_batch=n_batch,
             residence=weights,
-            progress=_named("loading", progress),
+            kv_type=kv_type,
+            progress=progress,
         )
         if llama.residence.kind == "packed":
             source.forget_pages()  # else the file, read once, would count beside its copy
@@ -141,6 +143,27 @@ def _tokenizer_for(config: ModelConfig, source: ModelSource) -> Tokenizer:
             f"for {config.n_vocab} tokens"
         )
     return tokenizer
+
+
+def compile_kernels_for(
+    model: str | os.PathLike[str],
+    *,
+    weights: str = "auto",
+    kv_type: str = "f16",
+    progress: Progress | None = None,
+) -> bool:
+    """Compile what `open_model` would, and load nothing; True when nothing had to be compiled.
+
+    Raises:
+        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
+    """
+    source = open_source(resolve_model_path(model))
+    try:
+        config = ModelConfig.from_metadata(source.metadata)
+        checked = Weights.from_tensors(config, source.tensors)
+        return load_units(required_units(config, checked, weights, kv_type), progress)
+    finally:
+        source.close()
 
 
 def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -161,10 +184,3 @@ def model_name(source: ModelSource) -> str:
     name = source.metadata.get("general.name")
     words = " ".join(name.split()) if isinstance(name, str) else ""
     return words[:MAX_NAME_CHARS] or source.path.stem
-
-
-def _named(stage: str, progress: Progress | None) -> Progress | None:
-    """`progress` for one stage; what the callee calls its own steps is left out."""
-    if progress is None:
-        return None
-    return lambda _, done, total: progress(stage, min(done, total), total)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from llorch.errors import SettingsError
-from llorch.kernels.attention_dot import KV_BLOCK_SIZE
+from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.machine.memory import available_memory
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache

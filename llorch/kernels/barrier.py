@@ -5,7 +5,7 @@ The control block is int64, one cache line per field, so that waiting threads di
 
 from __future__ import annotations
 
-from llorch.kernels.intrinsics import atomic_add, atomic_load, atomic_store, pause, sleep_us, yield_cpu
+from llorch.kernels.emit.scalars import atomic_add, atomic_load, atomic_store, pause, sleep_us, yield_cpu
 from llorch.kernels.jit import kernel
 
 LINE = 64

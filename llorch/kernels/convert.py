@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numpy import float32, int32, uint16, uint32
 
-from llorch.kernels.intrinsics import bits_of_float32, float32_of_bits
+from llorch.kernels.emit.scalars import bits_of_float32, float32_of_bits
 from llorch.kernels.jit import inlined
 
 _HALF_LIMIT = int32(0x477FF000)  # from here on (65520) a float32 rounds to a float16 infinity

@@ -1,209 +1,196 @@
-"""How kernels are compiled: one decorator, one safe disk cache.
+"""How kernels are compiled: functions inside units, and units, each with machine code of its own.
 
-Numba stamps a cached function with the date of its own source file only, so an edited intrinsic in another
-file would be served stale, and its cache entries are pickles. The cache therefore lives in a folder of the
-user's own (0700), named after everything that shapes the machine code: llorch's version and the source of
-all kernels, Numba, Python, the CPU and the feature mask.
+A `Unit` is what is called by its address: by Python, by the interpreter (an operation) or by another unit (the fill
+of an activation form). It is compiled and cached by itself, so a start compiles the units that its file needs and no
+others. Each is linked into a library of its own, where no name can meet the same name of another unit.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import hashlib
-import os
-import shutil
-import stat
-import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
-from pathlib import Path
+import ctypes
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import llvmlite
+import llvmlite.binding as llvm
 import numba
+from numba import types
 from numba.core import config as numba_config
 
-from llorch.kernels import paths
-from llorch.version import __version__
+from llorch.errors import KernelError
+from llorch.kernels import object_cache, paths
+from llorch.kernels.object_cache import Code
+from llorch.progress import Progress, ignore_progress
 
-_KEPT_DAYS = 90
-
-
-def _cache_root() -> Path:
-    if override := os.environ.get("LLORCH_CACHE_DIR"):
-        return Path(override)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llorch"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llorch"
-
-
-def _cache_key() -> str:
-    digest = hashlib.sha256()
-    digest.update(
-        repr(
-            (
-                __version__,
-                numba.__version__,
-                llvmlite.__version__,
-                sys.version_info[:3],
-                paths.host_name(),
-                sorted(paths.features()),
-                paths.path(),  # features say nothing about the permission to use them
-                paths.sums(),
-            )
-        ).encode()
-    )
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _is_safe(folder: Path) -> bool:
-    """Whether nobody else can put something else in the place of what lies in `folder`."""
-    info = folder.stat()
-    mode = stat.S_IMODE(info.st_mode)
-    is_sticky = bool(mode & stat.S_ISVTX)
-    unmapped = 65534  # who owns the outside in a container without root
-    return info.st_uid in (0, os.getuid(), unmapped) and (is_sticky or not mode & stat.S_IWOTH)
-
-
-def _own_folder(path: Path) -> bool:
-    """Create `path` with mode 0700 and say whether it belongs to this user alone."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid"):
-            real = path.resolve()
-            info = real.stat()
-            if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
-                return False
-            if not all(_is_safe(folder) for folder in real.parents):
-                return False
-        return os.access(path, os.W_OK)
-    except OSError:
-        return False
-
-
-def _forget_old_kernels(folder: Path) -> None:
-    """Remove kernels of other versions that nobody has touched for a season."""
-    limit = time.time() - _KEPT_DAYS * 86400
-    for other in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if other.stat().st_mtime < limit:
-                shutil.rmtree(other, ignore_errors=True)
-
-
-def _choose_cache_dir() -> Path:
-    path = _cache_root() / "kernels" / _cache_key()
-    is_new = not path.exists()
-    if _own_folder(path):
-        if is_new:
-            _forget_old_kernels(path.parent)
-        return path
-    # No usable cache folder: compile anew in this process, but never trust a shared one.
-    own = Path(tempfile.mkdtemp(prefix="llorch-kernels-"))
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return own
-
-
-CACHE_DIR = _choose_cache_dir()
-"""Where this process keeps compiled kernels."""
-
-numba_config.CACHE_DIR = str(CACHE_DIR)
 if paths.is_masked():
     numba_config.CPU_NAME = paths.host_name()
     numba_config.CPU_FEATURES = paths.llvm_features()
 
-_COMMON: dict[str, Any] = {"nogil": True, "boundscheck": False, "error_model": "numpy"}
-
-
-_copies: Counter[str] = Counter()
-
-
-def _distinct(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Number the functions that one factory makes, in the order of definition.
-
-    Numba calls a compiled function by its qualified name and a counter of what this process has compiled so far.
-    Were both the same for two closures in two processes (each of which filled a part of the disk cache), the
-    linker would take one for the other.
-    """
-    name = f"{function.__module__}.{function.__qualname__}"
-    _copies[name] += 1
-    if _copies[name] > 1:
-        function.__qualname__ += f"_{_copies[name]}"
-    return function
+_OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "_nrt": False,  # no reference counts: kernels have addresses, not arrays, and cannot allocate
+}
+_OK, _OK_NONE = 0, -2
+"""What a function of Numba returns beside its result when no exception was raised."""
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile `function` when a caller needs it; its machine code is cached with the caller's."""
-    return numba.njit(**_COMMON)(_distinct(function))
+    """A function for other kernels: compiled into each unit that calls it."""
+    return numba.njit(**_OPTIONS)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Like `kernel`, and LLVM is told to inline it."""
-    return numba.njit(forceinline=True, **_COMMON)(_distinct(function))
+    return numba.njit(forceinline=True, **_OPTIONS)(function)
 
 
-PIECES: list[tuple[str, Any, tuple[Any, ...]]] = []
-"""(title, function, argument types) of the large kernels inside the entry points, in the order of definition."""
+class Unit:
+    """A kernel with machine code of its own, loaded from the cache or compiled when its address is first asked for.
 
-
-def piece(title: str, n_args: int, *, float32_at: int | None = None) -> Callable[[Callable[..., Any]], Any]:
-    """Like `kernel`, for a large one: it can be compiled ahead of the entry point it hangs on.
-
-    That costs nothing, and lets a first start show how far it has come. The `n_args` arguments are int64, but
-    for the float32 at index `float32_at`.
+    Attributes:
+        name: of its cache entry; no two units share one.
+        title: what it does, for people who wait for the compiler.
     """
-    types = tuple(numba.float32 if i == float32_at else numba.int64 for i in range(n_args))
 
-    def decorate(function: Callable[..., Any]) -> Any:
-        jitted = kernel(function)
-        PIECES.append((title, jitted, types))
-        return jitted
-
-    return decorate
-
-
-class EntryPoint:
-    """A kernel Python calls: compiled for one signature, on demand, and cached on disk."""
-
-    def __init__(self, function: Callable[..., Any], signature: str) -> None:
-        self.name = function.__name__
-        self._signature = signature
-        self._jitted = numba.njit(cache=True, **_COMMON)(function)
-        self._ready = False
+    def __init__(
+        self, function: Callable[..., Any], argument_types: Sequence[Any], name: str, title: str
+    ) -> None:
+        self.name = name
+        self.title = title
+        self._function = function
+        self._argument_types = tuple(argument_types)
+        self._address = 0
+        self._call: Any = None
+        if name in _UNITS:
+            raise ValueError(f"two units are called {name}")
+        _UNITS[name] = self
 
     @property
-    def is_cached(self) -> bool:
-        """Whether the disk cache seems to hold it, so that nothing inside needs compiling."""
-        return self._ready or any(CACHE_DIR.rglob(f"*.{self.name}-*.nbc"))
+    def is_loaded(self) -> bool:
+        """Whether the machine code is in memory."""
+        return bool(self._address)
 
-    def compile(self) -> bool:
-        """Load or compile the machine code; True when the disk cache had it."""
-        if not self._ready:
-            self._jitted.compile(self._signature)
-            self._ready = True
-        return bool(sum(self._jitted.stats.cache_hits.values()))
+    @property
+    def address(self) -> int:
+        """Where the machine code begins; the first call loads or compiles it."""
+        if not self._address:
+            self.load()
+        return self._address
+
+    def load(self) -> bool:
+        """Load the machine code, or compile it; True when nothing had to be compiled."""
+        with _lock:
+            if self._address:
+                return True
+            code = object_cache.read(self.name)
+            if code is not None and (address := _link(self.name, code)):
+                self._address = address
+                return True
+            code = self._compile()
+            object_cache.write(self.name, code)
+            self._address = _link(self.name, code)
+        if not self._address:
+            raise KernelError(f"LLVM cannot link the kernel {self.name}")
+        return False
 
     def __call__(self, *args: int) -> int:
         """Run the kernel without holding the GIL."""
-        result: int = self._jitted(*args)
-        return result
+        if self._call is None:
+            signature = [ctypes.c_void_p, ctypes.c_void_p, *(ctypes.c_int64 for _ in self._argument_types)]
+            self._call = ctypes.CFUNCTYPE(ctypes.c_int32, *signature)(self.address)
+        result, exception = ctypes.c_int64(), ctypes.c_void_p()
+        if self._call(ctypes.addressof(result), ctypes.addressof(exception), *args) not in (_OK, _OK_NONE):
+            raise KernelError(f"the kernel {self.name} raised an exception")
+        return result.value
+
+    def assembly(self) -> str:
+        """Its machine code in words, compiled now whatever the cache holds."""
+        jitted = self._jitted()
+        (text,) = jitted.inspect_asm().values()
+        return str(text)
+
+    def _jitted(self) -> Any:
+        jitted = numba.njit(**_OPTIONS)(self._function)
+        jitted.compile(self._argument_types)
+        return jitted
+
+    def _compile(self) -> Code:
+        (compiled,) = self._jitted().overloads.values()
+        _, _, (data, _) = compiled.library.serialize_using_object_code()
+        return Code(compiled.fndesc.llvm_func_name, data)
 
 
-ENTRY_POINTS: list[EntryPoint] = []
-"""All entry points, in the order of definition."""
+_UNITS: dict[str, Unit] = {}
+_lock = threading.RLock()
+_linker: Any = None
+_libraries: list[Any] = []
+_serial = itertools.count()
 
 
-def entry_point(signature: str) -> Callable[[Callable[..., Any]], EntryPoint]:
-    """Declare a function that Python calls, with its Numba signature."""
+def _link(name: str, code: Code) -> int:
+    """Load `code` into memory; returns the address of its function, or 0 if it cannot be linked."""
+    global _linker
+    if _linker is None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _linker = llvm.create_lljit_compiler(suppress_errors=True)
+    builder = llvm.JITLibraryBuilder().add_object_img(code.data).add_current_process()
+    try:
+        library = builder.export_symbol(code.symbol).link(_linker, f"{name}.{next(_serial)}")
+    except RuntimeError:
+        return 0
+    _libraries.append(library)  # the machine code goes when this goes
+    return int(library[code.symbol])
 
-    def decorate(function: Callable[..., Any]) -> EntryPoint:
-        point = EntryPoint(function, signature)
-        ENTRY_POINTS.append(point)
-        return point
+
+def unit(title: str, n_args: int, *, name: str | None = None) -> Callable[[Callable[..., Any]], Unit]:
+    """Declare a unit of `n_args` int64 arguments, named after the function unless factories make several."""
+
+    def decorate(function: Callable[..., Any]) -> Unit:
+        return Unit(function, [types.int64] * n_args, name or function.__name__, title)
 
     return decorate
+
+
+_OPERATION = (types.CPointer(types.int64), types.CPointer(types.int64), *[types.int64] * 5)
+
+
+def operation(title: str, *, name: str | None = None) -> Callable[[Callable[..., Any]], Unit]:
+    """Declare an operation: a unit ``run(o, s, n_rows, ith, nth, counter, scratch)`` that does one thread's share.
+
+    Its arguments: the instruction (``o[X]`` is operand X), the step (``s[TOKEN_IDS]``, see `step`), the rows to
+    compute, the number of this thread and of all threads, the address of an int64 that hands out work (0 at the
+    start), the address of this thread's scratch.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Unit:
+        return Unit(function, _OPERATION, name or function.__name__, title)
+
+    return decorate
+
+
+def load_units(units: Iterable[Unit], progress: Progress | None = None) -> bool:
+    """Load units from the disk cache or compile them; True when nothing had to be compiled.
+
+    Args:
+        units: those to load.
+        progress: told the title of each unit before it is loaded, and the end.
+    """
+    report = progress or ignore_progress
+    wanted = [unit for unit in dict.fromkeys(units) if not unit.is_loaded]
+    was_cached = True
+    for done, unit in enumerate(wanted):
+        report(unit.title, done, len(wanted))
+        was_cached &= unit.load()
+    report("kernels", len(wanted), len(wanted))
+    return was_cached
+
+
+def declared_units() -> list[Unit]:
+    """The units of all modules imported so far."""
+    return list(_UNITS.values())

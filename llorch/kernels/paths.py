@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,17 +20,47 @@ from llorch.errors import SettingsError
 from llorch.machine.cpu import may_use_amx, model_name
 from llorch.machine.threads import default_threads
 
-PATHS = ("amx", "avx512", "avxvnni", "avx2", "generic")
-"""Kernel paths, best first."""
 
-_AVX512 = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"}
-_NEEDS = {
-    "amx": _AVX512 | {"amx-tile", "amx-int8"},
-    "avx512": _AVX512,
-    "avxvnni": {"avx2", "fma", "f16c"},
-    "avx2": {"avx2", "fma", "f16c"},
-    "generic": set(),
+@dataclass(frozen=True, slots=True)
+class KernelPath:
+    """What the integer products of one kind of CPU are made of.
+
+    Attributes:
+        name: as `LLORCH_CPU` spells it.
+        needs: LLVM's names of the features it takes.
+        dot: which instructions multiply int8: ``"vnni"``, ``"avx2"`` or ``"generic"``.
+        lanes: rows of a weight tile that one vector holds.
+        bias: added to each weight: `vpdpbusd` wants unsigned weights; sums start at -bias * sum(x) instead of 0.
+        tile_bias: the part of the bias that tiles hold; AMX wants signed weights, so its path adds the bias on loading.
+        shapes: (vectors of rows, tokens) of the micro-kernels, sized to the registers.
+    """
+
+    name: str
+    needs: frozenset[str]
+    dot: str
+    lanes: int
+    bias: int
+    tile_bias: int
+    shapes: tuple[tuple[int, int], ...]
+
+
+_AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})
+_AVX2 = frozenset({"avx2", "fma", "f16c"})
+_AVX512_SHAPES = ((2, 6), (2, 4), (4, 2), (4, 1), (1, 6), (1, 4), (1, 2), (1, 1))
+
+KERNEL_PATHS = {
+    path.name: path
+    for path in (
+        KernelPath("amx", _AVX512 | {"amx-tile", "amx-int8"}, "vnni", 16, 128, 0, _AVX512_SHAPES),
+        KernelPath("avx512", _AVX512, "vnni", 16, 128, 128, _AVX512_SHAPES),
+        KernelPath("avxvnni", _AVX2, "vnni", 8, 128, 128, ((2, 4), (2, 2), (2, 1))),
+        KernelPath("avx2", _AVX2, "avx2", 8, 0, 0, ((1, 4), (1, 2), (1, 1))),
+        KernelPath("generic", frozenset(), "generic", 8, 0, 0, ((1, 2), (1, 1))),
+    )
 }
+"""Best first."""
+
+PATHS = tuple(KERNEL_PATHS)
 _MASK_VARIABLE = "LLORCH_CPU"
 SUMS = ("llorch", "llama.cpp")
 """Orders in which floats are added: our own, the default, or llama.cpp's."""
@@ -102,19 +133,23 @@ def llvm_features() -> str:
 
 
 @functools.cache
-def path() -> str:
+def chosen() -> KernelPath:
     """The best kernel path the CPU (after the mask) can run."""
-    mask = _mask()
-    allowed = PATHS[PATHS.index(mask) :]
-    for candidate in allowed:
-        if not _NEEDS[candidate] <= features():
+    for name in PATHS[PATHS.index(_mask()) :]:
+        candidate = KERNEL_PATHS[name]
+        if not candidate.needs <= features():
             continue
-        if candidate == "avxvnni" and not (has("avxvnni") or (has("avx512vnni") and has("avx512vl"))):
+        if name == "avxvnni" and not (has("avxvnni") or (has("avx512vnni") and has("avx512vl"))):
             continue
-        if candidate == "amx" and not may_use_amx():
+        if name == "amx" and not may_use_amx():
             continue
         return candidate
-    return "generic"
+    return KERNEL_PATHS["generic"]
+
+
+def path() -> str:
+    """Name of the kernel path in use."""
+    return chosen().name
 
 
 @functools.cache

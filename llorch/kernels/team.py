@@ -15,20 +15,16 @@ from numpy.typing import NDArray
 
 from llorch.errors import KernelError, SettingsError
 from llorch.kernels import barrier as b
-from llorch.kernels.instructions import RECORD
+from llorch.kernels.emit.scalars import atomic_load, atomic_store
 from llorch.kernels.interpreter import run_instructions
-from llorch.kernels.intrinsics import atomic_load, atomic_store
-from llorch.kernels.jit import ENTRY_POINTS, PIECES, entry_point
+from llorch.kernels.jit import load_units, unit
+from llorch.kernels.program import RECORD
 from llorch.machine.memory import aligned_bytes
-from llorch.progress import Progress, ignore_progress
 
 
-@entry_point("int64(int64, int64, int64, int64)")
-def _compute(control, scratch, ith, generation):
+@unit("thread team", 4)
+def run_steps(control, scratch, ith, generation):
     """Run one step as thread 0, or step after step as another thread until there is none for a while.
-
-    All kernels hang on this one function, so that the disk cache holds them as one piece, whole or not at all:
-    pieces compiled by different processes can share the names of inner functions.
 
     Returns:
         The last step's generation; ``-1 - generation`` if the team was aborted.
@@ -51,8 +47,8 @@ def _compute(control, scratch, ith, generation):
             return generation
 
 
-@entry_point("int64(int64, int64)")
-def _exchange_zero(address, unused):
+@unit("waking threads", 1)
+def exchange_zero(address):
     """Read the int64 at `address` and set it to 0."""
     value = atomic_load(address)
     if value:
@@ -60,11 +56,15 @@ def _exchange_zero(address, unused):
     return value
 
 
-@entry_point("int64(int64, int64)")
-def _set(address, value):
+@unit("starting threads", 2)
+def set_field(address, value):
     """Store an int64 where other threads see it."""
     atomic_store(address, value)
     return 0
+
+
+TEAM_UNITS = (run_steps, exchange_zero, set_field)
+"""What every team needs."""
 
 
 class Team:
@@ -88,7 +88,7 @@ class Team:
         self._closed = False
         self._process_id = os.getpid()
         self._lock = threading.Lock()
-        compile_kernels()
+        load_units(TEAM_UNITS)
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"llorch-{i}", daemon=True)
             for i in range(1, n_threads)
@@ -104,7 +104,7 @@ class Team:
         scratch = int(self._scratch.ctypes.data) + ith * self._scratch_stride
         generation = 0
         while not self._closed:
-            generation = _compute(self._address, scratch, ith, generation)
+            generation = run_steps(self._address, scratch, ith, generation)
             if generation < 0:
                 return
             self._wake[ith].acquire()
@@ -144,9 +144,9 @@ class Team:
                 self._set_field(offset, value)
             scratch = int(self._scratch.ctypes.data)
             try:
-                _set(self._address + b.GENERATION, self._generation)
+                set_field(self._address + b.GENERATION, self._generation)
                 self._wake_parked(n_active)
-                reached = _compute(self._address, scratch, 0, self._generation)
+                reached = run_steps(self._address, scratch, 0, self._generation)
             except BaseException:
                 # Ctrl-C before thread 0 began: the others wait in a step that nobody will lead.
                 if self._field(b.FINISHED) != self._generation:
@@ -160,7 +160,7 @@ class Team:
 
     def _wake_parked(self, n_active: int) -> None:
         for ith in range(1, n_active):
-            if _exchange_zero(self._address + b.PARKED + ith * b.LINE, 0):
+            if exchange_zero(self._address + b.PARKED + ith * b.LINE):
                 self._wake[ith].release()
 
     def _field(self, offset: int) -> int:
@@ -170,10 +170,10 @@ class Team:
         self._control[offset : offset + 8].view(np.int64)[0] = value
 
     def _stop(self) -> None:
-        """Send every thread home, wherever it waits."""
+        """Stop all threads, wherever they wait."""
         self._closed = True
-        _set(self._address + b.ABORT, 1)
-        _set(self._address + b.GENERATION, self._next_generation(self.n_threads))
+        set_field(self._address + b.ABORT, 1)
+        set_field(self._address + b.GENERATION, self._next_generation(self.n_threads))
         for ith in range(1, self.n_threads):
             self._wake[ith].release()
 
@@ -184,23 +184,3 @@ class Team:
                 self._stop()
         for thread in self._threads:
             thread.join()
-
-
-def compile_kernels(progress: Progress | None = None) -> bool:
-    """Load all kernels from the disk cache or compile them; True when nothing had to be compiled.
-
-    Args:
-        progress: called with (what, done, total) before each piece and once at the end.
-    """
-    report = progress or ignore_progress
-    pieces = [] if _compute.is_cached else PIECES
-    total = len(pieces) + len(ENTRY_POINTS)
-    for done, (title, function, types) in enumerate(pieces):
-        report(title, done, total)
-        function.compile(types)
-    cached = True
-    for done, point in enumerate(ENTRY_POINTS, len(pieces)):
-        report(point.name.strip("_").replace("_", " "), done, total)
-        cached &= point.compile()
-    report("kernels", total, total)
-    return cached

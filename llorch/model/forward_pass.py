@@ -11,21 +11,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.kernels.instructions import (
-    FORM_BF16,
-    FORM_F16,
-    FORM_Q8_0,
-    Activation,
-    Matrix,
-    Program,
-    Rows,
-)
+from llorch.kernels.buffers import Activation, ActivationForm, Rows
+from llorch.kernels.kv_types import KVType
+from llorch.kernels.ops.add import add
+from llorch.kernels.ops.attend import attend
+from llorch.kernels.ops.embed import embed
+from llorch.kernels.ops.matmul import matmul
+from llorch.kernels.ops.norm import norm
+from llorch.kernels.ops.prepare import prepare
+from llorch.kernels.ops.rope import rope
+from llorch.kernels.ops.scores import scores
+from llorch.kernels.ops.select import select
+from llorch.kernels.ops.store import rope_store, store
+from llorch.kernels.ops.swiglu import swiglu
+from llorch.kernels.program import Program
+from llorch.kernels.weights.format import Matrix
 from llorch.model.config import ModelConfig
-from llorch.model.residence import Residence
-from llorch.model.weights import LayerWeights, Weights
-from llorch.quant.tensor import Tensor
-
-_FORMS = {"f32": 0, "q8_0": FORM_Q8_0, "f16": FORM_F16, "bf16": FORM_BF16}
+from llorch.model.residence import PlacedLayer, PlacedWeights
 
 
 @dataclass(slots=True)
@@ -46,13 +48,13 @@ class RunState:
     last_normed: Activation  # (n_embd)
 
     @classmethod
-    def empty(cls, config: ModelConfig, weights: Weights, n_batch: int) -> RunState:
+    def empty(cls, config: ModelConfig, weights: PlacedWeights, n_batch: int) -> RunState:
         """Zeroed buffers in the forms the weights want."""
         c, layers = config, weights.layers
-        forms_in = _forms(*(t for w in layers for t in (w.attn_q, w.attn_k, w.attn_v, w.ffn_gate, w.ffn_up)))
+        inputs = (m for w in layers for m in (w.attn_q, w.attn_k, w.attn_v, w.ffn_gate, w.ffn_up))
         return cls(
             x=Rows.empty(n_batch, c.n_embd),
-            normed=Activation.empty(n_batch, c.n_embd, forms_in),
+            normed=Activation.empty(n_batch, c.n_embd, _forms(*inputs)),
             q=Rows.empty(n_batch, c.n_embd_q),
             k=Rows.empty(n_batch, c.n_embd_kv),
             v=Rows.empty(n_batch, c.n_embd_kv),
@@ -66,85 +68,78 @@ class RunState:
         )
 
 
-def _forms(*tensors: Tensor) -> int:
-    """The activation forms that some matrices are multiplied with."""
-    forms = 0
-    for tensor in tensors:
-        forms |= _FORMS[tensor.type.activation]
-    return forms
+def _forms(*matrices: Matrix) -> list[ActivationForm]:
+    """The forms in which some matrices want what they are multiplied with."""
+    return [m.format.activation for m in matrices if m.format.activation is not None]
 
 
 def write_program(
-    config: ModelConfig, weights: Weights, place: Residence, state: RunState, *, observed: bool
+    config: ModelConfig, weights: PlacedWeights, state: RunState, kv: KVType, *, observed: bool
 ) -> Program:
     """Write the forward pass down.
 
     Args:
         config: sizes.
-        weights: checked weights.
-        place: the matrices where the kernels find them.
+        weights: where the kernels find them.
         state: buffers.
+        kv: number type of the KV cache.
         observed: every named intermediate stands alone in a buffer when its tap is reached; otherwise steps are
             fused where that saves work. Both compute the same bits.
     """
     c, s, p = config, state, Program()
-    p.embed(place.embedding, weights.token_embd.row_bytes, s.x)
+    embed(p, weights.token_embd, s.x)
     p.tap("inp_embd", -1, s.x)
     for i, layer in enumerate(weights.layers):
-        _attention(p, i, layer, c, s, place, observed)
-        _feed_forward(p, i, layer, c, s, place, observed)
-    p.select(s.x, s.last)
+        _attention(p, i, layer, c, s, kv, observed)
+        _feed_forward(p, i, layer, c, s, observed)
+    select(p, s.x, s.last)
     _norm(
         p, -1, s.last, weights.output_norm, c.norm_eps, s.last_normed, "result_norm", observed, outputs=True
     )
-    p.matmul("output", -1, place.matrix(weights.output), s.last_normed, None, outputs=True)
+    matmul(p, "output", -1, weights.output, s.last_normed, None, outputs=True)
     return p
 
 
 def _attention(
-    p: Program, i: int, w: LayerWeights, c: ModelConfig, s: RunState, place: Residence, observed: bool
+    p: Program, i: int, w: PlacedLayer, c: ModelConfig, s: RunState, kv: KVType, observed: bool
 ) -> None:
     """x += W_o attend(rope(W_q n), rope(W_k n), W_v n) with n = rms_norm(x)."""
     heads, heads_kv = (c.n_head, c.head_dim), (c.n_head_kv, c.head_dim)
     _norm(p, i, s.x, w.attn_norm, c.norm_eps, s.normed, "attn_norm", observed)
-    p.matmul("attn_q", i, place.matrix(w.attn_q), s.normed, s.q, barrier=observed)
+    matmul(p, "attn_q", i, w.attn_q, s.normed, s.q, barrier=observed)
     p.tap("Qcur", i, s.q, *heads)
-    p.matmul("attn_k", i, place.matrix(w.attn_k), s.normed, s.k, barrier=observed)
+    matmul(p, "attn_k", i, w.attn_k, s.normed, s.k, barrier=observed)
     p.tap("Kcur", i, s.k, *heads_kv)
-    p.matmul("attn_v", i, place.matrix(w.attn_v), s.normed, s.v)
+    matmul(p, "attn_v", i, w.attn_v, s.normed, s.v)
     p.tap("Vcur", i, s.v, *heads_kv)
     if observed:
-        p.rope(i, s.q, s.k, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
+        rope(p, i, s.q, s.k, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
         p.tap("Qcur_rope", i, s.q, *heads)
         p.tap("Kcur_rope", i, s.k, *heads_kv)
-        p.store(i, s.k, s.v, c.n_head_kv, c.head_dim)
-        p.scores(i, s.q, c.n_head, c.n_head_kv, c.head_dim)
+        store(p, i, s.k, s.v, c.n_head_kv, c.head_dim, kv)
+        scores(p, i, s.q, c.n_head, c.n_head_kv, c.head_dim, kv)
     else:
-        p.rope_store(i, s.q, s.k, s.v, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
-    p.attend(i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim)
+        rope_store(p, i, s.q, s.k, s.v, c.n_head, c.n_head_kv, c.head_dim, c.n_rot, kv)
+    attend(p, i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim, kv)
     p.tap("kqv_out", i, s.mixed.rows)
-    p.prepare(i, s.mixed)
-    _add_product(
-        p, i, "attn_output", place.matrix(w.attn_output), s.mixed, s, "attn_out", "ffn_inp", observed
-    )
+    prepare(p, i, s.mixed)
+    _add_product(p, i, "attn_output", w.attn_output, s.mixed, s, "attn_out", "ffn_inp", observed)
 
 
-def _feed_forward(
-    p: Program, i: int, w: LayerWeights, c: ModelConfig, s: RunState, place: Residence, observed: bool
-) -> None:
+def _feed_forward(p: Program, i: int, w: PlacedLayer, c: ModelConfig, s: RunState, observed: bool) -> None:
     """x += W_down (silu(W_gate n) * W_up n) with n = rms_norm(x)."""
     _norm(p, i, s.x, w.ffn_norm, c.norm_eps, s.normed, "ffn_norm", observed)
-    p.matmul("ffn_gate", i, place.matrix(w.ffn_gate), s.normed, s.gate, barrier=observed)
+    matmul(p, "ffn_gate", i, w.ffn_gate, s.normed, s.gate, barrier=observed)
     p.tap("ffn_gate", i, s.gate)
-    p.matmul("ffn_up", i, place.matrix(w.ffn_up), s.normed, s.up)
+    matmul(p, "ffn_up", i, w.ffn_up, s.normed, s.up)
     p.tap("ffn_up", i, s.up)
     if observed:
-        p.swiglu(i, s.gate, s.up, Activation(s.gated.rows))
+        swiglu(p, i, s.gate, s.up, Activation(s.gated.rows))
         p.tap("ffn_swiglu", i, s.gated.rows)
-        p.prepare(i, s.gated)
+        prepare(p, i, s.gated)
     else:
-        p.swiglu(i, s.gate, s.up, s.gated)
-    _add_product(p, i, "ffn_down", place.matrix(w.ffn_down), s.gated, s, "ffn_out", "l_out", observed)
+        swiglu(p, i, s.gate, s.up, s.gated)
+    _add_product(p, i, "ffn_down", w.ffn_down, s.gated, s, "ffn_out", "l_out", observed)
 
 
 def _norm(
@@ -153,11 +148,11 @@ def _norm(
 ) -> None:  # fmt: skip
     """out = rms_norm(x) * weight, in every form the next products want."""
     if observed:
-        p.norm(i, x, weight, eps, Activation(out.rows), outputs)
+        norm(p, i, x, weight, eps, Activation(out.rows), outputs)
         p.tap(name, i, out.rows, is_output=outputs)
-        p.prepare(i, out, outputs)
+        prepare(p, i, out, outputs)
     else:
-        p.norm(i, x, weight, eps, out, outputs)
+        norm(p, i, x, weight, eps, out, outputs)
 
 
 def _add_product(
@@ -166,9 +161,9 @@ def _add_product(
 ) -> None:  # fmt: skip
     """stream += weight @ x."""
     if observed:
-        p.matmul(label, i, weight, x, s.delta)
+        matmul(p, label, i, weight, x, s.delta)
         p.tap(product, i, s.delta)
-        p.add("add", i, s.delta, s.x, s.x)
+        add(p, i, s.delta, s.x, s.x)
     else:
-        p.matmul(label, i, weight, x, s.x, accumulate=True)
+        matmul(p, label, i, weight, x, s.x, accumulate=True)
     p.tap(total, i, s.x)

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import LlorchError
-from llorch.kernels.attention import padded_head_dim
-from llorch.kernels.attention_dot import KV_BLOCK_SIZE
+from llorch.kernels.kv_types import KV_TYPES
+from llorch.kernels.layout import KV_BLOCK_SIZE, padded_head_dim
 from llorch.model.config import ModelConfig
-
-KV_TYPES: dict[str, type[np.floating]] = {"f32": np.float32, "f16": np.float16}
 
 
 class KVCache:
@@ -28,7 +26,7 @@ class KVCache:
     """
 
     def __init__(self, config: ModelConfig, n_blocks: int, kv_type: str = "f32") -> None:
-        dtype = KV_TYPES[kv_type]
+        dtype = KV_TYPES[kv_type].dtype
         self.kv_type = kv_type
         self.n_blocks = n_blocks
         shape = (config.n_layer, n_blocks, config.n_head_kv)
@@ -46,7 +44,7 @@ class KVCache:
     @staticmethod
     def bytes_per_block(config: ModelConfig, kv_type: str) -> int:
         """Memory of one block over all layers, keys and values together."""
-        itemsize = np.dtype(KV_TYPES[kv_type]).itemsize
+        itemsize = KV_TYPES[kv_type].item_bytes
         width = config.head_dim + padded_head_dim(config.head_dim)
         return config.n_layer * config.n_head_kv * width * KV_BLOCK_SIZE * itemsize
 

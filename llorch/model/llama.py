@@ -1,4 +1,4 @@
-"""A Llama that runs: program, buffers, thread team, and the step that ties a batch to a cache."""
+"""`Llama`: runs the forward pass on a batch and a KV cache."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import step as st
-from llorch.kernels.attention import scratch_bytes
-from llorch.kernels.attention_dot import KV_BLOCK_SIZE
-from llorch.kernels.instructions import SCORES, Program, Tap
-from llorch.kernels.linear.q8_0 import GROUP_TILES
-from llorch.kernels.linear.q8_dot import tile_bytes
-from llorch.kernels.team import Team
+from llorch.kernels.jit import Unit, load_units
+from llorch.kernels.kv_types import KV_TYPES
+from llorch.kernels.layout import FLOAT_LANES, GROUP_ROWS, KV_BLOCK_SIZE, round_up
+from llorch.kernels.ops import attend, rope
+from llorch.kernels.ops import scores as scores_op
+from llorch.kernels.program import Program, Tap
+from llorch.kernels.team import TEAM_UNITS, Team
 from llorch.machine.threads import default_threads
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
@@ -27,8 +29,16 @@ from llorch.model.rope_table import RopeTable
 from llorch.model.thread_choice import ThreadChoice
 from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
-from llorch.progress import Progress
-from llorch.quant.types import Q8_0
+from llorch.progress import Progress, ignore_progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """The forward pass for one type of cache: the program, its records, a counter for each instruction."""
+
+    program: Program
+    records: NDArray[np.int64]
+    counters: NDArray[np.int64]
 
 
 class Llama:
@@ -40,7 +50,8 @@ class Llama:
         n_threads: most compute threads, 0 for the CPU's default; small steps take fewer if that is faster.
         n_batch: most rows of one forward pass.
         residence: ``"auto"``, ``"packed"`` or ``"mapped"``.
-        progress: called with (what, done, total) while weights are packed.
+        kv_type: number type of the caches to come; another one costs compiling its kernels later.
+        progress: told about ``"compiling"`` the kernels that these weights need, and ``"loading"`` the weights.
 
     Attributes:
         residence: where the weights live (`Residence`).
@@ -58,42 +69,56 @@ class Llama:
         n_threads: int = 0,
         n_batch: int = 512,
         residence: str = "auto",
+        kv_type: str = "f16",
         progress: Progress | None = None,
     ) -> None:
+        report = progress or ignore_progress
         self.config = config
         self.weights = weights
         self.n_batch = n_batch
         self.n_threads = n_threads or default_threads()[0]
         kind, self.residence_reason = choose_residence(weights, residence)
-        self.residence = Residence(weights, kind, self.n_threads, progress)
+        self.residence = Residence(weights, kind)
         self._rope = RopeTable(config, weights.rope_freqs)
-        self._state = RunState.empty(config, weights, n_batch)
+        self._state = RunState.empty(config, self.residence.weights, n_batch)
         self._logits = np.zeros((0, 0), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._lock = threading.Lock()
-        self._program = self._write(observed=False)
-        self._records = self._program.records()
-        self._observed: tuple[Program, NDArray[np.int64]] | None = None
-        self._counters = np.zeros(4 * len(self._program), np.int64)
-        widest = max(t.shape[1] for t in weights.matrices() if t.type is Q8_0) if self._has_q8_0() else 0
-        tiles = GROUP_TILES * tile_bytes(widest) if kind == "mapped" else 0
+        self._programs: dict[tuple[str, bool], _Written] = {}
+        units = [
+            *TEAM_UNITS,
+            rope.fill_rope_table,
+            *self.residence.units(),
+            *self._write(kv_type, False).units(),
+        ]
+        load_units(units, lambda _, done, total: report("compiling", done, total))
+        self._fused = self._written(kv_type, observed=False)
+        self.residence.fill(self.n_threads, progress)
         self._choice = ThreadChoice(self.n_threads)
-        self._team = Team(self.n_threads, max(tiles, scratch_bytes(config.head_dim)))
+        attention_bytes = attend.scratch_areas(config.head_dim)[-1]
+        self._team = Team(self.n_threads, max(attention_bytes, self.residence.scratch_bytes()))
 
-    def _has_q8_0(self) -> bool:
-        return any(t.type is Q8_0 for t in self.weights.matrices())
+    def _write(self, kv_type: str, observed: bool) -> Program:
+        kv = KV_TYPES[kv_type]
+        return write_program(self.config, self.residence.weights, self._state, kv, observed=observed)
 
-    def _write(self, *, observed: bool) -> Program:
-        return write_program(self.config, self.weights, self.residence, self._state, observed=observed)
+    def _written(self, kv_type: str, *, observed: bool) -> _Written:
+        """The program for a type of cache, written when it is first wanted."""
+        key = kv_type, observed
+        if key not in self._programs:
+            program = self._write(*key)
+            counters = np.zeros(len(program), np.int64)
+            self._programs[key] = _Written(program, program.records(), counters)
+        return self._programs[key]
 
     @property
     def labels(self) -> list[tuple[str, int]]:
         """(operation, layer) of every instruction, for timelines; layer -1 outside the layers."""
-        return self._program.labels
+        return self._fused.program.labels
 
     def new_stamps(self) -> NDArray[np.int64]:
         """An array for `forward`'s time stamps: int64 (n_instructions, n_threads, 2), begin and end ticks."""
-        return np.zeros((len(self._program), self.n_threads, 2), np.int64)
+        return np.zeros((len(self.labels), self.n_threads, 2), np.int64)
 
     def forward(
         self,
@@ -121,13 +146,14 @@ class Llama:
             n_outputs = len(batch.output_rows)
             keep = self._fill_step(batch, kv_cache, n_outputs)
             if probe is not None:
-                self._run_observed(batch, probe, n_outputs)
+                self._run_observed(batch, kv_cache.kv_type, probe, n_outputs)
             else:
-                last = len(self._program) if n_outputs else len(self._program) - 3
+                fused = self._written(kv_cache.kv_type, observed=False)
+                last = len(fused.program) if n_outputs else fused.program.n_without_outputs
                 self._step[st.STAMPS] = stamps.ctypes.data if stamps is not None else 0
                 n_active = self._choice.choose(batch.n_rows) if stamps is None else self.n_threads
                 begun_s = time.perf_counter()
-                self._team.run(self._records, 0, last, self._step, self._counters, n_active)
+                self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
                 self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s)
             del keep
             return self._logits[:n_outputs, : self.config.n_vocab]
@@ -138,11 +164,11 @@ class Llama:
         if not 0 < n_rows <= self.n_batch:
             raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {n_rows}")
         if n_outputs > len(self._logits):
-            width = -(-self.config.n_vocab // 16) * 16
+            width = round_up(self.config.n_vocab, FLOAT_LANES)
             self._logits = np.zeros((n_outputs, width), np.float32)
         self._check(batch)
         self._rope.ensure(int(batch.positions.max()) + 1)
-        groups = _groups(batch.slots)
+        groups = row_groups(batch.slots)
         arrays = [
             np.ascontiguousarray(a, np.int32)
             for a in (
@@ -166,7 +192,6 @@ class Llama:
         step[st.N_GROUPS] = len(groups)
         step[st.KEYS], step[st.VALUES] = cache.keys.ctypes.data, cache.values.ctypes.data
         step[st.LAYER_KEY_BYTES], step[st.LAYER_VALUE_BYTES] = cache.keys.strides[0], cache.values.strides[0]
-        step[st.IS_HALF] = int(cache.kv_type == "f16")
         step[st.ROPE_TABLE] = self._rope.address
         step[st.LOGITS] = self._logits.ctypes.data
         step[st.LOGITS_STRIDE] = self._logits.strides[0] if n_outputs else 0
@@ -185,23 +210,20 @@ class Llama:
             if len(values) and not (values.min() >= 0 and values.max() < limit):
                 raise ValueError(f"{name}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
 
-    def _run_observed(self, batch: Batch, probe: Probe, n_outputs: int) -> None:
+    def _run_observed(self, batch: Batch, kv_type: str, probe: Probe, n_outputs: int) -> None:
         """Run piece by piece and show the probe what it wants between the pieces."""
-        if self._observed is None:
-            program = self._write(observed=True)
-            self._observed = program, program.records()
-        program, records = self._observed
-        n_rows = batch.n_rows
+        observed = self._written(kv_type, observed=True)
+        program, n_rows = observed.program, batch.n_rows
 
         def run(first: int, last: int) -> None:
-            self._team.run(records, first, last, self._step, self._counters)
+            self._team.run(observed.records, first, last, self._step, observed.counters)
 
         begun = 0
-        for i in range(len(program)):
-            if records[i, 0] == SCORES:
+        for i, (label, layer) in enumerate(program.labels):
+            if label == scores_op.LABEL:
                 run(begun, i)
                 begun = i + 1
-                self._show_scores(program.labels[i][1], batch, probe, lambda i=i: run(i, i + 1))  # type: ignore[misc]
+                self._show_scores(layer, batch, probe, lambda i=i: run(i, i + 1))  # type: ignore[misc]
             wanted = [t for t in program.taps.get(i, []) if probe.wants(t.name, t.layer)]
             if wanted:
                 run(begun, i + 1)
@@ -230,6 +252,17 @@ class Llama:
         self._team.close()
 
 
+def required_units(config: ModelConfig, weights: Weights, residence: str, kv_type: str) -> list[Unit]:
+    """The kernels that a model with these weights needs; arguments as `Llama`'s."""
+    placed = Residence(weights, choose_residence(weights, residence)[0])
+    state = RunState.empty(config, placed.weights, 1)
+    return _units(placed, write_program(config, placed.weights, state, KV_TYPES[kv_type], observed=False))
+
+
+def _units(residence: Residence, program: Program) -> list[Unit]:
+    return [*TEAM_UNITS, rope.fill_rope_table, *residence.units(), *program.units()]
+
+
 def _show(probe: Probe, tap: Tap, n_rows: int) -> None:
     """Hand a buffer to the probe; what it writes into the view replaces the value."""
     view = tap.rows.view(n_rows)
@@ -239,13 +272,13 @@ def _show(probe: Probe, tap: Tap, n_rows: int) -> None:
         view[:] = shaped.reshape(view.shape)
 
 
-def _groups(slots: NDArray[np.int32]) -> NDArray[np.int32]:
+def row_groups(slots: NDArray[np.int32]) -> NDArray[np.int32]:
     """Runs of rows of one sequence, at most `GROUP_ROWS` long: int32 (n, 2), first row and length."""
     changes = np.flatnonzero(np.diff(slots)) + 1
     edges = [0, *changes.tolist(), len(slots)]
     pairs = [
-        (row, min(st.GROUP_ROWS, end - row))
+        (row, min(GROUP_ROWS, end - row))
         for start, end in itertools.pairwise(edges)
-        for row in range(start, end, st.GROUP_ROWS)
+        for row in range(start, end, GROUP_ROWS)
     ]
     return np.array(pairs, np.int32).reshape(-1, 2)

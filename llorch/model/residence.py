@@ -1,42 +1,85 @@
-"""Where the weights live while the model runs: used where they lie in the file, or re-tiled once in memory.
+"""Where the weights live while the model runs: used where they lie in the file, or packed once into memory.
 
-``mapped`` copies nothing and starts at once; the kernels re-tile a few rows at a time in cache. ``packed``
-re-tiles every Q8_0 matrix once into anonymous memory in huge pages: it streams faster and cannot be hurt by a
+``mapped`` copies nothing and starts at once; the kernels re-tile a few rows at a time in cache. ``packed`` re-tiles
+every matrix whose format has tiles once into anonymous memory in huge pages: it streams faster and cannot be hurt by a
 file that changes underneath.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import ModelError, SettingsError
 from llorch.kernels import paths
-from llorch.kernels.instructions import Matrix
-from llorch.kernels.linear.floats import scan_floats
-from llorch.kernels.linear.q8_dot import TILE_ROWS, tile_bytes
-from llorch.kernels.linear.q8_pack import pack_tiles, scan_scales
-from llorch.machine.memory import HUGE_PAGE, aligned_bytes, available_memory
-from llorch.model.weights import Weights
-from llorch.progress import Progress
-from llorch.quant.codecs import first_bad_scale
-from llorch.quant.tensor import Tensor
-from llorch.quant.types import Q8_0
+from llorch.kernels.jit import Unit
+from llorch.kernels.layout import ceil_div, round_up
+from llorch.kernels.weights.format import Matrix, WeightFormat
+from llorch.kernels.weights.formats import FORMATS
+from llorch.machine.memory import CACHE_LINE, HUGE_PAGE, aligned_bytes, available_memory
+from llorch.model.weights import LayerWeights, Weights
+from llorch.progress import Progress, ignore_progress
+from llorch.quant.tensor import Tensor, first_bad_scale
 
 RESIDENCES = ("auto", "packed", "mapped")
 _PIECE_BYTES = 16 << 20
 _SHARE_OF_FREE = 0.7
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedLayer:
+    """The weights of one transformer block as the kernels take them; names and shapes as in `LayerWeights`."""
+
+    attn_norm: NDArray[np.float32]
+    attn_q: Matrix
+    attn_k: Matrix
+    attn_v: Matrix
+    attn_output: Matrix
+    ffn_norm: NDArray[np.float32]
+    ffn_gate: Matrix
+    ffn_up: Matrix
+    ffn_down: Matrix
+
+    def matrices(self) -> tuple[Matrix, ...]:
+        """The seven matrices in the order they are used."""
+        return (
+            self.attn_q,
+            self.attn_k,
+            self.attn_v,
+            self.attn_output,
+            self.ffn_gate,
+            self.ffn_up,
+            self.ffn_down,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedWeights:
+    """All weights as the kernels take them.
+
+    Attributes:
+        token_embd: (n_vocab, n_embd), rows as in the file.
+        layers: one entry per transformer block.
+        output_norm: float32 (n_embd,).
+        output: (n_vocab, n_embd).
+    """
+
+    token_embd: Matrix
+    layers: tuple[PlacedLayer, ...]
+    output_norm: NDArray[np.float32]
+    output: Matrix
+
+
 def packed_bytes(weights: Weights) -> int:
     """Memory that the ``packed`` residence takes."""
-    sizes = [weights.token_embd.n_bytes]
-    sizes += [_tiles_bytes(t) if t.type is Q8_0 else t.n_bytes for t in weights.matrices()]
-    return sum(-(-size // 64) * 64 for size in sizes)
+    sizes = [weights.token_embd.n_bytes, *(_format(t).packed_bytes(*t.shape) for t in weights.matrices())]
+    return sum(round_up(size, CACHE_LINE) for size in sizes)
 
 
 def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
@@ -52,102 +95,146 @@ def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
     return ("packed" if need <= _SHARE_OF_FREE * free else "mapped"), text
 
 
-def _tiles_bytes(tensor: Tensor) -> int:
-    n_out, n_in = tensor.shape
-    return -(-n_out // TILE_ROWS) * tile_bytes(n_in)
+def _format(tensor: Tensor) -> WeightFormat:
+    return FORMATS[tensor.type]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A piece of work on a tensor: `work` packs or checks it, and gives non-zero if a scale is not finite."""
+
+    tensor: Tensor
+    n_bytes: int
+    work: Callable[[], int]
 
 
 class Residence:
-    """The matrices of a model where the kernels can use them.
+    """Makes the placed weights of a model: first their places (at construction), then what is in them (`fill`).
 
     Attributes:
         kind: ``"packed"`` or ``"mapped"``.
         n_bytes: anonymous memory taken.
+        weights: the placed weights.
     """
 
-    def __init__(self, weights: Weights, kind: str, n_threads: int, progress: Progress | None = None) -> None:
+    def __init__(self, weights: Weights, kind: str) -> None:
+        """Reserve memory; nothing is read from the file yet.
+
+        Args:
+            weights: checked weights; their file must stay open while the placed weights are used.
+            kind: ``"packed"`` or ``"mapped"``.
+        """
         self.kind = kind
         self.n_bytes = packed_bytes(weights) if kind == "packed" else 0
         self._arena = aligned_bytes(self.n_bytes, HUGE_PAGE) if self.n_bytes else None
         self._taken = 0
-        self._placed: dict[int, Matrix] = {}
-        tensors = list(weights.matrices())
-        self.embedding = self._raw(weights.token_embd)
-        total = sum(t.n_bytes for t in tensors)
-        done = 0
+        self._units: dict[Unit, None] = {}
+        self._jobs: list[_Job] = []
+        token_embd = self._place_rows(weights.token_embd)
+        if not weights.is_tied:
+            self._jobs += self._scan_jobs(weights.token_embd)
+        self.weights = PlacedWeights(
+            token_embd=token_embd,
+            layers=tuple(self._place_layer(layer) for layer in weights.layers),
+            output_norm=weights.output_norm,
+            output=self._place(weights.output),
+        )
+
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch that each thread needs for products."""
+        matrices = [m for w in self.weights.layers for m in w.matrices()] + [self.weights.output]
+        return max((m.format.scratch_bytes(m.n_in) for m in matrices if not m.is_packed), default=0)
+
+    def units(self) -> list[Unit]:
+        """The units that `fill` runs."""
+        return list(self._units)
+
+    def fill(self, n_threads: int, progress: Progress | None = None) -> None:
+        """Pack the matrices that have tiles, and check every scale.
+
+        Args:
+            n_threads: threads that do it.
+            progress: told ``("loading", bytes done, bytes in all)``.
+
+        Raises:
+            ModelError: a scale (or value) is NaN or infinite.
+        """
+        report = progress or ignore_progress
+        total, done = sum(job.n_bytes for job in self._jobs), 0
         lock = threading.Lock()
 
-        def run(job: tuple[Tensor, int, Callable[[], int]]) -> None:
+        def run(job: _Job) -> None:
             nonlocal done
-            tensor, n_bytes, work = job
-            if work():
-                block = first_bad_scale(tensor)
-                what = f"the scale of block {block}" if tensor.type is Q8_0 else f"value {block}"
-                raise ModelError(f"tensor {tensor.name!r}: {what} is not a finite number")
+            if job.work():
+                what = f"{_format(job.tensor).scale_name} {first_bad_scale(job.tensor)}"
+                raise ModelError(f"tensor {job.tensor.name!r}: {what} is not a finite number")
             with lock:
-                done += n_bytes
-                if progress:
-                    progress("weights", done, total)
+                done += job.n_bytes
+                report("loading", done, total)
 
-        jobs = [job for tensor in tensors for job in self._jobs(tensor)]
-        if not weights.is_tied:
-            jobs.extend(_scan_jobs(weights.token_embd))
         with ThreadPoolExecutor(n_threads) as pool:
-            for _ in pool.map(run, jobs):
+            for _ in pool.map(run, self._jobs):
                 pass
+        self._jobs.clear()
 
-    def matrix(self, tensor: Tensor) -> Matrix:
-        """The matrix made from `tensor`."""
-        return self._placed[id(tensor)]
+    def _place_layer(self, layer: LayerWeights) -> PlacedLayer:
+        return PlacedLayer(
+            attn_norm=layer.attn_norm,
+            attn_q=self._place(layer.attn_q),
+            attn_k=self._place(layer.attn_k),
+            attn_v=self._place(layer.attn_v),
+            attn_output=self._place(layer.attn_output),
+            ffn_norm=layer.ffn_norm,
+            ffn_gate=self._place(layer.ffn_gate),
+            ffn_up=self._place(layer.ffn_up),
+            ffn_down=self._place(layer.ffn_down),
+        )
 
-    def _take(self, n_bytes: int) -> NDArray[np.uint8]:
-        assert self._arena is not None
-        start = -(-self._taken // 64) * 64
-        self._taken = start + n_bytes
-        return self._arena[start : start + n_bytes]
-
-    def _raw(self, tensor: Tensor) -> Matrix:
-        """The tensor's rows as they are: in the file, or copied when packed."""
+    def _place(self, tensor: Tensor) -> Matrix:
+        """The matrix of `tensor`: packed where that is the residence and the format has tiles, else its rows."""
+        weight_format = _format(tensor)
+        tiling = weight_format.tiling
+        if self.kind == "mapped" or tiling is None:
+            self._jobs += self._scan_jobs(tensor)
+            return self._place_rows(tensor)
         n_out, n_in = tensor.shape
-        address = tensor.address
-        if self.kind == "packed":
-            copy = self._take(tensor.n_bytes)
-            copy[:] = tensor.data
-            address = int(copy.ctypes.data)
-        return Matrix(tensor.type.ggml_id, n_out, n_in, address, False)
-
-    def _jobs(self, tensor: Tensor) -> Iterator[tuple[Tensor, int, Callable[[], int]]]:
-        """Place `tensor` and give the pieces of work that fill or check it."""
-        n_out, n_in = tensor.shape
-        if tensor.type is not Q8_0:
-            self._placed[id(tensor)] = self._raw(tensor)
-            yield from _scan_jobs(tensor)
-            return
-        if self.kind == "mapped":
-            self._placed[id(tensor)] = self._raw(tensor)
-            yield from _scan_jobs(tensor)
-            return
-        stride = tile_bytes(n_in)
-        tiles = int(self._take(_tiles_bytes(tensor)).ctypes.data)
-        self._placed[id(tensor)] = Matrix(tensor.type.ggml_id, n_out, n_in, tiles, True)
-        n_tiles = -(-n_out // TILE_ROWS)
+        stride, n_tiles = tiling.tile_bytes(n_in), ceil_div(n_out, tiling.tile_rows)
+        tiles = int(self._take(n_tiles * stride).ctypes.data)
+        self._units[tiling.pack] = None
         per_piece = max(1, _PIECE_BYTES // stride)
         for first in range(0, n_tiles, per_piece):
             last = min(first + per_piece, n_tiles)
-            args = (tensor.address, n_in, n_out, tiles, stride, first, last)
-            n_bytes = (last - first) * TILE_ROWS * tensor.row_bytes
-            yield tensor, n_bytes, lambda args=args: pack_tiles(*args)  # type: ignore[misc]
+            work = functools.partial(tiling.pack, tensor.address, n_in, n_out, tiles, stride, first, last)
+            n_rows = min(last * tiling.tile_rows, n_out) - first * tiling.tile_rows
+            self._jobs.append(_Job(tensor, n_rows * tensor.row_bytes, work))
+        return Matrix(weight_format, n_out, n_in, tiles, True, self._arena)
+
+    def _place_rows(self, tensor: Tensor) -> Matrix:
+        """The rows of `tensor` as they are: in the file, or copied when packed."""
+        n_out, n_in = tensor.shape
+        if self.kind == "mapped":
+            return Matrix(_format(tensor), n_out, n_in, tensor.address, False, tensor.data)
+        copy = self._take(tensor.n_bytes)
+        self._jobs.append(_Job(tensor, 0, functools.partial(_copy, tensor, copy)))
+        return Matrix(_format(tensor), n_out, n_in, int(copy.ctypes.data), False, self._arena)
+
+    def _take(self, n_bytes: int) -> NDArray[np.uint8]:
+        assert self._arena is not None  # it is packed
+        start = round_up(self._taken, CACHE_LINE)
+        self._taken = start + n_bytes
+        return self._arena[start : start + n_bytes]
+
+    def _scan_jobs(self, tensor: Tensor) -> Iterator[_Job]:
+        """Pieces of work that look for NaN and infinities."""
+        scan = _format(tensor).scan
+        self._units[scan] = None
+        size = tensor.type.block_bytes
+        n_blocks, per_piece = tensor.n_bytes // size, _PIECE_BYTES // size
+        for first in range(0, n_blocks, per_piece):
+            n = min(per_piece, n_blocks - first)
+            yield _Job(tensor, n * size, functools.partial(scan, tensor.address + first * size, n))
 
 
-def _scan_jobs(tensor: Tensor) -> Iterator[tuple[Tensor, int, Callable[[], int]]]:
-    """Pieces of work that look for NaN and infinities."""
-    size = tensor.type.block_bytes
-    n_blocks = tensor.n_bytes // size
-    per_piece = _PIECE_BYTES // size
-    for first in range(0, n_blocks, per_piece):
-        n = min(per_piece, n_blocks - first)
-        address = tensor.address + first * size
-        if tensor.type is Q8_0:
-            yield tensor, n * size, lambda a=address, n=n: scan_scales(a, n)  # type: ignore[misc]
-        else:
-            yield tensor, n * size, lambda a=address, n=n: scan_floats(tensor.type.ggml_id, a, n)  # type: ignore[misc]
+def _copy(tensor: Tensor, to: NDArray[np.uint8]) -> int:
+    to[:] = tensor.data
+    return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.kernels.rope import fill_rope_table
+from llorch.kernels.ops.rope import fill_rope_table
 from llorch.model.config import ModelConfig
 
 
@@ -21,7 +21,7 @@ def rope_table(
     Returns:
         float32 (last - first, n_rot / 2, 2), cosine and sine.
 
-    Source: `kernels.rope.fill_rope_table`.
+    Source: `kernels.ops.rope.fill_rope_table`.
     """
     half = config.n_rot // 2
     table = np.empty((last - first, half, 2), np.float32)

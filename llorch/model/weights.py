@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
-from llorch.quant.codecs import dequantize
-from llorch.quant.tensor import Tensor
+from llorch.quant.tensor import Tensor, dequantize
 
 _IGNORED_SUFFIXES = ("attn_rot_embd.weight", "attn.rotary_emb.inv_freq")
 """Precomputed tables that old converters left in files; llama.cpp skips them too."""

@@ -1,4 +1,4 @@
-"""A weight as it lies in memory: name, type, shape and its bytes."""
+"""A weight as it lies in memory: name, type, shape and its bytes, and the values they stand for."""
 
 from __future__ import annotations
 
@@ -48,3 +48,31 @@ class Tensor:
     def address(self) -> int:
         """Address of the first byte; valid while `data` is alive."""
         return int(self.data.ctypes.data)
+
+
+def dequantize(tensor: Tensor) -> NDArray[np.float32]:
+    """The values of a tensor: float32, of the tensor's shape, a fresh array."""
+    return tensor.type.decode(tensor.data).reshape(tensor.shape)
+
+
+def quantize(values: NDArray[np.float32], quant_type: QuantType) -> NDArray[np.uint8]:
+    """Store values as `quant_type`, as a converter does when it writes a file.
+
+    Args:
+        values: float32 (..., n), n a multiple of the block size.
+        quant_type: the type to store as.
+
+    Returns:
+        uint8 (n_bytes,), a fresh array.
+
+    Raises:
+        ValueError: the rows are not whole blocks.
+    """
+    quant_type.row_bytes(values.shape[-1])
+    return quant_type.encode(np.ascontiguousarray(values, np.float32).ravel())
+
+
+def first_bad_scale(tensor: Tensor) -> int | None:
+    """Index of the first block whose scale is NaN or infinite (plain floats: of the first such value)."""
+    bad = ~np.isfinite(tensor.type.scales(tensor.data).ravel())
+    return int(bad.argmax()) if bad.any() else None

@@ -1,28 +1,44 @@
-"""The layout table: what a block of each supported tensor type is, and what it is multiplied with."""
+"""The layout table: what a block of each supported tensor type is, and how NumPy reads and writes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llorch.quant.codecs.floats import (
+    Bytes,
+    Floats,
+    decode_bf16,
+    decode_f16,
+    decode_f32,
+    encode_bf16,
+    encode_f16,
+    encode_f32,
+)
+from llorch.quant.codecs.q8_0 import decode_q8_0, encode_q8_0, scales_q8_0
 
 
 @dataclass(frozen=True, slots=True)
 class QuantType:
-    """One row of the layout table.
+    """One row of the layout table. What the engine does with weights of a type is in `llorch.kernels.weights`.
 
     Attributes:
         name: ggml's spelling, e.g. ``"Q8_0"``.
         ggml_id: number of the type in a GGUF tensor info.
         block_size: elements per block (1 for plain floats).
         block_bytes: bytes per block.
-        activation: what activations become before they meet weights of this type, as llama.cpp does
-            it: ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"`` (its `vec_dot_type`).
+        decode: bytes to float32.
+        encode: float32 to bytes, as a converter does when it writes a file.
+        scales: bytes to what must be finite, float32 (n_blocks,): the scales of blocks, or the values themselves.
     """
 
     name: str
     ggml_id: int
     block_size: int
     block_bytes: int
-    activation: str
+    decode: Callable[[Bytes], Floats] = field(compare=False, repr=False)
+    encode: Callable[[Floats], Bytes] = field(compare=False, repr=False)
+    scales: Callable[[Bytes], Floats] = field(compare=False, repr=False)
 
     def row_bytes(self, n_elements: int) -> int:
         """Bytes of a row of `n_elements`, which must be a multiple of `block_size`."""
@@ -31,10 +47,10 @@ class QuantType:
         return n_elements // self.block_size * self.block_bytes
 
 
-F32 = QuantType("F32", 0, 1, 4, "f32")
-F16 = QuantType("F16", 1, 1, 2, "f16")
-BF16 = QuantType("BF16", 30, 1, 2, "bf16")
-Q8_0 = QuantType("Q8_0", 8, 32, 34, "q8_0")
+F32 = QuantType("F32", 0, 1, 4, decode_f32, encode_f32, decode_f32)
+F16 = QuantType("F16", 1, 1, 2, decode_f16, encode_f16, decode_f16)
+BF16 = QuantType("BF16", 30, 1, 2, decode_bf16, encode_bf16, decode_bf16)
+Q8_0 = QuantType("Q8_0", 8, 32, 34, decode_q8_0, encode_q8_0, scales_q8_0)
 
 SUPPORTED: dict[int, QuantType] = {t.ggml_id: t for t in (F32, F16, BF16, Q8_0)}
 """Types llorch can run, by ggml id."""

@@ -22,7 +22,7 @@ from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.llama import Llama
 from llorch.model.weights import Weights
-from llorch.quant.codecs import first_bad_scale
+from llorch.quant.tensor import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer
 from llorch.validation.bundle import BundleWriter, environment, sha256_of_file
 

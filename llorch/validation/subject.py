@@ -17,8 +17,7 @@ from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress
-from llorch.quant.codecs import dequantize
-from llorch.quant.tensor import Tensor
+from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.text.tokenizer import load_tokenizer
 from llorch.validation.bundle import sha256_of_file

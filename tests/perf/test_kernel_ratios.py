@@ -17,9 +17,10 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
-from llorch.kernels.instructions import FORM_Q8_0, Program, Rows
-from llorch.quant.codecs import quantize
-from llorch.quant.tensor import Tensor
+from llorch.kernels.buffers import Rows
+from llorch.kernels.ops.matmul import matmul
+from llorch.kernels.program import Program
+from llorch.quant.tensor import Tensor, quantize
 from llorch.quant.types import Q8_0
 from tests.support import kernel_calls
 
@@ -75,12 +76,12 @@ class Product:
     def __init__(self, tensor: Tensor, n_tokens: int, *, packed: bool) -> None:
         self.tensor = tensor
         x = np.random.default_rng(1).standard_normal((n_tokens, N_IN), np.float32)
-        self.activation = kernel_calls.prepare(x, FORM_Q8_0)
-        matrix, self._alive = kernel_calls.place(tensor, packed=packed)
+        self.activation = kernel_calls.prepare(x, kernel_calls.Q8_0_FORM)
+        matrix = kernel_calls.place(tensor, packed=packed)
         self.out = Rows(np.zeros((n_tokens, tensor.shape[0]), np.float32), tensor.shape[0])
         self._n_tokens = n_tokens
         self._program = Program()
-        self._program.matmul("matmul", 0, matrix, self.activation, self.out)
+        matmul(self._program, "matmul", 0, matrix, self.activation, self.out)
 
     def __call__(self) -> None:
         kernel_calls.run(self._program, self._n_tokens)
@@ -138,8 +139,9 @@ def test_prefill_is_much_faster_than_a_plain_loop(packed: bool) -> None:
     d_w = blocks[:, :, :2].copy().view("<f2")[:, :, 0].astype(np.float32)
     weights = blocks[:, :, 2:].copy().view(np.int8)
     n_few = 8  # the loop gains nothing from more
-    q = product.activation.q[:n_few].reshape(n_few, n_blocks, 32)
-    d_x = product.activation.d[:n_few].reshape(n_few, n_blocks)
+    integers, scales, _ = kernel_calls.q8_0_of(product.activation)
+    q = integers[:n_few].reshape(n_few, n_blocks, 32)
+    d_x = scales[:n_few].reshape(n_few, n_blocks)
     out = np.zeros((n_few, N_OUT_SMALL), np.float32)
     loop_s, product_s = best_seconds(lambda: plain_loop(weights, d_w, q, d_x, out), product)
     np.testing.assert_allclose(product.out.view(n_few), out, rtol=1e-4, atol=1e-4)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from llorch.kernels.instructions import FORM_Q8_0
-from llorch.quant.codecs import quantize_activation_q8_0
+from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from tests.support import kernel_calls, naive
 from tests.support.naive import bits
 
@@ -23,10 +22,10 @@ close_floats = st.floats(-4, 4, width=32, allow_subnormal=True)
 @given(x=blocks)
 @settings(max_examples=80)
 def test_any_finite_bits_are_quantized_like_the_codec(x: NDArray[np.float32]) -> None:
-    made = kernel_calls.prepare(x, FORM_Q8_0)
+    made_q, made_d, _ = kernel_calls.q8_0_of(kernel_calls.prepare(x, kernel_calls.Q8_0_FORM))
     q, d = quantize_activation_q8_0(x)
-    np.testing.assert_array_equal(made.q, q)
-    np.testing.assert_array_equal(bits(made.d), bits(d))
+    np.testing.assert_array_equal(made_q, q)
+    np.testing.assert_array_equal(bits(made_d), bits(d))
 
 
 @given(x=arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 70)), elements=close_floats))

@@ -1,36 +1,48 @@
 """Faults planted in the real engine, to see that the validation names the stage where each of them sits.
 
-Nothing is mocked: a fault is a changed configuration, changed weights, other instructions in the recorded
-program, or a model that hands its engine something wrong.
+Nothing is mocked: a fault is a changed configuration, changed weights, other operations in the program of the
+forward pass, or a model that hands its engine something wrong.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from llorch import kernels
 from llorch.formats.source import open_source
 from llorch.kernels import step as st
-from llorch.kernels.instructions import ATTEND, SCORES, Activation, Matrix, Program, Rows, float_bits
+from llorch.kernels.buffers import Activation, Rows
+from llorch.kernels.ops import add as add_op
+from llorch.kernels.ops import attend as attend_op
+from llorch.kernels.ops import matmul as matmul_op
+from llorch.kernels.ops import norm as norm_op
+from llorch.kernels.ops import prepare as prepare_op
+from llorch.kernels.ops import rope as rope_op
+from llorch.kernels.ops import scores as scores_op
+from llorch.kernels.ops import store as store_op
+from llorch.kernels.program import RUN, Program, float_bits
+from llorch.kernels.weights.floats import F32_WEIGHTS
+from llorch.kernels.weights.format import Matrix
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama
 from llorch.model.weights import Weights
-from llorch.quant.codecs import dequantize
-from llorch.quant.tensor import Tensor
+from llorch.open_model import OpenModel
+from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.validation.bundle import sha256_of_file
 from llorch.validation.dumps import Reference
 from llorch.validation.subject import Subject, reference_tensors
 
 Tensors = Mapping[str, Tensor]
+Operations = Mapping[str, Callable[..., None]]
+"""Writers of operations that take the place of those of the same name in `llorch.model.forward_pass`."""
 
 
 def unchanged(value: Any) -> Any:
@@ -45,28 +57,28 @@ def faulty_subject(
     config: Callable[[ModelConfig], ModelConfig] = unchanged,
     tensors: Callable[[Tensors], Tensors] = unchanged,
     weights: Callable[[Weights], Weights] = unchanged,
-    program: type[Program] = Program,
+    operations: Operations | None = None,
     llama: type[Llama] = Llama,
 ) -> Iterator[Subject]:
     """What `open_subject` opens, with something changed on the way."""
-    kernels.compile_all()
     source = open_source(path)
     sha256 = sha256_of_file(path)
     right = ModelConfig.from_metadata(source.metadata)
     changed = tensors(reference_tensors(source.tensors, sha256, reference)[0])
-    with patch("llorch.model.forward_pass.Program", program):
+    used = weights(Weights.from_tensors(right, changed))
+    with ExitStack() as stack:
+        for name, write in (operations or {}).items():
+            stack.enter_context(patch(f"llorch.model.forward_pass.{name}", write))
         engine = llama(
             config(right),
-            weights(Weights.from_tensors(right, changed)),
+            used,
             n_threads=1,
             n_batch=len(reference.prompt_token_ids),
             residence="mapped",
+            kv_type="f32",
         )
-        subject = Subject(path, sha256, "", "", right, engine, source)
-        try:
-            yield subject
-        finally:
-            subject.close()
+        model = stack.enter_context(OpenModel(path.stem, source, right, used, engine, None))
+        yield Subject(path, sha256, "", "", model)
 
 
 # Weights and configuration
@@ -111,109 +123,107 @@ def tied_head(weights: Weights) -> Weights:
     return dataclasses.replace(weights, output=weights.token_embd)
 
 
-# Other instructions
+# Other operations
 
 
-class FaultyProgram(Program):
-    """Keeps the buffers of its own alive."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Any] = []
-
-    def zeros_like(self, rows: Rows) -> Rows:
-        zeros = Rows.empty(len(rows.data), rows.n)
-        self.kept.append(zeros)
-        return zeros
+def _zeros_like(rows: Rows) -> Rows:
+    return Rows.empty(len(rows.data), rows.n)
 
 
-class HalfSplitRope(FaultyProgram):
+def _permute(p: Program, layer: int, rows: Rows, out: Rows, order: np.ndarray) -> None:
+    """Components of every head in another order, by a product."""
+    head = np.eye(len(order), dtype=np.float32)[order]
+    table = np.ascontiguousarray(np.kron(np.eye(rows.n // len(order), dtype=np.float32), head))
+    matrix = Matrix(F32_WEIGHTS, rows.n, rows.n, int(table.ctypes.data), False, table)
+    matmul_op.matmul(p, "permute", layer, matrix, Activation(rows), out)
+
+
+def half_split_rope(
+    p: Program, layer: int, q: Rows, k: Rows, n_head: int, n_head_kv: int, head_dim: int, n_rot: int
+) -> None:
     """Pairs (i, i + head_dim / 2) are rotated: neighbours are made of them, rotated, and put back."""
-
-    def rope(
-        self, layer: int, q: Rows, k: Rows, n_head: int, n_head_kv: int, head_dim: int, n_rot: int
-    ) -> None:
-        turned = [self.zeros_like(q), self.zeros_like(k)]
-        order = np.arange(head_dim).reshape(2, -1).T.ravel()
-        for rows, out in zip((q, k), turned, strict=True):
-            self._permute(layer, rows, out, order)
-        super().rope(layer, turned[0], turned[1], n_head, n_head_kv, head_dim, n_rot)
-        for rows, out in zip(turned, (q, k), strict=True):
-            self._permute(layer, rows, out, np.argsort(order))
-
-    def _permute(self, layer: int, rows: Rows, out: Rows, order: np.ndarray) -> None:
-        head = np.eye(len(order), dtype=np.float32)[order]
-        table = np.ascontiguousarray(np.kron(np.eye(rows.n // len(order), dtype=np.float32), head))
-        self.kept.append(table)
-        matrix = Matrix(F32.ggml_id, rows.n, rows.n, int(table.ctypes.data), False)
-        self.matmul("permute", layer, matrix, Activation(rows), out)
+    turned = [_zeros_like(q), _zeros_like(k)]
+    order = np.arange(head_dim).reshape(2, -1).T.ravel()
+    for rows, out in zip((q, k), turned, strict=True):
+        _permute(p, layer, rows, out, order)
+    rope_op.rope(p, layer, turned[0], turned[1], n_head, n_head_kv, head_dim, n_rot)
+    for rows, out in zip(turned, (q, k), strict=True):
+        _permute(p, layer, rows, out, np.argsort(order))
 
 
-class RotatedV(FaultyProgram):
-    def store(self, layer: int, k: Rows, v: Rows, n_head_kv: int, head_dim: int) -> None:
-        self.rope(layer, v, v, 0, n_head_kv, head_dim, head_dim)
-        super().store(layer, k, v, n_head_kv, head_dim)
+def store_rotated_v(
+    p: Program, layer: int, k: Rows, v: Rows, n_head_kv: int, head_dim: int, *rest: Any
+) -> None:
+    rope_op.rope(p, layer, v, v, 0, n_head_kv, head_dim, head_dim)
+    store_op.store(p, layer, k, v, n_head_kv, head_dim, *rest)
 
 
-class WrongScale(FaultyProgram):
-    """Scores divided by head_dim instead of its root."""
+def _with_scale_of_no_root(write: Callable[..., None]) -> Callable[..., None]:
+    """`write`, with scores divided by head_dim instead of its root."""
 
-    def attend(self, layer: int, q: Rows, out: Rows, n_head: int, n_head_kv: int, head_dim: int) -> None:
-        super().attend(layer, q, out, n_head, n_head_kv, head_dim)
-        self._rescale(head_dim)
-
-    def scores(self, layer: int, q: Rows, n_head: int, n_head_kv: int, head_dim: int) -> None:
-        super().scores(layer, q, n_head, n_head_kv, head_dim)
-        self._rescale(head_dim)
-
-    def _rescale(self, head_dim: int) -> None:
-        record = self._records[-1]
+    def written(p: Program, *args: Any) -> None:
+        write(p, *args)
+        head_dim = next(n for n in reversed(args) if isinstance(n, int))
+        record = p._records[-1]
         right = float_bits(1.0 / np.sqrt(np.float32(head_dim)))
         assert record.count(right) == 1
         record[record.index(right)] = float_bits(1.0 / head_dim)
 
+    return written
 
-class PostNorm(FaultyProgram):
+
+class PostNorm:
     """The residual stream goes into attention as it is, and is normalised after the addition."""
 
     def norm(
-        self, layer: int, x: Rows, weight: Any, eps: float, out: Activation, outputs: bool = False
+        self, p: Program, layer: int, x: Rows, weight: Any, eps: float, out: Activation, outputs: bool = False
     ) -> None:
         if layer < 0:
-            super().norm(layer, x, weight, eps, out, outputs)
+            norm_op.norm(p, layer, x, weight, eps, out, outputs)
             return
         self._late = weight, eps
-        Program.add(self, "copy", layer, x, self.zeros_like(x), out.rows)
-        if out.forms:
-            self.prepare(layer, out)
+        add_op.add(p, layer, x, _zeros_like(x), out.rows)
+        prepare_op.prepare(p, layer, out)
 
-    def add(self, label: str, layer: int, a: Rows, b: Rows, out: Rows) -> None:
-        super().add(label, layer, a, b, out)
-        super().norm(layer, out, *self._late, Activation(out))
-
-
-class NoResidual(FaultyProgram):
-    def add(self, label: str, layer: int, a: Rows, b: Rows, out: Rows) -> None:
-        super().add(label, layer, a, self.zeros_like(b), out)
+    def add(self, p: Program, layer: int, a: Rows, b: Rows, out: Rows) -> None:
+        add_op.add(p, layer, a, b, out)
+        norm_op.norm(p, layer, out, *self._late, Activation(out))
 
 
-class UnrotatedWhenFused(FaultyProgram):
+def add_to_nothing(p: Program, layer: int, a: Rows, b: Rows, out: Rows) -> None:
+    add_op.add(p, layer, a, _zeros_like(b), out)
+
+
+def store_without_rope(
+    p: Program, layer: int, q: Rows, k: Rows, v: Rows, n_head: int, n_head_kv: int, head_dim: int, n_rot: int,
+    *rest: Any,
+) -> None:  # fmt: skip
     """Only the fused program, the one that serves, forgets RoPE."""
-
-    def rope_store(
-        self, layer: int, q: Rows, k: Rows, v: Rows, n_head: int, n_head_kv: int, head_dim: int, n_rot: int
-    ) -> None:
-        self.store(layer, k, v, n_head_kv, head_dim)
+    store_op.store(p, layer, k, v, n_head_kv, head_dim, *rest)
 
 
-class ForgetsDecodeRows(FaultyProgram):
+class ForgetsDecodeRows:
     """Rows of a single-token step are not written to the cache."""
 
     is_forgetting = False
 
-    def store(self, layer: int, k: Rows, v: Rows, n_head_kv: int, head_dim: int) -> None:
+    @staticmethod
+    def store(*args: Any) -> None:
         if not ForgetsDecodeRows.is_forgetting:
-            super().store(layer, k, v, n_head_kv, head_dim)
+            store_op.store(*args)
+
+
+_post_norm = PostNorm()
+POST_NORM: Operations = {"norm": _post_norm.norm, "add": _post_norm.add}
+HALF_SPLIT_ROPE: Operations = {"rope": half_split_rope}
+ROTATED_V: Operations = {"store": store_rotated_v}
+WRONG_SCALE: Operations = {
+    "attend": _with_scale_of_no_root(attend_op.attend),
+    "scores": _with_scale_of_no_root(scores_op.scores),
+}
+NO_RESIDUAL: Operations = {"add": add_to_nothing}
+UNROTATED_WHEN_FUSED: Operations = {"rope_store": store_without_rope}
+FORGETS_DECODE_ROWS: Operations = {"store": ForgetsDecodeRows.store}
 
 
 # Models that hand their engine something wrong
@@ -224,7 +234,7 @@ class ForgetfulLlama(Llama):
 
     def forward(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
         ForgetsDecodeRows.is_forgetting = batch.n_rows == 1
-        self._observed = None
+        self._programs.clear()
         return super().forward(batch, *args, **kwargs)
 
 
@@ -249,15 +259,15 @@ class RestlessLlama(Llama):
 
 
 class MasklessTeam:
-    """Attention sees every row of the pass: it is told that all stand at the last position."""
+    """Attention sees every row of the pass: it is told that all are at the last position."""
 
-    def __init__(self, team: Any) -> None:
-        self._team = team
+    def __init__(self, team: Any, attention: set[int]) -> None:
+        self._team, self._attention = team, attention
 
     def run(self, records: Any, first: int, last: int, step: Any, *rest: Any) -> None:
         for i in range(first, last):
             positions = step[st.POSITIONS]
-            if records[i, 0] in (SCORES, ATTEND):
+            if records[i, RUN] in self._attention:
                 all_last = np.full(step[st.N_ROWS], step[st.N_ROWS] - 1, np.int32)
                 step[st.POSITIONS] = all_last.ctypes.data
             self._team.run(records, i, i + 1, step, *rest)
@@ -270,4 +280,11 @@ class MasklessTeam:
 class MasklessLlama(Llama):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._team: Any = MasklessTeam(self._team)
+        observed = self._written("f32", observed=True)
+        labels = observed.program.labels
+        attention = {
+            int(observed.records[i, RUN])
+            for i, (name, _) in enumerate(labels)
+            if name in ("attend", "scores")
+        }
+        self._team: Any = MasklessTeam(self._team, attention)

@@ -1,8 +1,8 @@
 """Kernels called one at a time, on NumPy arrays.
 
 Nearly all of them are run as one-instruction programs by a thread team: the machine code is then the one that
-the model runs, nothing is compiled twice, and the interpreter's operands are tested too. Inputs lie directly
-before a page that must not be touched, so that a read past their end kills the test run.
+the model runs, nothing is compiled twice, and the operands are tested too. Inputs lie directly before a page that
+must not be touched, so that a read past their end kills the test run.
 """
 
 from __future__ import annotations
@@ -18,27 +18,34 @@ from numpy.typing import NDArray
 
 from llorch.kernels import convert
 from llorch.kernels import step as st
-from llorch.kernels.instructions import (
-    FORM_BF16,
-    FORM_F16,
-    FORM_Q8_0,
-    Activation,
-    Matrix,
-    Program,
-    Rows,
-)
-from llorch.kernels.linear.q8_dot import TILE_ROWS, tile_bytes
-from llorch.kernels.linear.q8_pack import pack_tiles
-from llorch.kernels.team import Team, aligned_bytes
-from llorch.kernels.vectors import exp_float32
+from llorch.kernels.activations.q8_0 import Q8_0 as Q8_0_FORM
+from llorch.kernels.activations.rounded import BF16 as BF16_FORM
+from llorch.kernels.activations.rounded import F16 as F16_FORM
+from llorch.kernels.buffers import Activation, ActivationForm, FormBuffers, Rows
+from llorch.kernels.emit.vectors import exp_float32
+from llorch.kernels.kv_types import KV_TYPES
+from llorch.kernels.layout import FLOAT_LANES, round_up
+from llorch.kernels.ops import attend as attend_op
+from llorch.kernels.ops import embed as embed_op
+from llorch.kernels.ops import matmul as matmul_op
+from llorch.kernels.ops import norm as norm_op
+from llorch.kernels.ops import prepare as prepare_op
+from llorch.kernels.ops import rope as rope_op
+from llorch.kernels.ops import store as store_op
+from llorch.kernels.ops import swiglu as swiglu_op
+from llorch.kernels.program import Program
+from llorch.kernels.team import Team
+from llorch.kernels.weights.format import Matrix
+from llorch.kernels.weights.formats import FORMATS
+from llorch.machine.memory import aligned_bytes
 from llorch.model.kv_cache import KVCache
-from llorch.model.llama import _groups
-from llorch.quant.codecs import quantize
-from llorch.quant.tensor import Tensor
-from llorch.quant.types import Q8_0, QuantType
+from llorch.model.llama import row_groups
+from llorch.quant.tensor import Tensor, quantize
+from llorch.quant.types import QuantType
+
+__all__ = ["BF16_FORM", "F16_FORM", "Q8_0_FORM"]
 
 Floats = NDArray[np.float32]
-FORMS = {"f32": 0, "q8_0": FORM_Q8_0, "f16": FORM_F16, "bf16": FORM_BF16}
 SCRATCH_BYTES = 1 << 20
 SENTINEL = np.float32(-12345.5)
 
@@ -79,7 +86,7 @@ def guarded(array: NDArray[Any]) -> NDArray[Any]:
 def guarded_rows(values: Floats) -> Rows:
     """Rows as buffers of the model hold them: padded to whole vectors, the padding full of sentinels."""
     n_rows, n = values.shape
-    data = np.full((n_rows, -(-n // 16) * 16), SENTINEL, np.float32)
+    data = np.full((n_rows, round_up(n, FLOAT_LANES)), SENTINEL, np.float32)
     data[:, :n] = values
     return Rows(guarded(data), n)
 
@@ -89,74 +96,89 @@ def tensor_of(values: Floats, quant_type: QuantType) -> Tensor:
     return Tensor("w", quant_type, values.shape, guarded(quantize(values, quant_type)))
 
 
-def place(tensor: Tensor, *, packed: bool) -> tuple[Matrix, object]:
-    """The matrix as the kernels want it, and what must be kept alive meanwhile."""
+def place(tensor: Tensor, *, packed: bool) -> Matrix:
+    """The matrix as the kernels want it."""
+    weight_format = FORMATS[tensor.type]
+    tiling = weight_format.tiling
     n_out, n_in = tensor.shape
-    if not (packed and tensor.type is Q8_0):
-        return Matrix(tensor.type.ggml_id, n_out, n_in, tensor.address, False), tensor
-    stride, n_tiles = tile_bytes(n_in), -(-n_out // TILE_ROWS)
+    if not packed or tiling is None:
+        return Matrix(weight_format, n_out, n_in, tensor.address, False, tensor)
+    stride, n_tiles = tiling.tile_bytes(n_in), -(-n_out // tiling.tile_rows)
     tiles = aligned_bytes(n_tiles * stride)
-    assert pack_tiles(tensor.address, n_in, n_out, int(tiles.ctypes.data), stride, 0, n_tiles) == 0
-    return Matrix(tensor.type.ggml_id, n_out, n_in, int(tiles.ctypes.data), True), tiles
+    address = int(tiles.ctypes.data)
+    assert tiling.pack(tensor.address, n_in, n_out, address, stride, 0, n_tiles) == 0
+    return Matrix(weight_format, n_out, n_in, address, True, tiles)
 
 
-def activation_of(x: Floats, forms: int) -> Activation:
+def activation_of(x: Floats, *forms: ActivationForm) -> Activation:
     """`x` with empty buffers for other forms, all guarded."""
-    made = Activation.empty(x.shape[0], x.shape[1], forms)
-    made.rows = guarded_rows(x)
-    made.q, made.d, made.s = guarded(made.q), guarded(made.d), guarded(made.s)
-    for rows in (made.half, made.bfloat):
-        if rows is not None:
-            rows.data = guarded(rows.data)
-    return made
+    buffers = [FormBuffers(form, [guarded(array) for array in form.allocate(*x.shape)]) for form in forms]
+    return Activation(guarded_rows(x), buffers)
 
 
-def prepare(x: Floats, forms: int, n_threads: int = 1) -> Activation:
+def q8_0_of(activation: Activation) -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:
+    """Integers (n_rows, n), scales and sums (n_rows, n / 32) of an activation quantised to Q8_0."""
+    q, d, s = activation.forms[Q8_0_FORM].arrays
+    return q, d, s
+
+
+def rounded_of(activation: Activation, form: ActivationForm) -> Floats:
+    """The rows of an activation rounded to F16 or BF16: float32 (n_rows, n)."""
+    (values,) = activation.forms[form].arrays
+    rounded: Floats = values[:, : activation.rows.n]
+    return rounded
+
+
+def prepare(x: Floats, *forms: ActivationForm, n_threads: int = 1) -> Activation:
     """`x` in the given forms."""
-    made = activation_of(x, forms)
+    made = activation_of(x, *forms)
     program = Program()
-    program.prepare(0, made)
+    prepare_op.prepare(program, 0, made)
     run(program, len(x), n_threads=n_threads)
     return made
+
+
+def write_product(
+    program: Program, tensor: Tensor, x: Floats, out: Rows, *, packed: bool, accumulate: bool
+) -> None:
+    """Preparation of `x` and product, as two instructions."""
+    matrix = place(tensor, packed=packed)
+    form = matrix.format.activation
+    activation = activation_of(x, *([form] if form else []))
+    prepare_op.prepare(program, 0, activation)
+    matmul_op.matmul(program, "matmul", 0, matrix, activation, out, accumulate=accumulate)
 
 
 def matmul(
     tensor: Tensor, x: Floats, *, packed: bool = False, n_threads: int = 1, onto: Floats | None = None
 ) -> Floats:
     """``x @ tensor.T`` as the model computes it, activations prepared first; with `onto`, added to that."""
-    matrix, alive = place(tensor, packed=packed)
-    activation = activation_of(x, FORMS[tensor.type.activation])
     n_out = tensor.shape[0]
-    padded = -(-n_out // 16) * 16
-    whole = np.full((len(x) + 2, padded), SENTINEL, np.float32)
+    whole = np.full((len(x) + 2, round_up(n_out, FLOAT_LANES)), SENTINEL, np.float32)
     out = Rows(whole[1:-1], n_out)
     if onto is not None:
         out.data[:, :n_out] = onto
     program = Program()
-    program.prepare(0, activation)
-    program.matmul("matmul", 0, matrix, activation, out, accumulate=onto is not None)
+    write_product(program, tensor, x, out, packed=packed, accumulate=onto is not None)
     run(program, len(x), n_threads=n_threads)
-    del alive
     assert (whole[[0, -1]] == SENTINEL).all(), "written outside of out"
     return out.view(len(x)).copy()
 
 
-def rms_norm(x: Floats, weight: Floats, eps: float, forms: int = 0, n_threads: int = 1) -> Activation:
+def rms_norm(x: Floats, weight: Floats, eps: float, *forms: ActivationForm, n_threads: int = 1) -> Activation:
     """RMSNorm of rows, in the given forms."""
-    out = activation_of(np.full_like(x, SENTINEL), forms)
+    out = activation_of(np.full_like(x, SENTINEL), *forms)
     program = Program()
-    rows, weight = guarded_rows(x), guarded(weight)  # a program holds addresses only
-    program.norm(0, rows, weight, eps, out)
+    norm_op.norm(program, 0, guarded_rows(x), guarded(weight), eps, out)
     run(program, len(x), n_threads=n_threads)
     return out
 
 
-def swiglu(gate: Floats, up: Floats, forms: int = 0, n_threads: int = 1) -> Activation:
+def swiglu(gate: Floats, up: Floats, *forms: ActivationForm, n_threads: int = 1) -> Activation:
     """``silu(gate) * up`` of rows, in the given forms."""
-    out = activation_of(np.full_like(gate, SENTINEL), forms)
+    out = activation_of(np.full_like(gate, SENTINEL), *forms)
     program = Program()
-    gates, ups = guarded_rows(gate), guarded_rows(up)
-    program.swiglu(0, gates, ups, out)
+    swiglu_op.swiglu(program, 0, guarded_rows(gate), guarded_rows(up), out)
     run(program, len(gate), n_threads=n_threads)
     return out
 
@@ -165,11 +187,9 @@ def embed(table: Tensor, token_ids: list[int], n_threads: int = 1) -> Floats:
     """Rows of an embedding table."""
     out = guarded_rows(np.full((len(token_ids), table.shape[1]), SENTINEL, np.float32))
     ids = guarded(np.array(token_ids, np.int32))
-    matrix, alive = place(table, packed=False)
     program = Program()
-    program.embed(matrix, table.row_bytes, out)
+    embed_op.embed(program, place(table, packed=False), out)
     run(program, len(ids), n_threads=n_threads, TOKEN_IDS=ids.ctypes.data)
-    del alive
     return out.view(len(ids)).copy()
 
 
@@ -180,7 +200,7 @@ def rope(x: Floats, n_rot: int, table: Floats, positions: list[int], n_threads: 
     k = guarded_rows(x[:, :1].reshape(n_rows, -1))
     at, slots, table = guarded(np.array(positions, np.int32)), np.zeros(n_rows, np.int32), guarded(table)
     program = Program()
-    program.rope(0, q, k, n_head, 1, head_dim, n_rot)
+    rope_op.rope(program, 0, q, k, n_head, 1, head_dim, n_rot)
     run(program, n_rows, n_threads=n_threads, POSITIONS=at.ctypes.data, SLOTS=slots.ctypes.data,
         ROPE_TABLE=table.ctypes.data)  # fmt: skip
     rotated = q.view(n_rows).reshape(x.shape).copy()
@@ -209,15 +229,17 @@ def attend(
     n_head_kv = keys.shape[1]
     flat = [guarded_rows(a.reshape(n_rows, -1)) for a in (q, keys, values)]
     out = guarded_rows(np.full((n_rows, n_head * head_dim), SENTINEL, np.float32))
-    arrays = [guarded(np.ascontiguousarray(a, np.int32)) for a in (positions, slots, tables, _groups(slots))]
+    arrays = [
+        guarded(np.ascontiguousarray(a, np.int32)) for a in (positions, slots, tables, row_groups(slots))
+    ]
     program = Program()
-    program.store(layer, flat[1], flat[2], n_head_kv, head_dim)
-    program.attend(layer, flat[0], out, n_head, n_head_kv, head_dim)
+    kv = KV_TYPES[cache.kv_type]
+    store_op.store(program, layer, flat[1], flat[2], n_head_kv, head_dim, kv)
+    attend_op.attend(program, layer, flat[0], out, n_head, n_head_kv, head_dim, kv)
     run(program, n_rows, n_threads=n_threads, POSITIONS=arrays[0].ctypes.data, SLOTS=arrays[1].ctypes.data,
         TABLES=arrays[2].ctypes.data, TABLE_STRIDE=arrays[2].strides[0], GROUPS=arrays[3].ctypes.data,
         N_GROUPS=len(arrays[3]), KEYS=cache.keys.ctypes.data, VALUES=cache.values.ctypes.data,
-        LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0],
-        IS_HALF=int(cache.kv_type == "f16"))  # fmt: skip
+        LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0])  # fmt: skip
     return out.view(n_rows).reshape(q.shape).copy()
 
 

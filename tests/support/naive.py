@@ -13,7 +13,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.quant.codecs import Q8_0_SCALE_BYTES, quantize_activation_q8_0
+from llorch.quant.codecs.q8_0 import SCALE_BYTES as Q8_0_SCALE_BYTES
+from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from llorch.quant.tensor import Tensor
 
 F32 = np.float32

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
-from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0, SUPPORTED, QuantType
 from tests.support import kernel_calls, naive
@@ -74,9 +73,8 @@ def elementwise() -> dict[str, str]:
     np.testing.assert_array_equal(
         naive.bits(normed.rows.view(5)), naive.bits(naive.rms_norm(x, weight, 1e-5))
     )
-    forms = kernel_calls.prepare(x, FORM_Q8_0 | FORM_F16 | FORM_BF16)
-    assert forms.half is not None
-    assert forms.bfloat is not None
+    every_form = (kernel_calls.Q8_0_FORM, kernel_calls.F16_FORM, kernel_calls.BF16_FORM)
+    forms = kernel_calls.prepare(x, *every_form)
     exponentials = np.empty(100_000, np.float32)
     kernel_calls.exp_array(rng.uniform(-90, 90, 100_000).astype(np.float32), exponentials)
     table = rng.standard_normal((9, 20, 2)).astype(np.float32)
@@ -84,9 +82,9 @@ def elementwise() -> dict[str, str]:
         "rms_norm": digest(normed.rows.view(5)),
         "swiglu": digest(kernel_calls.swiglu(x, x[::-1].copy()).rows.view(5)),
         "exp": digest(exponentials),
-        "q8_0": digest(forms.q, forms.d),
-        "f16": digest(forms.half.view(5)),
-        "bf16": digest(forms.bfloat.view(5)),
+        "q8_0": digest(*kernel_calls.q8_0_of(forms)[:2]),
+        "f16": digest(kernel_calls.rounded_of(forms, kernel_calls.F16_FORM)),
+        "bf16": digest(kernel_calls.rounded_of(forms, kernel_calls.BF16_FORM)),
         "rope": digest(kernel_calls.rope(x[:, :160].reshape(5, 4, 40).copy(), 40, table, [0, 8, 3, 1, 2])),
     }
 

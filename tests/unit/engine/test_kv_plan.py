@@ -9,7 +9,7 @@ import pytest
 from llorch.engine import kv_plan
 from llorch.engine.kv_plan import SHARE_OF_FREE_MEMORY, plan_kv_cache
 from llorch.errors import SettingsError
-from llorch.kernels.attention_dot import KV_BLOCK_SIZE
+from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 

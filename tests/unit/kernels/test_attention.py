@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.kernels.attention import padded_head_dim
+from llorch.kernels.layout import padded_head_dim
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from tests.support import kernel_calls, naive

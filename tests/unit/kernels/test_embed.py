@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llorch.quant.codecs import dequantize
+from llorch.quant.tensor import dequantize
 from llorch.quant.types import SUPPORTED, QuantType
 from tests.support import kernel_calls
 from tests.support.naive import bits

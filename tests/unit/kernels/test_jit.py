@@ -1,167 +1,139 @@
-"""The disk cache of compiled kernels: where it is, what it is named after, and that it never mixes functions."""
+"""Units: compiled alone, cached alone, and never mixed up with each other."""
 
 from __future__ import annotations
 
-import os
-import stat
-import subprocess
-import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numba.core.errors import NumbaError
 
-from llorch.kernels import jit, paths
-from tests.conftest import REPOSITORY
-
-
-def run_python(code: str, cwd: Path, *args: str, **environment: str) -> list[str]:
-    """Lines that a new process prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout.splitlines()
+from llorch.errors import KernelError
+from llorch.kernels import jit, object_cache
+from llorch.kernels.emit.functions import call_unit
+from llorch.kernels.emit.scalars import as_int64
+from llorch.kernels.jit import Unit, kernel, load_units, unit
+from llorch.kernels.object_cache import Code
+from tests.unit.kernels.test_object_cache import run_python
 
 
-def cache_dir_with(root: Path) -> Path:
-    lines = run_python(
-        "from llorch.kernels.jit import CACHE_DIR; print(CACHE_DIR)", root, LLORCH_CACHE_DIR=str(root)
-    )
-    return Path(lines[0])
+@unit("sums, for tests", 3)
+def sum_for_tests(a: int, b: int, out: int) -> int:
+    as_int64(out)[0] += a + b
+    return a + b
 
 
-def test_the_cache_lies_where_the_environment_says_and_belongs_to_the_user_alone(tmp_path: Path) -> None:
-    chosen = cache_dir_with(tmp_path)
-    assert chosen == tmp_path / "kernels" / jit._cache_key()
-    assert stat.S_IMODE(chosen.stat().st_mode) == 0o700
+@unit("calls by address, for tests", 2)
+def call_for_tests(address: int, out: int) -> int:
+    for i in range(3):
+        call_unit(address, (i, 10, out))
+    return 0
 
 
-def test_without_the_variable_it_lies_in_the_users_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("LLORCH_CACHE_DIR", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert tmp_path in jit._cache_root().parents
-    if sys.platform != "darwin":
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-        assert jit._cache_root() == tmp_path / "xdg" / "llorch"
+@unit("exceptions, for tests", 1)
+def raise_for_tests(n: int) -> int:
+    if n > 2:
+        raise ValueError("a kernel must not")
+    return n
 
 
-@pytest.mark.parametrize("which", [".", "kernels", "kernels/key"])
-def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, which: str) -> None:
-    """Cache entries are pickles: who can swap one runs code as this user."""
-    root = tmp_path / "cache"
-    path = root / "kernels" / "key"
-    path.mkdir(mode=0o700, parents=True)
-    assert jit._own_folder(path)
-    (root / which).chmod(0o777)
-    assert not jit._own_folder(path)
+def fresh(old: Unit) -> Unit:
+    """A unit as it is before it is loaded."""
+    jit._UNITS.pop(old.name)
+    return Unit(old._function, old._argument_types, old.name, old.title)
 
 
-def test_a_sticky_parent_such_as_tmp_is_no_danger(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "tmp").chmod(0o1777)
-    assert jit._own_folder(tmp_path / "tmp" / "mine" / "key")
+def test_a_unit_is_called_from_python_and_by_its_address() -> None:
+    out = np.zeros(1, np.int64)
+    at = int(out.ctypes.data)
+    assert sum_for_tests(40, 2, at) == out[0] == 42
+    call_for_tests(sum_for_tests.address, at)
+    assert out[0] == 42 + 10 + 11 + 12
 
 
-def test_a_cache_in_a_shared_folder_is_replaced_by_one_that_vanishes_with_the_process(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    chosen = cache_dir_with(tmp_path)
-    assert tmp_path not in chosen.parents
-    assert not chosen.exists()
+def test_an_exception_inside_a_unit_is_an_error_that_names_it() -> None:
+    assert raise_for_tests(2) == 2
+    with pytest.raises(KernelError, match="raise_for_tests"):
+        raise_for_tests(3)
 
 
-def test_a_cache_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert not jit._own_folder(tmp_path / "file" / "key")
+def test_two_units_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="sum_for_tests"):
+        Unit(sum_for_tests._function, sum_for_tests._argument_types, "sum_for_tests", "again")
 
 
-def test_the_key_changes_with_every_kernel_source_and_cpu_feature(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    sources = Path(jit.__file__).parent
-    copy = tmp_path / "kernels"
-    for path in sources.rglob("*.py"):
-        target = copy / path.relative_to(sources)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(path.read_bytes())
-    usual = jit._cache_key()
-    monkeypatch.setattr(jit, "__file__", str(copy / "jit.py"))
-    assert jit._cache_key() == usual
-    keys = {usual}
-    for path in sorted(copy.rglob("*.py")):
-        content = path.read_bytes()
-        path.write_bytes(content + b"#")
-        keys.add(jit._cache_key())
-        path.write_bytes(content)
-    assert len(keys) == 1 + len(list(copy.rglob("*.py")))
-    monkeypatch.setattr(paths, "features", lambda: frozenset({"one", "feature"}))
-    keys.add(jit._cache_key())
-    monkeypatch.setattr(paths, "host_name", lambda: "another")
-    keys.add(jit._cache_key())
-    monkeypatch.setattr(jit, "__version__", "0.0.0")
-    keys.add(jit._cache_key())
-    assert len(keys) == 4 + len(list(copy.rglob("*.py")))
+def test_a_unit_is_compiled_once_and_loaded_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    sum_for_tests.load()
+    again = fresh(sum_for_tests)
+    monkeypatch.setattr(Unit, "_compile", lambda self: pytest.fail("it was in the cache"))
+    assert again.load()
+    out = np.zeros(1, np.int64)
+    assert again(1, 2, int(out.ctypes.data)) == 3
 
 
-def test_functions_of_one_factory_have_names_of_their_own() -> None:
-    def make(number: int) -> object:
-        @jit.kernel
-        def run(x: int) -> int:
-            return x + number
+def test_an_entry_that_cannot_be_linked_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(object_cache, "read", lambda name: Code("nothing", b"no object file"))
+    monkeypatch.setattr(object_cache, "write", lambda name, code: written.append(name))
+    again = fresh(sum_for_tests)
+    assert not again.load()
+    assert written == ["sum_for_tests"]
+    out = np.zeros(1, np.int64)
+    assert again(1, 2, int(out.ctypes.data)) == 3
 
-        return run.py_func.__qualname__
 
-    assert len({make(i) for i in range(3)}) == 3
+def test_progress_names_each_unit_that_is_not_loaded_yet() -> None:
+    told: list[tuple[str, int, int]] = []
+    units = [fresh(sum_for_tests), fresh(call_for_tests)]
+    load_units([*units, *units], lambda *now: told.append(now))
+    assert told == [("sums, for tests", 0, 2), ("calls by address, for tests", 1, 2), ("kernels", 2, 2)]
+    load_units(units, lambda *now: told.append(now))
+    assert told[-1] == ("kernels", 0, 0)
 
 
-COLLISION = """
+def test_kernels_cannot_allocate() -> None:
+    @kernel
+    def allocating(n: int) -> float:
+        return np.zeros(n).sum()
+
+    with pytest.raises(NumbaError):
+        allocating.compile("float64(int64)")
+
+
+SAME_NAMES = """
 import sys
-from llorch.kernels.jit import entry_point, kernel
+from llorch.kernels.jit import kernel, unit
 
-def make(number):
+def make(name, number):
     @kernel
     def run(x, y):
 {body}
         return y
-    return run
 
-first, second = make(1), make(1000)
+    @unit("same names, for tests", 1, name=name)
+    def outer(x):
+        return run(x, 1) + run(x, 2)
 
-@entry_point("int64(int64)")
-def a(x):
-    return first(x, 1) + first(x, 2)
+    return outer
 
-@entry_point("int64(int64)")
-def b(x):
-    return second(x, 1) + second(x, 2)
-
+units = {{"a": make("a", 1), "b": make("b", 1000)}}
 for name in sys.argv[1]:
-    point = {{"a": a, "b": b}}[name]
-    print(point.compile(), point(3))
+    print(units[name].load(), units[name](3))
 """
 
 
-def test_entries_that_different_processes_cached_do_not_mix_up_their_functions(tmp_path: Path) -> None:
-    """Numba numbers functions per process: `make.run` number 2 was one thing here and another there.
-
-    This happened when two programs started for the first time at once, or when the first one was killed.
-    """
+def test_units_that_different_processes_cached_do_not_mix_up_their_functions(tmp_path: Path) -> None:
+    """Numba numbers functions per process, so `make.run` may be one function here and another there."""
     body = "\n".join(
         f"        for i in range(x + {k}):\n            y = (y * {2 * k + 3} + number) ^ (y >> 3)"
         for k in range(12)  # too long to be inlined
     )
-    (tmp_path / "collision.py").write_text(COLLISION.format(body=body))
-    code = "import runpy; runpy.run_path('collision.py', run_name='collision')"
+    (tmp_path / "same_names.py").write_text(SAME_NAMES.format(body=body))
+    code = "import runpy; runpy.run_path('same_names.py', run_name='same_names')"
     cache = str(tmp_path / "cache")
     (a,) = run_python(code, tmp_path, "a", LLORCH_CACHE_DIR=cache)
     (b,) = run_python(code, tmp_path, "b", LLORCH_CACHE_DIR=cache)
     both = run_python(code, tmp_path, "ab", LLORCH_CACHE_DIR=cache)
     assert a.split()[0] == b.split()[0] == "False"
+    assert a.split()[1] != b.split()[1]
     assert both == [a.replace("False", "True"), b.replace("False", "True")]

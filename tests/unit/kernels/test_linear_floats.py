@@ -43,7 +43,7 @@ def test_a_product_worked_out_by_hand(quant_type: QuantType) -> None:
 def test_every_size_equals_the_twin_bit_for_bit(quant_type: QuantType, n_in: int, n_out: int) -> None:
     for n_tokens in (1, 5):
         weight, x = random(quant_type, n_tokens, n_in, n_out)
-        seen = naive.round_activations(x, quant_type.activation).astype(np.float32)
+        seen = naive.round_activations(x, quant_type.name.lower()).astype(np.float32)
         values = dequantized(weight)
         out = matmul(weight, x, n_threads=2)
         np.testing.assert_array_equal(bits(out), bits(naive.matmul_floats(values, seen)))

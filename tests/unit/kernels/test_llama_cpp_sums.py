@@ -1,19 +1,40 @@
-"""The order in which `llama_cpp_sums` adds, against NumPy one rounding at a time. (Whether it is llama.cpp's:
-`tests/golden/test_greedy.py` and `tests/integration/test_llama_cpp_sums.py`.)"""
+"""The order in which the twins add (`llama_cpp_lanes`), against NumPy one rounding at a time. (Whether it is
+llama.cpp's: `tests/golden/test_greedy.py` and `tests/integration/test_llama_cpp_sums.py`.)"""
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.kernels import llama_cpp_sums as twin
-from llorch.quant.codecs import dequantize
+from llorch.kernels import paths
+from llorch.kernels.emit.scalars import as_float32
+from llorch.kernels.ops.attend_llama_cpp import soft_max
+from llorch.kernels.ops.swiglu_llama_cpp import exp_float32_llama_cpp
+from llorch.quant.tensor import dequantize
 from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
 from tests.support import kernel_calls, naive
 
 Floats = NDArray[np.float32]
 FORMS = {F32: "f32", F16: "f16", BF16: "bf16"}
+
+
+@pytest.fixture(autouse=True)
+def llama_cpp_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs written in this module take the twins."""
+    monkeypatch.setattr(paths, "sums", lambda: "llama.cpp")
+
+
+@numba.njit
+def exponentials(x: Floats, out: Floats) -> None:
+    for i in range(len(x)):
+        out[i] = exp_float32_llama_cpp(x[i])
+
+
+@numba.njit
+def soft_max_of(raw: Floats, scale: np.float32, weights: Floats, lanes: Floats) -> None:
+    soft_max(as_float32(raw.ctypes.data), len(raw), scale, as_float32(weights.ctypes.data), lanes)
 
 
 def by_halves(lanes: Floats) -> np.float32:
@@ -42,17 +63,15 @@ def in_lanes(a: Floats, b: Floats) -> Floats:
 def test_a_q8_0_row_is_added_in_eight_lanes_of_four_columns(n: int) -> None:
     rng = np.random.default_rng(n)
     weight = kernel_calls.tensor_of(rng.standard_normal((1, n)).astype(np.float32), Q8_0)
-    forms = kernel_calls.prepare(rng.standard_normal((1, n)).astype(np.float32), kernel_calls.FORM_Q8_0)
+    x = rng.standard_normal((1, n)).astype(np.float32)
+    q, d, _ = kernel_calls.q8_0_of(kernel_calls.prepare(x, kernel_calls.Q8_0_FORM))
     blocks = weight.data.reshape(-1, 34)
     scales = blocks[:, :2].copy().view(np.float16).astype(np.float32).ravel()
-    products = blocks[:, 2:].view(np.int8).astype(np.int32) * forms.q.reshape(-1, 32).astype(np.int32)
+    products = blocks[:, 2:].view(np.int8).astype(np.int32) * q.reshape(-1, 32).astype(np.int32)
     lanes = np.zeros(8, np.float32)
-    for quads, scale in zip(products.reshape(-1, 8, 4).sum(-1), scales * forms.d.ravel(), strict=True):
+    for quads, scale in zip(products.reshape(-1, 8, 4).sum(-1), scales * d.ravel(), strict=True):
         lanes = naive.fused_multiply_add(scale, quads.astype(np.float32), lanes)
-    got = twin._dot_q8_0(
-        weight.address, forms.q.ctypes.data, forms.d.ctypes.data, n // 32, np.empty(8, np.float32)
-    )
-    assert np.float32(got) == by_halves(lanes)
+    assert kernel_calls.matmul(weight, x)[0, 0] == by_halves(lanes)
 
 
 @pytest.mark.parametrize("n", [5, 8, 32, 43, 172])
@@ -62,7 +81,8 @@ def test_a_row_of_floats_is_added_in_four_registers_and_its_end_one_by_one(
 ) -> None:
     rng = np.random.default_rng(n)
     weight = kernel_calls.tensor_of(rng.standard_normal((1, n)).astype(np.float32), quant_type)
-    x = rng.standard_normal(n).astype(np.float32)
+    given = rng.standard_normal(n).astype(np.float32)
+    x = naive.round_activations(given, FORMS[quant_type]).astype(np.float32)
     w = dequantize(weight)[0]
     lanes, rest = in_lanes(w, x), range(n // 32 * 32, n)
     if quant_type is F32:
@@ -79,23 +99,24 @@ def test_a_row_of_floats_is_added_in_four_registers_and_its_end_one_by_one(
         for i in rest:
             wide += np.float64(w[i] * x[i])
         expected = np.float32(wide)
-    got = twin._dot_floats(quant_type.ggml_id, weight.address, x.ctypes.data, n, np.empty(32, np.float32))
-    assert np.float32(got) == expected
+    assert kernel_calls.matmul(weight, given[None])[0, 0] == expected
 
 
 def test_the_exponential_is_within_two_ulp_and_vanishes_below_float32() -> None:
     x = np.random.default_rng(0).uniform(-87, 88, 20_000).astype(np.float32)
     exact = np.exp(x.astype(np.float64))
-    got = np.array([twin.exp_float32(value) for value in x])
+    got = np.empty_like(x)
+    exponentials(x, got)
     assert np.max(np.abs(got - exact) / np.spacing(exact.astype(np.float32))) < 2
-    small = np.exp(np.float64(-100))
-    assert twin.exp_float32(np.float32(-100)) == pytest.approx(small, rel=0.05)
-    assert twin.exp_float32(np.float32(-200)) == 0
+    small = np.empty(2, np.float32)
+    exponentials(np.array([-100, -200], np.float32), small)
+    assert small[0] == pytest.approx(np.exp(np.float64(-100)), rel=0.05)
+    assert small[1] == 0
 
 
 def test_softmax_weights_sum_to_one_and_keep_their_order() -> None:
     raw = np.random.default_rng(0).standard_normal(37).astype(np.float32)
     weights = np.empty_like(raw)
-    twin._soft_max(raw, np.float32(0.5), weights, np.empty(8, np.float32))
+    soft_max_of(raw, np.float32(0.5), weights, np.empty(8, np.float32))
     scaled = raw.astype(np.float64) * 0.5
     np.testing.assert_allclose(weights, np.exp(scaled) / np.exp(scaled).sum(), rtol=1e-6)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from llorch.errors import SettingsError
-from llorch.kernels import jit, paths
+from llorch.kernels import object_cache, paths
 from llorch.machine.cpu import model_name
 from llorch.machine.threads import default_threads
 from tests.conftest import REPOSITORY
@@ -35,11 +35,11 @@ SAPPHIRE_RAPIDS = CASCADE_LAKE | {"avxvnni", "amx-tile", "amx-int8", "amx-bf16"}
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for cached in (paths.features, paths.path):
+    for cached in (paths.features, paths.chosen):
         cached.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    for cached in (paths.features, paths.path):
+    for cached in (paths.features, paths.chosen):
         cached.cache_clear()
 
 
@@ -61,16 +61,16 @@ def test_the_best_path_that_cpu_and_mask_allow(
     assert paths.path() == path
 
 
-def test_a_tile_unit_that_the_system_does_not_lend_is_left_alone(fresh: pytest.MonkeyPatch) -> None:
+def test_amx_that_the_system_does_not_permit_is_left_alone(fresh: pytest.MonkeyPatch) -> None:
     fresh.setattr(paths, "_host_features", lambda: frozenset(SAPPHIRE_RAPIDS))
     fresh.setattr(paths, "may_use_amx", lambda: False)
     fresh.delenv("LLORCH_CPU", raising=False)
     assert paths.path() == "avx512"
-    refused = jit._cache_key()
+    refused = object_cache.cache_key()
     fresh.setattr(paths, "may_use_amx", lambda: True)
-    paths.path.cache_clear()
-    assert jit._cache_key() != refused, (
-        "machine code with tile instructions would reach who must not run them"
+    paths.chosen.cache_clear()
+    assert object_cache.cache_key() != refused, (
+        "machine code with AMX instructions would reach a process that must not run them"
     )
 
 

@@ -1,4 +1,4 @@
-"""Quantisation of activations: the same integers as llama.cpp's, through the interpreter's instructions."""
+"""Quantisation of activations: the same integers as llama.cpp's, through instructions of a program."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.kernels.instructions import FORM_BF16, FORM_F16, FORM_Q8_0
-from llorch.kernels.linear.q8_dot import BIAS
-from llorch.quant.codecs import quantize_activation_q8_0
+from llorch.kernels import paths
+from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from tests.support import kernel_calls
+from tests.support.kernel_calls import BF16_FORM, F16_FORM, Q8_0_FORM, q8_0_of, rounded_of
 from tests.support.naive import bits
 
 Floats = NDArray[np.float32]
+BIAS = paths.chosen().bias
 
 
 def assert_quantized_like_the_codec(x: Floats, n_threads: int = 1) -> None:
-    made = kernel_calls.prepare(x, FORM_Q8_0, n_threads)
+    made_q, made_d, made_s = q8_0_of(kernel_calls.prepare(x, Q8_0_FORM, n_threads=n_threads))
     q, d = quantize_activation_q8_0(x)
-    np.testing.assert_array_equal(made.q, q)
-    np.testing.assert_array_equal(bits(made.d), bits(d))
+    np.testing.assert_array_equal(made_q, q)
+    np.testing.assert_array_equal(bits(made_d), bits(d))
     sums = q.reshape(len(x), -1, 32).sum(-1, dtype=np.int32)
     used = d != 0  # a scale of 0 leaves nothing of the sum
-    np.testing.assert_array_equal(made.s[used], (-BIAS * sums)[used])
+    np.testing.assert_array_equal(made_s[used], (-BIAS * sums)[used])
 
 
 def test_a_block_worked_out_by_hand() -> None:
     x = np.zeros((1, 32), np.float32)
     x[0, :5] = [127.0, -127.0, 2.5, 3.5, -0.5]  # scale 1; ties go to the even neighbour
-    made = kernel_calls.prepare(x, FORM_Q8_0)
-    assert made.q[0, :6].tolist() == [127, -127, 2, 4, 0, 0]
-    assert made.d[0].tolist() == [1.0]
-    assert made.s[0].tolist() == [-BIAS * 6]
+    q, d, s = q8_0_of(kernel_calls.prepare(x, Q8_0_FORM))
+    assert q[0, :6].tolist() == [127, -127, 2, 4, 0, 0]
+    assert d[0].tolist() == [1.0]
+    assert s[0].tolist() == [-BIAS * 6]
 
 
 @pytest.mark.parametrize("width", [32, 64, 480, 512, 544, 1024, 1056, 2048])
@@ -66,10 +67,10 @@ def test_integers_stay_within_127_whatever_the_rounding() -> None:
     amax = rng.integers(0x00800000, 0x7F000000, 4000, dtype=np.uint32).view(np.float32)
     x = np.repeat(amax[:, None], 32, 1)
     x[:, ::3] *= -1
-    made = kernel_calls.prepare(x, FORM_Q8_0)
+    q, _, _ = q8_0_of(kernel_calls.prepare(x, Q8_0_FORM))
     usual = (amax > 1e-30) & (amax < 1e6)
-    assert (np.abs(made.q[usual].astype(int)) == 127).all()
-    assert made.q.min() >= -127
+    assert (np.abs(q[usual].astype(int)) == 127).all()
+    assert q.min() >= -127
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
@@ -79,19 +80,17 @@ def test_a_value_that_is_no_number_is_never_hidden(bad: float, place: int) -> No
     rng = np.random.default_rng(5)
     x = rng.standard_normal((1, 64)).astype(np.float32)
     x[0, 32 + place] = bad
-    made = kernel_calls.prepare(x, FORM_Q8_0)
-    assert not np.isfinite(made.d[0, 1])
-    assert np.isfinite(made.d[0, 0])
+    _, d, _ = q8_0_of(kernel_calls.prepare(x, Q8_0_FORM))
+    assert not np.isfinite(d[0, 1])
+    assert np.isfinite(d[0, 0])
 
 
 @pytest.mark.parametrize("n_in", [1, 7, 16, 172, 512, 513, 700])
 def test_rows_are_rounded_to_half_and_bfloat(n_in: int) -> None:
     rng = np.random.default_rng(n_in)
     x = (rng.standard_normal((3, n_in)) * 10.0 ** rng.integers(-9, 5, (3, n_in))).astype(np.float32)
-    made = kernel_calls.prepare(x, FORM_F16 | FORM_BF16, n_threads=2)
-    assert made.half is not None
-    assert made.bfloat is not None
-    np.testing.assert_array_equal(bits(made.half.view(3)), bits(x.astype(np.float16)))
+    made = kernel_calls.prepare(x, F16_FORM, BF16_FORM, n_threads=2)
+    np.testing.assert_array_equal(bits(rounded_of(made, F16_FORM)), bits(x.astype(np.float16)))
     kind = gguf.GGMLQuantizationType.BF16
     expected = gguf.dequantize(gguf.quantize(x, kind), kind)
-    np.testing.assert_array_equal(bits(made.bfloat.view(3)), bits(expected))
+    np.testing.assert_array_equal(bits(rounded_of(made, BF16_FORM)), bits(expected))

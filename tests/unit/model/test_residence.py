@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llorch.errors import SettingsError
+from llorch.kernels.weights.format import Matrix
 from llorch.model import residence
-from llorch.model.residence import choose_residence, packed_bytes
+from llorch.model.residence import PlacedWeights, choose_residence, packed_bytes
 from tests.support.naive import bits
 from tests.support.small_models import Run, open_model
 from tests.support.tiny_models import write_tiny_llama
@@ -36,6 +38,14 @@ def test_the_choice_follows_the_memory_there_is(tiny: Path, monkeypatch: pytest.
             choose_residence(model.weights, "compressed")
 
 
+def matrices_of(placed: PlacedWeights) -> Iterator[Matrix]:
+    """The embedding table, then every matrix in the order of `Weights.matrices`."""
+    yield placed.token_embd
+    for w in placed.layers:
+        yield from w.matrices()
+    yield placed.output
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_packed_weights_take_the_memory_stated_and_mapped_ones_none(tmp_path: Path, tied: bool) -> None:
     path = tmp_path / "tiny.gguf"
@@ -45,11 +55,12 @@ def test_packed_weights_take_the_memory_stated_and_mapped_ones_none(tmp_path: Pa
         assert place.kind == "packed"
         assert place.n_bytes == packed_bytes(model.weights)
         assert place._taken <= place.n_bytes
-        assert all(place.matrix(t).address % 64 == 0 for t in model.weights.matrices())
+        assert all(matrix.address % 64 == 0 for matrix in matrices_of(place.weights))
     with open_model(path, residence="mapped") as model:
-        assert model.llama.residence.n_bytes == 0
-        for tensor in model.weights.matrices():
-            assert model.llama.residence.matrix(tensor).address == tensor.address
+        place = model.llama.residence
+        assert place.n_bytes == 0
+        tensors = [model.weights.token_embd, *model.weights.matrices()]
+        assert [m.address for m in matrices_of(place.weights)] == [t.address for t in tensors]
 
 
 @pytest.mark.parametrize("kind", ["packed", "mapped"])

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from llorch.quant.codecs import dequantize, first_bad_scale, quantize, quantize_activation_q8_0
-from llorch.quant.tensor import Tensor
+from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
+from llorch.quant.tensor import Tensor, dequantize, first_bad_scale, quantize
 from llorch.quant.types import BF16, F16, F32, Q8_0, SUPPORTED, QuantType
 
 ALL_TYPES = pytest.mark.parametrize("quant_type", SUPPORTED.values(), ids=lambda t: t.name)

@@ -14,7 +14,7 @@ import pytest
 from llorch.bench.tests import BenchTest, run_bench
 from llorch.formats.source import open_source
 from llorch.open_model import open_model
-from llorch.quant.codecs import dequantize
+from llorch.quant.tensor import dequantize
 from tests.support.gguf_bytes import GGUFBytes
 from tests.support.tiny_models import spm_vocabulary, write_tiny_llama
 from tools.performance import make_synthetic

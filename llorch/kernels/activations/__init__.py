@@ -1,0 +1,1 @@
+"""What activations become before they meet weights, one form a file (`buffers.ActivationForm`)."""

@@ -1,1 +1,0 @@
-"""Matrix products, one module per weight format."""

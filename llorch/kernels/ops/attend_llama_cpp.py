@@ -1,0 +1,148 @@
+"""The slow twin of attention: every float added in llama.cpp's order (`llama_cpp_lanes`)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy import float32, float64, inf
+
+from llorch.kernels import step as st
+from llorch.kernels.emit.scalars import (
+    allocate,
+    as_float32,
+    as_int32,
+    atomic_add,
+    float32_of_bits,
+    fused_multiply_add,
+    release,
+)
+from llorch.kernels.jit import Unit, kernel, operation
+from llorch.kernels.kv_types import KVType
+from llorch.kernels.layout import FLOAT_LANES, KV_BLOCK_SIZE
+from llorch.kernels.llama_cpp_lanes import (
+    STEP,
+    add_lanes_in_halves,
+    add_lanes_in_pairs,
+    add_product,
+    add_registers,
+)
+from llorch.kernels.ops.attend_operands import (
+    HEAD_DIM,
+    LAYER,
+    N_HEAD,
+    N_HEAD_KV,
+    OUT,
+    OUT_STRIDE,
+    Q_STRIDE,
+    SCALE,
+    Q,
+)
+from llorch.kernels.ops.swiglu_llama_cpp import exp_float32_llama_cpp
+
+
+class Keys(NamedTuple):
+    """The keys of one KV head of a sequence: address of its int32 block table, of block 0, bytes from block to
+    block."""
+
+    table: int
+    address: int
+    block_bytes: int
+
+
+@kernel
+def soft_max(raw, n, scale, weights, lanes):
+    """Softmax weights of a row of `n` raw scores, summed in groups of eight."""
+    highest = float32(-inf)
+    for j in range(n):
+        highest = max(highest, raw[j] * scale)
+    total = float64(0)
+    for start in range(0, n, 8):
+        for lane in range(8):
+            lanes[lane] = float32(0)
+            if start + lane < n:
+                lanes[lane] = exp_float32_llama_cpp(raw[start + lane] * scale - highest)
+                weights[start + lane] = lanes[lane]
+        total += float64(add_lanes_in_halves(lanes))
+    inverse = float32(float64(1) / total)
+    for j in range(n):
+        weights[j] *= inverse
+
+
+def make_weigh(kv: KVType) -> Any:
+    """``weigh(q, head_dim, scale, keys, n, raw, weights, lanes)`` for kernels: one query with the first `n` keys.
+
+    Raw scores and softmax weights are float32 (n,).
+    """
+    read = kv.read
+
+    @kernel
+    def score(query, block, head_dim, inside, lanes):
+        """Raw score with the key at place `inside` of a block (head_dim, 32)."""
+        n_whole = head_dim // STEP * STEP
+        for lane in range(STEP):
+            lanes[lane] = float32(0)
+        for i in range(n_whole):
+            key = read(block, i * KV_BLOCK_SIZE + inside)
+            lanes[i % STEP] = fused_multiply_add(key, query[i], lanes[i % STEP])
+        add_registers(lanes)
+        total = add_lanes_in_pairs(lanes)
+        for i in range(n_whole, head_dim):
+            total = add_product(read(block, i * KV_BLOCK_SIZE + inside), query[i], total, i, head_dim)
+        return total
+
+    @kernel
+    def weigh(q, head_dim, scale, keys, n, raw, weights, lanes):
+        query, block_of = as_float32(q), as_int32(keys.table)
+        for j in range(n):
+            block = keys.address + block_of[j // KV_BLOCK_SIZE] * keys.block_bytes
+            raw[j] = score(query, block, head_dim, j % KV_BLOCK_SIZE, lanes)
+        soft_max(raw, n, scale, weights, lanes)
+
+    return weigh
+
+
+def make_attend_llama_cpp(kv: KVType) -> Unit:
+    """The twin for one cache type; a float16 cache is read as float32, which llama.cpp does otherwise."""
+    weigh, read, item = make_weigh(kv), kv.read, kv.item_bytes
+
+    @kernel
+    def mix(weights, n, table, values, value_bytes, padded, column, lanes):
+        """Component `column` of the weighted sum of the first `n` values."""
+        block_of = as_int32(table)
+        for lane in range(STEP):
+            lanes[lane] = float32(0)
+        for j in range(n):
+            block = values + block_of[j // KV_BLOCK_SIZE] * value_bytes
+            value = read(block, j % KV_BLOCK_SIZE * padded + column)
+            lanes[j % STEP] = fused_multiply_add(value, weights[j], lanes[j % STEP])
+        add_registers(lanes)
+        return add_lanes_in_pairs(lanes)
+
+    @operation(f"attention over {kv.name} in llama.cpp's order", name=f"attend_{kv.name}_llama_cpp")
+    def run(o, s, n_rows, ith, nth, counter, scratch):
+        """As `ops.attend`'s runner; threads claim pairs of a row and a query head."""
+        n_head, n_head_kv, head_dim = o[N_HEAD], o[N_HEAD_KV], o[HEAD_DIM]
+        padded = (head_dim + FLOAT_LANES - 1) // FLOAT_LANES * FLOAT_LANES
+        key_bytes, value_bytes = KV_BLOCK_SIZE * head_dim * item, KV_BLOCK_SIZE * padded * item
+        positions, slots = as_int32(s[st.POSITIONS]), as_int32(s[st.SLOTS])
+        lanes = as_float32(scratch)
+        work = atomic_add(counter, 1)
+        while work < n_rows * n_head:
+            row, head = work // n_head, work % n_head
+            kv_head = head // (n_head // n_head_kv)
+            n = positions[row] + 1
+            table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
+            keys = s[st.KEYS] + o[LAYER] * s[st.LAYER_KEY_BYTES] + kv_head * key_bytes
+            values = s[st.VALUES] + o[LAYER] * s[st.LAYER_VALUE_BYTES] + kv_head * value_bytes
+            memory = allocate(8 * n)
+            raw, weights = as_float32(memory), as_float32(memory + 4 * n)
+            q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
+            scale = float32_of_bits(o[SCALE])
+            weigh(q, head_dim, scale, Keys(table, keys, key_bytes * n_head_kv), n, raw, weights, lanes)
+            out = as_float32(o[OUT] + row * o[OUT_STRIDE] + head * head_dim * 4)
+            for column in range(head_dim):
+                out[column] = mix(weights, n, table, values, value_bytes * n_head_kv, padded, column, lanes)
+            release(memory)
+            work = atomic_add(counter, 1)
+
+    return run

@@ -1,0 +1,7 @@
+"""Operands of attention, which its runner (`attend`) and the runner's slow twin (`attend_llama_cpp`) read."""
+
+from __future__ import annotations
+
+from llorch.kernels.program import operands
+
+Q, Q_STRIDE, OUT, OUT_STRIDE, N_HEAD, N_HEAD_KV, HEAD_DIM, SCALE, LAYER = operands(9)

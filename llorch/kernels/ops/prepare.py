@@ -1,0 +1,35 @@
+"""Filling the forms of an activation whose float32 rows another operation has written."""
+
+from __future__ import annotations
+
+from llorch.kernels.activations.fill import fill_forms
+from llorch.kernels.buffers import Activation
+from llorch.kernels.jit import operation
+from llorch.kernels.layout import CHUNK
+from llorch.kernels.program import Program, operands
+
+X, X_STRIDE, N, FORMS = operands(4)
+
+
+def prepare(program: Program, layer: int, x: Activation, outputs: bool = False) -> None:
+    """Fill the forms of `x` from its rows, float32 (n_rows, n); nothing is written when it has none.
+
+    Args:
+        program: gets the instruction.
+        layer: its layer.
+        x: the activation.
+        outputs: whether rows are the step's outputs.
+    """
+    if x.forms:
+        values = {X: x.rows.address, X_STRIDE: x.rows.stride, N: x.rows.n, FORMS: x.tables}
+        program.add(run_prepare, "prepare", layer, values, keep=(x,), fills=x, outputs=outputs)
+
+
+@operation("activation forms", name="prepare")
+def run_prepare(o, s, n_rows, ith, nth, counter, scratch):
+    """x: float32 (n_rows, n) and its forms."""
+    n_chunks = (o[N] + CHUNK - 1) // CHUNK
+    for work in range(ith, n_rows * n_chunks, nth):
+        row, start = work // n_chunks, work % n_chunks * CHUNK
+        n = min(CHUNK, o[N] - start)
+        fill_forms(o[FORMS], o[X] + row * o[X_STRIDE] + start * 4, row, start, n)

@@ -1,0 +1,95 @@
+"""What a weight format is: one object that holds all the engine does with weights of a type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llorch.kernels import paths
+from llorch.kernels.buffers import ActivationForm
+from llorch.kernels.jit import Unit
+from llorch.quant.types import QuantType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiling:
+    """How the rows of a matrix are re-ordered for the kernels, once, when weights are packed into memory.
+
+    Attributes:
+        tile_rows: rows of a tile.
+        tile_bytes: bytes of a tile by number of columns; a multiple of 64.
+        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: makes tiles ``first <= i < last``
+        of the
+            rows at `source`; non-zero if a scale is NaN or infinite.
+        scratch_tiles: tiles that a thread makes at a time while weights are mapped.
+    """
+
+    tile_rows: int
+    tile_bytes: Callable[[int], int]
+    pack: Unit
+    scratch_tiles: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightFormat:
+    """A weight format (`llorch.quant.types` says what its blocks are and how NumPy reads them).
+
+    Attributes:
+        quant: layout and codec.
+        activation: the form that activations take before they meet these weights; None: the float32 rows themselves.
+        embed: operation of `ops.embed`: rows of an embedding table as float32.
+        scan: unit ``scan(address, n_blocks)``: non-zero if a scale (or value) is NaN or infinite.
+        fast_product: operation of `ops.matmul`.
+        llama_cpp_product: its slow twin, which adds floats in llama.cpp's order, for rows as in the file.
+        tiling: how rows are packed; None where they are used as in the file.
+        scale_name: what a NaN would be found in, for error messages.
+    """
+
+    quant: QuantType
+    activation: ActivationForm | None
+    embed: Unit
+    scan: Unit
+    fast_product: Unit
+    llama_cpp_product: Unit
+    tiling: Tiling | None = None
+    scale_name: str = "value"
+
+    @property
+    def product(self) -> Unit:
+        """The product in the order of additions that was chosen (`paths.sums`)."""
+        return self.llama_cpp_product if paths.sums() == "llama.cpp" else self.fast_product
+
+    def scratch_bytes(self, n_in: int) -> int:
+        """Bytes of scratch that one thread needs for products of mapped rows of `n_in` columns."""
+        return self.tiling.scratch_tiles * self.tiling.tile_bytes(n_in) if self.tiling else 0
+
+    def packed_bytes(self, n_out: int, n_in: int) -> int:
+        """Bytes of a matrix packed into memory."""
+        if self.tiling is None:
+            return n_out * self.quant.row_bytes(n_in)
+        return -(-n_out // self.tiling.tile_rows) * self.tiling.tile_bytes(n_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A weight matrix where the kernels find it.
+
+    Attributes:
+        format: of its weights.
+        n_out, n_in: shape.
+        address: first byte, of the rows as in the file or of the tiles.
+        is_packed: whether `address` holds tiles.
+        memory: what keeps the bytes at `address` alive.
+    """
+
+    format: WeightFormat
+    n_out: int
+    n_in: int
+    address: int
+    is_packed: bool
+    memory: object = field(repr=False, default=None)
+
+    @property
+    def tile_stride(self) -> int:
+        """Bytes of one tile, packed already or made on the fly; 0 where there are none."""
+        return self.format.tiling.tile_bytes(self.n_in) if self.format.tiling else 0
