@@ -51,7 +51,7 @@ class Keys(NamedTuple):
 
 @kernel
 def soft_max(raw, n, scale, weights, lanes):
-    """Softmax weights of a row of `n` raw scores, summed in groups of eight."""
+    """Softmax weights of a row of `n` raw scores, summed eight at a time."""
     highest = float32(-inf)
     for j in range(n):
         highest = max(highest, raw[j] * scale)

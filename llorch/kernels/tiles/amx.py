@@ -45,7 +45,7 @@ from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.dot import AHEAD_BYTES
 from llorch.kernels.tiles.layout import BLOCK, QUANT_BYTES, SCALE_BYTES
 
-GROUP_TOKENS, FEW_TOKENS = 16, 8
+MANY_TOKENS, FEW_TOKENS = 16, 8
 """Tokens of one AMX product: of a prompt's, and of a few sequences that decode together."""
 
 HAS_AMX = paths.path() == "amx"
@@ -96,7 +96,7 @@ def _make_open(n_tokens: int) -> Any:
     return open_registers
 
 
-open_group, open_few = _make_open(GROUP_TOKENS), _make_open(FEW_TOKENS)
+open_many, open_few = _make_open(MANY_TOKENS), _make_open(FEW_TOKENS)
 
 
 @emitted(types.void())
@@ -225,8 +225,8 @@ def _make_multiply(n_tokens: int, is_streaming: bool) -> Any:
     name = f"llorch_q8_amx_{n_tokens}" + ("_streaming" if is_streaming else "")
 
     @emitted()
-    def multiply_group(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
-        """A group of tokens against some row tiles, between opening AMX for as many and `close_amx`.
+    def multiply_many(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
+        """Some tokens against some tiles, between opening AMX for as many and `close_amx`.
 
         Args (tuples of int64; addresses and strides in bytes unless said otherwise):
             w: first tile, tile stride, number of blocks (at least 2), number of tiles (> 0), where weights needed
@@ -238,10 +238,10 @@ def _make_multiply(n_tokens: int, is_streaming: bool) -> Any:
         if HAS_AMX:
             outlined(name, [*w, *x, *y], lambda inner, *args: _emit(inner, args, n_tokens, is_streaming))
 
-    return multiply_group
+    return multiply_many
 
 
-multiply_group = _make_multiply(GROUP_TOKENS, is_streaming=False)
-stream_group = _make_multiply(GROUP_TOKENS, is_streaming=True)
+multiply_many = _make_multiply(MANY_TOKENS, is_streaming=False)
+stream_many = _make_multiply(MANY_TOKENS, is_streaming=True)
 stream_few = _make_multiply(FEW_TOKENS, is_streaming=True)
-"""`multiply_group` for weights that come from memory; on the way it asks for the next ones."""
+"""`multiply_many` for weights that come from memory; on the way it asks for the next ones."""

@@ -1,6 +1,6 @@
 """Q8_0 weights: which micro-kernel takes which rows and tokens.
 
-Threads claim groups of tiles from a shared counter, so a thread that is disturbed does less; who computes an
+Threads claim a few tiles at a time from a shared counter, so a thread that is disturbed does less; who computes an
 output never changes its bits.
 """
 
@@ -34,16 +34,16 @@ from llorch.kernels.ops.matmul import ACCUMULATE, IS_PACKED, N_IN, N_OUT, TILE_S
 from llorch.kernels.tiles.amx import (
     FEW_LEAST_REST,
     FEW_TOKENS,
-    GROUP_TOKENS,
     HAS_AMX,
     LEAST_BLOCKS,
     LEAST_REST,
+    MANY_TOKENS,
     close_amx,
-    multiply_group,
+    multiply_many,
     open_few,
-    open_group,
+    open_many,
     stream_few,
-    stream_group,
+    stream_many,
 )
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
 from llorch.kernels.tiles.dot import LANES, PATH, make_dot
@@ -53,11 +53,11 @@ from llorch.kernels.weights.format import Tiling, WeightFormat
 from llorch.kernels.weights.q8_0_llama_cpp import product_q8_0_llama_cpp
 from llorch.quant import types
 
-GROUP_TILES = 4
+CLAIMED_TILES = 4
 """Tiles a thread claims at a time when few tokens share them, or AMX does the work."""
 
 _PREFETCH_FROM = 9
-"""Tokens from which the next group is fetched between the products of this one; with fewer, the first products ask
+"""Tokens from which the next tiles are fetched between the products of these; with fewer, the first products ask
 for their own weights a little ahead, and AMX always does."""
 
 
@@ -102,24 +102,24 @@ def _suits_amx(n_tokens, n_blocks):
 
 
 @kernel
-def _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
+def _multiply_by_amx(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead):
     """What AMX takes of `_multiply_tiles`; returns the number of tokens done."""
     q, q_stride, d, _, block_stride = x
     out, out_stride, accumulate = y
     w = (tiles, tile_stride, n_blocks, n_tiles, ahead)
-    size, least = (GROUP_TOKENS, LEAST_REST) if n_tokens >= GROUP_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
+    size, least = (MANY_TOKENS, LEAST_REST) if n_tokens >= MANY_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
     token = 0
     while n_tokens - token >= least:
-        # The last group reaches back to tokens already done rather than past the end.
+        # The last product reaches back to tokens already done rather than past the end.
         first = min(token, n_tokens - size)
         rows = (q + first * q_stride, q_stride, d + first * block_stride, block_stride)
         at = (out + first * out_stride, out_stride, accumulate, token - first)
         if size == FEW_TOKENS:
             stream_few(w, rows, at)
         elif token == 0 and ahead:
-            stream_group(w, rows, at)
+            stream_many(w, rows, at)
         else:
-            multiply_group(w, rows, at)
+            multiply_many(w, rows, at)
         token = first + size
     return token
 
@@ -132,7 +132,7 @@ def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead
     n_units = n_tiles * (TILE_ROWS // LANES)
     token = 0
     if _suits_amx(n_tokens, n_blocks):
-        token = _multiply_groups(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead)
+        token = _multiply_by_amx(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead)
         ahead = 0
     n_lines = (n_tiles * tile_stride // 64 * _WIDEST + n_tokens - 1) // n_tokens if ahead else 0
     while token < n_tokens:
@@ -165,7 +165,7 @@ def _multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, ahead
 
 
 @kernel
-def _direct_group(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
+def _direct_tiles(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
     """One or two tokens against some whole tiles of rows as in the file."""
     out, out_stride, accumulate = y
     for i in range(n_tiles):
@@ -178,7 +178,7 @@ def _direct_group(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
 
 
 @kernel
-def _repack_group(rows, row_bytes, n_rows, n_blocks, n_tiles, scratch, tile_stride):
+def _repack_tiles(rows, row_bytes, n_rows, n_blocks, n_tiles, scratch, tile_stride):
     """Make tiles of `n_rows` rows as in the file, in scratch."""
     for i in range(n_tiles):
         n = min(TILE_ROWS, n_rows - i * TILE_ROWS)
@@ -190,7 +190,7 @@ def product_q8_0(o, s, n_rows, ith, nth, counter, scratch):
     """One thread's share of a product with Q8_0 weights (`ops.matmul`).
 
     weights: Q8_0 rows (n_out, n_in) as in the file, or tiles when packed. x: int8 (n_rows, n_in) with float32 scales
-    and int32 sums (n_rows, n_in / 32). out: float32 (n_rows, n_out). scratch: room for GROUP_TILES tiles, unused when
+    and int32 sums (n_rows, n_in / 32). out: float32 (n_rows, n_out). scratch: room for CLAIMED_TILES tiles, unused when
     packed.
     """
     weights, tile_stride, n_out, n_tokens = o[WEIGHTS], o[TILE_STRIDE], o[N_OUT], n_rows
@@ -201,15 +201,15 @@ def product_q8_0(o, s, n_rows, ith, nth, counter, scratch):
     row_bytes = n_blocks * FILE_BLOCK_BYTES
     n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
     is_amx = _suits_amx(n_tokens, n_blocks)
-    group = GROUP_TILES if n_tokens <= 2 or is_amx else 2
-    if is_amx and n_tokens >= GROUP_TOKENS:
-        open_group()
+    n_claimed = CLAIMED_TILES if n_tokens <= 2 or is_amx else 2
+    if is_amx and n_tokens >= MANY_TOKENS:
+        open_many()
     elif is_amx:
         open_few()
-    first = atomic_add(counter, group)
+    first = atomic_add(counter, n_claimed)
     while first < n_tiles:
-        following = atomic_add(counter, group)
-        n = min(group, n_tiles - first)
+        following = atomic_add(counter, n_claimed)
+        n = min(n_claimed, n_tiles - first)
         y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
         rows = weights + first * TILE_ROWS * row_bytes
         if o[IS_PACKED]:
@@ -218,9 +218,9 @@ def product_q8_0(o, s, n_rows, ith, nth, counter, scratch):
                 ahead = weights + following * tile_stride
             _multiply_tiles(weights + first * tile_stride, tile_stride, n_blocks, n, x, n_tokens, y, ahead)
         elif n_tokens <= MOST_TOKENS and (first + n) * TILE_ROWS <= n_out:
-            _direct_group(rows, row_bytes, n_blocks, n, x, n_tokens, y)
+            _direct_tiles(rows, row_bytes, n_blocks, n, x, n_tokens, y)
         else:
-            _repack_group(rows, row_bytes, n_out - first * TILE_ROWS, n_blocks, n, scratch, tile_stride)
+            _repack_tiles(rows, row_bytes, n_out - first * TILE_ROWS, n_blocks, n, scratch, tile_stride)
             _multiply_tiles(scratch, tile_stride, n_blocks, n, x, n_tokens, y, 0)
         first = following
     if is_amx:
@@ -246,6 +246,6 @@ Q8_0 = WeightFormat(
     scan=scan_q8_0,
     fast_product=product_q8_0,
     llama_cpp_product=product_q8_0_llama_cpp,
-    tiling=Tiling(TILE_ROWS, tile_bytes, pack_q8_0, GROUP_TILES),
+    tiling=Tiling(TILE_ROWS, tile_bytes, pack_q8_0, CLAIMED_TILES),
     scale_name="the scale of block",
 )

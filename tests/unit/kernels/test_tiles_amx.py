@@ -18,7 +18,7 @@ NEEDS_TILES = pytest.mark.skipif(
 RESIDENCES = pytest.mark.parametrize("packed", [True, False], ids=["packed", "mapped"])
 
 
-@pytest.mark.parametrize("n_tokens", [amx.GROUP_TOKENS, amx.FEW_TOKENS])
+@pytest.mark.parametrize("n_tokens", [amx.MANY_TOKENS, amx.FEW_TOKENS])
 def test_registers_have_the_shapes_of_one_block(n_tokens: int) -> None:
     config = np.frombuffer(bytes(amx._config_bytes(n_tokens)), np.uint8)
     assert config[0] == 1
