@@ -1,5 +1,6 @@
 """Install the clone into its own virtual environment, from wheels only. Run by environment.sh.
 
+The versions are those of constraints.txt; LLORCH_NEWEST=1 takes the newest ones that pyproject.toml allows.
 Standard library only. Two runs at once wait for each other; a run that was killed half-way leaves a marker,
 and the next one starts the environment afresh.
 """
@@ -57,7 +58,11 @@ def install(root: Path, folder: Path, extra: str) -> int:
     python = folder / "bin" / "python"
     marker = folder / "llorch-installing"
     stamp = folder / f"llorch-{extra}.stamp"
+    takes_newest = os.environ.get("LLORCH_NEWEST") == "1"
+    constraints = root / "tools" / "setup" / "constraints.txt"
     wanted = f"{root}\n{(root / 'pyproject.toml').read_text(encoding='utf-8')}"
+    if not takes_newest:
+        wanted += constraints.read_text(encoding="utf-8")
     is_whole = os.access(python, os.X_OK) and not marker.exists()
     if is_whole and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return 0  # another run did it while this one waited for the lock
@@ -68,11 +73,20 @@ def install(root: Path, folder: Path, extra: str) -> int:
         say(f"{folder} is no working virtual environment; remove it, or set LLORCH_VENV to another place")
         return 2
     marker.touch()
+    for old in folder.glob("llorch-*.stamp"):  # what they say is no longer true of this environment
+        old.unlink()
     target = str(root) if extra == "base" else f"{root}[{extra}]"
     say("installing packages (wheels only, no compiler)")
-    code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", "--editable", target])
+    versions = (
+        ["--upgrade", "--upgrade-strategy=eager"] if takes_newest else ["--constraint", str(constraints)]
+    )
+    code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", *versions, "--editable", target])
     if code:
         say(f"the installation failed (pip's exit code {code}; its last lines are above)")
+        if not takes_newest:
+            say(
+                "LLORCH_NEWEST=1 tries the newest versions instead of the ones in tools/setup/constraints.txt"
+            )
         return 1
     stamp.write_text(wanted, encoding="utf-8")
     marker.unlink()
