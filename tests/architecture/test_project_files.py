@@ -96,3 +96,19 @@ def test_editors_wrap_where_the_linter_does() -> None:
 @pytest.mark.parametrize("path", [".github/dependabot.yml", ".github/workflows/tests.yml"])
 def test_configuration_is_yaml(path: str) -> None:
     assert isinstance(yaml_file(path), dict)
+
+
+def test_the_source_distribution_holds_what_the_readme_points_to() -> None:
+    included = set(PYPROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    targets = re.findall(r"\]\(([^)#]+)\)", (REPOSITORY / "README.md").read_text())
+    linked = {target.split("/")[0] for target in targets if "://" not in target}
+    # Proof bundles are large and are read on the web.
+    assert linked - {"proof_bundle"} <= included
+    assert {
+        "docs",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        ".ci",
+        ".github",
+        ".pre-commit-config.yaml",
+    } <= included
