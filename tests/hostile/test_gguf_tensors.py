@@ -10,8 +10,8 @@ import pytest
 from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
-from tests.hostile.test_gguf_headers import ENORMOUS, check
 from tests.support.gguf_bytes import F32, Q8_0, UINT32, GGUFBytes, info, pair, small_file, string, u32, u64
+from tests.support.hostile_gguf import ENORMOUS, check
 from tests.support.tiny_models import write_tiny_llama
 
 

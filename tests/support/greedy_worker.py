@@ -1,6 +1,6 @@
 """Greedy continuations of stored prompts, as JSON on stdout: {golden file's stem: [token ids of each prompt]}.
 
-    LLORCH_SUMS=llama.cpp python -m tests.golden.continue_greedily GOLDEN.json=MODEL.gguf...
+    LLORCH_SUMS=llama.cpp python -m tests.support.greedy_worker GOLDEN.json=MODEL.gguf...
 
 Whose order of additions the kernels follow is settled when a process starts, so that order needs one of its own.
 """
