@@ -1,4 +1,4 @@
-"""Law 4: a row's bits depend on its own sequence only, never on chunks, neighbours, threads or residence.
+"""Batch invariance: the bits of a row depend on its own sequence only, not on chunks, neighbours, threads or residence.
 
 The bits of the logits and of the cache are compared with those of a single prefill by one thread.
 """
