@@ -1,4 +1,4 @@
-"""Readable NumPy codecs: what the bytes of each type mean. The kernels' slow twins; not made for speed.
+"""Readable NumPy codecs of each type: the slow twins of the kernels, not made for speed.
 
 Source: `gguf.quants` and ggml's `quantize_row_q8_0`, bit-exact for finite values.
 """
@@ -26,7 +26,7 @@ def dequantize(tensor: Tensor) -> Floats:
 
 
 def quantize(values: Floats, quant_type: QuantType) -> Bytes:
-    """Store values as `quant_type`, as a converter does when it writes a file.
+    """Quantise values to `quant_type`, as a converter does when it writes a file.
 
     Args:
         values: float32 (..., n), n a multiple of the block size.
@@ -80,7 +80,7 @@ def first_bad_scale(tensor: Tensor) -> int | None:
 
 
 def _to_int8(rounded: Floats) -> NDArray[np.int8]:
-    """int8 of rounded values; what a denormal or missing scale made infinite or NaN becomes 0."""
+    """int8 of rounded values; infinities and NaN, which come from a denormal or zero scale, become 0."""
     return np.where(np.isfinite(rounded), rounded, np.float32(0)).astype(np.int8)
 
 

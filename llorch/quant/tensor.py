@@ -1,4 +1,4 @@
-"""A weight as it lies in memory: name, type, shape and its bytes."""
+"""A weight in memory: name, type, shape and bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tensor:
 
     @property
     def n_elements(self) -> int:
-        """Number of values the tensor stands for."""
+        """Number of elements."""
         n = 1
         for dim in self.shape:
             n *= dim

@@ -1,4 +1,4 @@
-"""The layout table: what a block of each supported tensor type is, and what it is multiplied with."""
+"""The layout table: block and activation type of each supported tensor type."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class QuantType:
         ggml_id: number of the type in a GGUF tensor info.
         block_size: elements per block (1 for plain floats).
         block_bytes: bytes per block.
-        activation: what activations become before they meet weights of this type, as llama.cpp does
-            it: ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"`` (its `vec_dot_type`).
+        activation: type to which activations are converted for products with this type, as in
+            llama.cpp (its `vec_dot_type`): ``"f32"``, ``"f16"``, ``"bf16"`` or ``"q8_0"``.
     """
 
     name: str
@@ -47,7 +47,7 @@ GGML_NAMES: dict[int, str] = {
     32: "Q4_0_4_8", 33: "Q4_0_8_8", 34: "TQ1_0", 35: "TQ2_0", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8",
     38: "IQ4_NL_8_8", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
 }  # fmt: skip
-"""Names of ggml's type numbers, so that an error can say which type a file holds.
+"""Names of ggml's type numbers, for error messages.
 
 Source: the `ggml_type` enumeration; 4, 5, 31-33 and 36-38 were removed from it.
 """
@@ -61,7 +61,7 @@ GGML_LAYOUTS: dict[int, tuple[int, int]] = {
 }  # fmt: skip
 """Block size (elements) and bytes per block of every type that ggml still has, supported here or not.
 
-Tensors of unsupported types are bounds-checked and listed with their sizes all the same.
+Tensors of unsupported types are bounds-checked and listed with their sizes too.
 
 Source: `GGML_QUANT_SIZES` of the `gguf` package.
 """

@@ -1,9 +1,9 @@
 """Greedy continuations equal llama.cpp's: 8 models, 12 or 13 prompts each, 200 tokens, float32 KV cache.
 
 In llama.cpp's order of additions (`LLORCH_SUMS=llama.cpp`) every token of every continuation is the same, without
-exception. In our own order, which is the fast one, a last bit differs now and then; every one of the 200 tokens is
-then compared in llama.cpp's own context (so that a difference does not end the comparison of its prompt), and two
-kinds of difference are allowed, counted and reported:
+exception. In llorch's own order, the fast one, some last bits differ. Each of the 200 tokens is then compared in
+llama.cpp's context, so that a difference does not end the comparison of its prompt, and two kinds of difference are
+allowed, counted and reported:
 
 tie    llama.cpp's best two logits lie within `TIE_MARGIN`: another order of additions may choose the other.
 flip   Q8_0 files only, within `FLIP_MARGIN`. Activations are rounded to int8; one that lies within 1e-7 of the
@@ -59,7 +59,7 @@ def test_every_model_has_12_or_13_golden_continuations_of_200_tokens() -> None:
 
 @pytest.fixture(scope="module")
 def in_llama_cpp_order() -> dict[str, list[list[int]]]:
-    """Continuations by a process that adds as llama.cpp does, of all models there are."""
+    """Continuations of all models that are present, by a process that adds in llama.cpp's order."""
     pairs = []
     for golden in GOLDEN:
         name = json.loads(golden.read_text())["model"]["file"]

@@ -1,4 +1,4 @@
-"""Malformed GGUF files: each one clear `GGUFError`, at once, without a memory spike."""
+"""Malformed GGUF files: each raises one clear `GGUFError`, at once, without a memory spike."""
 
 from __future__ import annotations
 

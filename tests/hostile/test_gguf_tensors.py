@@ -1,4 +1,4 @@
-"""Tensor infos that lie about dimensions, types or places."""
+"""Tensor infos with false dimensions, types or offsets."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_truncation_at_every_byte_of_the_header_is_an_error(tmp_path: Path, tiny
     header_bytes = first_tensor_offset(path)
     assert 5000 < header_bytes < len(tiny_content)
     path.write_bytes(tiny_content[:header_bytes])
-    with path.open("r+b") as file:  # shrinking is faster than writing anew
+    with path.open("r+b") as file:  # shortening a file is faster than writing it again
         for n_bytes in range(header_bytes, -1, -1):
             file.truncate(n_bytes)
             with pytest.raises(GGUFError, match=re.escape(str(path))):

@@ -1,4 +1,4 @@
-"""Models that lie about themselves: one clear error that names the key or tensor, quickly, before any kernel."""
+"""Models with false metadata: one clear error that names the key or tensor, quickly, before any kernel runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESIDENCES = pytest.mark.parametrize("residence", ["packed", "mapped"])
 
 
 def refusal(path: Path, **tiny: Any) -> str:
-    """What is said about a tiny model with overrides, which must be refused at once, on one line."""
+    """The error about a tiny model with overrides; it must come at once and be one line."""
     write_tiny_llama(path, **tiny)
     started = time.thread_time()
     with closing(open_source(path)) as source, pytest.raises(ModelError) as caught:

@@ -1,4 +1,4 @@
-"""A busy machine makes llorch slower, never hopeless: threads that wait for a thread that is not running."""
+"""A busy machine makes llorch slower, but not many times: its threads wait for one that is not running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 
 MODEL = Path(__file__).resolve().parents[2] / "llorch" / "assets" / "demo.gguf"
 MOST = 3.0
-"""Times slower than undisturbed. A fair scheduler leaves half of two cores that others want too."""
+"""Times slower than undisturbed. A fair scheduler leaves half of two cores that other processes want too."""
 NOISE = 1.5
 """What the machine's own other work may add."""
 N_PAIRS = 5
@@ -64,7 +64,7 @@ def two_cpus() -> set[int]:
 
 
 def assert_no_collapse(undisturbed: Callable[[], float], disturbed: Callable[[], float]) -> None:
-    """The tokens per second of one pair of runs, at least, differ by less than a collapse."""
+    """At least one pair of runs (tokens per second) is within the limits."""
     ratios: list[float] = []
     while len(ratios) < N_PAIRS:
         ratios.append(undisturbed() / disturbed())

@@ -18,7 +18,7 @@ ABSOLUTE = 3e-6
 class Sequences:
     """Random sequences of given lengths in one cache whose blocks are dealt out in random order.
 
-    Memory that belongs to nobody yet is full of NaN, so that a look at it shows.
+    Memory that belongs to no sequence yet is full of NaN, so that reading it shows.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sequences:
         )
 
     def expected(self, sequence: int) -> NDArray[np.float64]:
-        """What float64 makes of a whole sequence, from keys and values as the cache rounds them."""
+        """The whole sequence in float64, from keys and values as the cache rounds them."""
         dtype = self.cache.keys.dtype
         k, v = (a[sequence].astype(dtype).astype(np.float64) for a in (self.k, self.v))
         return naive.attend(self.q[sequence].astype(np.float64), k, v)

@@ -2,7 +2,7 @@
 
     LLORCH_SUMS=llama.cpp python -m tests.support.greedy_worker GOLDEN.json=MODEL.gguf...
 
-Whose order of additions the kernels follow is settled when a process starts, so that order needs one of its own.
+A process chooses its order of additions when it starts, so llama.cpp's order needs a process of its own.
 """
 
 from __future__ import annotations

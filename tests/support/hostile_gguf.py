@@ -14,7 +14,7 @@ from llorch.formats.gguf.file import GGUFFile
 from tests.support.mutants import overwrite
 
 MAX_SECONDS = 1.0
-"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
+"""Of CPU time, which a busy machine does not stretch; a test that hangs meets the time limit of the run."""
 MAX_BYTES = 4 << 20
 """Far above what a small header needs, far below every count that the files here claim."""
 

@@ -20,7 +20,7 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.implementation.na
     return 1
 }
 
-# explain_no_python: say what is missing, and exit with the code for "cannot use what there is".
+# explain_no_python: say what is missing, and exit with the code for bad input.
 explain_no_python() {
     {
         echo "llorch: needs CPython 3.11 to 3.14 with its venv module; none was found here:"

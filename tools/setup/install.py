@@ -19,12 +19,12 @@ PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def say(text: str) -> None:
-    """Tell the user; stdout belongs to the command that comes afterwards."""
+    """Print to stderr; stdout belongs to the command that runs afterwards."""
     print(f"llorch: {text}", file=sys.stderr, flush=True)
 
 
 def run_pip(command: list[str]) -> int:
-    """Run pip: its lines follow each other in one line of a terminal, all of them stand when it fails."""
+    """Run pip: a terminal shows its newest line; after a failure its last 30 lines are printed."""
     show = sys.stderr.isatty()
     width = shutil.get_terminal_size().columns - 4
     lines: list[str] = []
@@ -44,7 +44,7 @@ def run_pip(command: list[str]) -> int:
 
 
 def make_environment(folder: Path) -> None:
-    """Make an empty environment that is marked as ours and as unfinished."""
+    """Make an empty environment, marked as made by llorch and as unfinished."""
     say(f"first run: making {folder} with Python {sys.version.split()[0]} (this happens once)")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -73,7 +73,7 @@ def install(root: Path, folder: Path, extra: str) -> int:
         say(f"{folder} is no working virtual environment; remove it, or set LLORCH_VENV to another place")
         return 2
     marker.touch()
-    for old in folder.glob("llorch-*.stamp"):  # what they say is no longer true of this environment
+    for old in folder.glob("llorch-*.stamp"):  # they describe the packages that are replaced now
         old.unlink()
     target = str(root) if extra == "base" else f"{root}[{extra}]"
     say("installing packages (wheels only, no compiler)")
