@@ -119,7 +119,7 @@ def test_packages_are_installed_again_when_other_versions_are_wanted(clone: Path
     change_constraints(clone)
     assert pip_call(LLORCH_NEWEST="1") is None
     assert constrained in str(pip_call())
-    # One stamp at a time: what was installed for the tests is no longer there after another installation.
+    # One stamp at a time: after another installation, packages that were installed for the tests may be others.
     (clone / ".venv" / "llorch-test.stamp").write_text("other versions")
     change_constraints(clone)
     assert constrained in str(pip_call())
