@@ -26,6 +26,7 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_CACHE_DIR",
         "LLORCH_CPU",
         "LLORCH_DEBUG",
+        "LLORCH_NEWEST",
         "LLORCH_PROOF_DIR",
         "LLORCH_RUN_ID",
         "LLORCH_PYTHON",

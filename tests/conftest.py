@@ -9,6 +9,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Assertions in shared modules show their values, as those in test modules do.
+pytest.register_assert_rewrite("tests.support")
+
 # Time limits per example would only measure how busy the machine is.
 hypothesis.settings.register_profile("llorch", deadline=None)
 hypothesis.settings.load_profile("llorch")

@@ -1,4 +1,4 @@
-"""How fast this machine reads memory, to hold the speed of decoding against."""
+"""Memory bandwidth of this machine, the limit on the speed of decoding."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llorch.errors import LlorchError
 from llorch.machine.memory import available_memory
 
 BUFFER_BYTES = 512 << 20
-"""Larger than any cache that matters."""
+"""Larger than any cache."""
 SMALLEST_BUFFER_BYTES = 64 << 20
 N_PASSES = 5
 PIECES_PER_THREAD = 8
@@ -23,8 +23,8 @@ PIECES_PER_THREAD = 8
 class ReadBandwidth:
     """Reads a large buffer with several threads, as fast as NumPy's vector loops go.
 
-    The buffer is ordinary anonymous memory, in huge pages where the system gives them. A context manager: the
-    buffer and the threads live as long as it is entered.
+    The buffer is ordinary anonymous memory, in huge pages where the system gives them. A context manager,
+    which owns the buffer and the threads.
 
     Args:
         n_threads: threads that read.
@@ -36,7 +36,7 @@ class ReadBandwidth:
         if n_bytes < SMALLEST_BUFFER_BYTES:
             raise LlorchError("too little memory is free to measure how fast it is read")
         self._buffer: NDArray[np.int32] = np.empty(n_bytes // 4, np.int32)
-        self._buffer.fill(1)  # pages that were never written are all the same page
+        self._buffer.fill(1)  # unwritten pages all map to one page of zeros
         self._pool = ThreadPoolExecutor(n_threads)
 
     def __enter__(self) -> ReadBandwidth:

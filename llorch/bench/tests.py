@@ -1,10 +1,10 @@
-"""How fast a model is, in the tests of llama.cpp's `llama-bench`.
+"""Speed of a model in the tests of llama.cpp's `llama-bench`.
 
 ``pp512`` reads a prompt of 512 random tokens, ``tg128`` generates 128 tokens one by one from an empty context,
 ``tg128@8`` does that for eight sequences together. All speeds are tokens per second over all sequences.
 
 Source: `tools/llama-bench/llama-bench.cpp` (`test_prompt`, `test_gen`); prompts compute the logits of their
-last token only, and a run begins with an empty cache. Here the most probable token follows, there a random one.
+last token only, and a run begins with an empty cache. The most probable token follows, in llama-bench a random one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class BenchTest:
-    """One thing to measure.
+    """A llama-bench test: reading a prompt, or generating.
 
     Attributes:
         kind: ``"pp"``, reading a prompt, or ``"tg"``, generating.
@@ -55,7 +55,7 @@ class BenchTest:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What was measured.
+    """Speeds and derived rates of one test.
 
     Attributes:
         test: name of the test.
@@ -64,9 +64,8 @@ class BenchResult:
         stddev: their sample standard deviation, 0 for a single one.
         samples_tokens_per_s: every repetition.
         n_tokens, n_sequences: of the test.
-        weight_gb_per_s: weights read per second in GB, as large as they are in the file; each forward pass
-            counts once.
-        read_gb_per_s: what all threads together read per second from memory, measured just before the test.
+        weight_gb_per_s: weights read per second in GB, by their size in the file, once per forward pass.
+        read_gb_per_s: memory bandwidth of all threads together in GB per second, measured just before the test.
         gmac_per_s: multiply-adds of the matrices per second in billions, without attention.
         model, model_bytes: name of the model, and size of the matrices that a forward pass reads.
         kernels: kernel path, e.g. ``"avx512"``.
@@ -115,17 +114,17 @@ def run_bench(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Iterator[BenchResult]:
-    """Load a model and measure; results come as they are ready.
+    """Load a model and measure it; results are yielded as they are ready.
 
     Args:
-        path: a model file, or ``"demo"``. Its vocabulary is not looked at.
+        path: a model file, or ``"demo"``. Its vocabulary is not read.
         tests: what to measure, in this order.
         n_threads: compute threads; 0 as many as suit the machine.
         n_batch: most rows of one forward pass.
         repetitions: of each test, after a warm-up that does not count.
         kv_type: number type of the KV cache.
         weights: residence of the weights.
-        progress: told what is going on.
+        progress: called as the work goes on.
 
     Raises:
         InputError: the model or a test cannot be run.

@@ -1,1 +1,1 @@
-"""Bytes on disk to metadata and tensors, under GGUF's names whatever the format."""
+"""Model files become metadata and tensors, under GGUF names whatever their format."""

@@ -1,4 +1,4 @@
-"""What every model file offers, whatever its format: metadata and tensors under GGUF names."""
+"""`ModelSource`, the interface of model files of every format: metadata and tensors under GGUF names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ arrays of numbers and booleans are read-only NumPy arrays of the stored type."""
 
 
 class ModelSource(Protocol):
-    """A model on disk. Nothing is decoded or copied until it is asked for."""
+    """A model on disk; nothing is decoded or copied before its first access."""
 
     @property
     def path(self) -> Path:
@@ -39,9 +39,9 @@ class ModelSource(Protocol):
         ...
 
     def forget_pages(self) -> None:
-        """Stop counting what was read of the file as this process's memory; tensors stay valid."""
+        """Release the pages read so far from this process's memory; tensors stay valid."""
         ...
 
     def close(self) -> None:
-        """Give the file back; tensors already handed out stay valid."""
+        """Close the file; tensors stay valid."""
         ...

@@ -1,1 +1,1 @@
-"""Looking inside a running model: value taps, timelines and metrics."""
+"""Looking inside a running model: taps of named intermediate values."""

@@ -1,1 +1,1 @@
-"""What a quantised block is: the layout table, the tensor view and readable NumPy codecs."""
+"""Quantised blocks: the layout table, the tensor view and readable NumPy codecs."""

@@ -1,4 +1,4 @@
-"""A weight as it lies in memory: name, type, shape and its bytes, and the values they stand for."""
+"""A weight in memory: name, type, shape and bytes, and the values that the bytes encode."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Tensor:
 
     @property
     def n_elements(self) -> int:
-        """Number of values the tensor stands for."""
+        """Number of elements."""
         n = 1
         for dim in self.shape:
             n *= dim
@@ -56,7 +56,7 @@ def dequantize(tensor: Tensor) -> NDArray[np.float32]:
 
 
 def quantize(values: NDArray[np.float32], quant_type: QuantType) -> NDArray[np.uint8]:
-    """Store values as `quant_type`, as a converter does when it writes a file.
+    """Quantise values to `quant_type`, as a converter does when it writes a file.
 
     Args:
         values: float32 (..., n), n a multiple of the block size.

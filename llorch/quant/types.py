@@ -63,7 +63,7 @@ GGML_NAMES: dict[int, str] = {
     32: "Q4_0_4_8", 33: "Q4_0_8_8", 34: "TQ1_0", 35: "TQ2_0", 36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8",
     38: "IQ4_NL_8_8", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
 }  # fmt: skip
-"""Names of ggml's type numbers, so that an error can say which type a file holds.
+"""Names of ggml's type numbers, for error messages.
 
 Source: the `ggml_type` enumeration; 4, 5, 31-33 and 36-38 were removed from it.
 """
@@ -77,7 +77,7 @@ GGML_LAYOUTS: dict[int, tuple[int, int]] = {
 }  # fmt: skip
 """Block size (elements) and bytes per block of every type that ggml still has, supported here or not.
 
-Tensors of unsupported types are bounds-checked and listed with their sizes all the same.
+Tensors of unsupported types are bounds-checked and listed with their sizes too.
 
 Source: `GGML_QUANT_SIZES` of the `gguf` package.
 """

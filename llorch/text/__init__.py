@@ -1,1 +1,1 @@
-"""Text becomes token ids, and back."""
+"""Text to token ids, and back."""

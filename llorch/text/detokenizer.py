@@ -9,10 +9,10 @@ from llorch.text.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Turns one stream of token ids into text; all that it returns, joined, equals `Tokenizer.decode`.
+    """Turns one stream of token ids into text; its parts, joined, equal `Tokenizer.decode`.
 
-    At most three bytes are held back, and only while they can still become a character; bytes that
-    cannot are U+FFFD at once.
+    At most three bytes are held back, and only while they can still become a character; other bytes
+    become U+FFFD at once.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class Detokenizer:
 
         Args:
             tokenizer: where the token ids come from.
-            prompt_ids: what the stream continues; if that is text, a leading space is kept.
+            prompt_ids: tokens that the stream continues; if they hold text, a leading space is kept.
             special: show control tokens.
         """
         self._tokenizer = tokenizer
@@ -31,7 +31,7 @@ class Detokenizer:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token_id: int) -> str:
-        """Text that is complete now that `token_id` has arrived; may be empty.
+        """Text completed by `token_id`; may be empty.
 
         Raises:
             InputError: the id is outside the vocabulary.
@@ -40,8 +40,13 @@ class Detokenizer:
         if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
             piece = self._tokenizer.without_prefix(token_id, piece)
             self._is_start = False
-        return self._utf8.decode(piece)
+        text = self._utf8.decode(piece)
+        held, _ = self._utf8.getstate()
+        if held[:1] == b"\xed" and held[1:] >= b"\xa0":
+            # Python's decoder waits for the third byte of a surrogate, which no UTF-8 text contains.
+            text += self._utf8.decode(b"", final=True)
+        return text
 
     def finish(self) -> str:
-        """What was held back, as U+FFFD: no more tokens will come."""
+        """End the stream: the bytes held back, as U+FFFD."""
         return self._utf8.decode(b"", final=True)

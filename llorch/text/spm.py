@@ -1,4 +1,4 @@
-"""SentencePiece-BPE: merge the pair with the best score until none is left."""
+"""SentencePiece-BPE: merge the pair with the best score until no pair is left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llorch.errors import ModelError
 from llorch.text.vocab import TokenType, Vocabulary
 
 SPACE = "▁"
-"""What a space is written as inside the vocabulary (U+2581)."""
+"""The character that stands for a space inside the vocabulary (U+2581)."""
 
 _CACHED_WORDS = 32768
 _CACHED_WORD_CHARS = 32
@@ -43,12 +43,12 @@ class SPMEncoder:
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, whose spaces are already written as `SPACE`.
 
-        Characters the vocabulary has no piece for become their UTF-8 bytes; where it has no byte tokens
-        either, a run of such characters becomes one unknown token, as in sentencepiece.
+        Characters without a piece become their UTF-8 bytes; if the vocabulary has no byte tokens, a run of
+        such characters becomes one unknown token, as in sentencepiece.
         """
         token_ids: list[int] = []
         if self._is_split_into_words:
-            # No piece reaches from one word into the next, so no merge ever does: each word stands alone.
+            # No piece spans two words, so no merge does: each word is encoded alone.
             for word in self._words.findall(text):
                 is_cached = len(word) <= _CACHED_WORD_CHARS
                 token_ids += self._merge_cached(word) if is_cached else self._merge(word)
@@ -59,9 +59,9 @@ class SPMEncoder:
     def _merge(self, text: str) -> tuple[int, ...]:
         """Token ids of `text`, merged as one piece of work in O(n log n).
 
-        A symbol is known by the index of its first character. The heap holds ``rank * n + left`` for the pair
+        A symbol is identified by the index of its first character. The heap holds ``rank * n + left`` for the pair
         that begins at `left`: one integer that orders by score, then from left to right. An entry is stale
-        when that pair has another rank by now.
+        if that pair has another rank now.
         """
         n = len(text)
         rank_of = self._ranks.get
@@ -122,7 +122,7 @@ class SPMEncoder:
 
 
 def _text_pieces(vocab: Vocabulary) -> dict[str, int]:
-    """Ids of the pieces that text may become. Of equal pieces the last one counts, as in llama.cpp."""
+    """Ids of the pieces that text can become. The last of equal pieces counts, as in llama.cpp."""
     pieces: dict[str, int] = {}
     for token_id, (token, token_type) in enumerate(zip(vocab.tokens, vocab.types, strict=True)):
         if token_type in _NOT_TEXT:
@@ -135,7 +135,7 @@ def _text_pieces(vocab: Vocabulary) -> dict[str, int]:
 
 
 def _byte_ids(vocab: Vocabulary) -> list[int | None]:
-    """Id of the token for each byte: ``<0x0A>`` even if it is not typed so, else the bare byte as a token."""
+    """Id of the token for each byte: ``<0x0A>``, whatever its type, else the bare byte as a token."""
     ids = {
         token: token_id
         for token_id, token in enumerate(vocab.tokens)

@@ -12,7 +12,7 @@ _SPACE_BYTES = SPACE.encode()
 
 
 class Tokenizer:
-    """A vocabulary and the way to use it. Read-only after construction: threads may share it.
+    """Encodes and decodes text with one vocabulary. Read-only after construction: threads may share it.
 
     Attributes:
         vocab: the vocabulary.
@@ -36,14 +36,14 @@ class Tokenizer:
 
         Args:
             text: any text without lone surrogates; may be empty.
-            add_bos: put BOS in front; None: as the file says. A text that itself begins with the BOS token
-                (parsed as special) does not get a second one.
+            add_bos: put BOS in front; None: as the file says. A text that begins with the BOS token (parsed
+                as special) gets no second one.
             add_eos: put EOS behind; None: as the file says, but nothing when `add_bos` is False.
-            parse_special: recognise control tokens such as ``</s>`` in the text. Never do this with text
-                from strangers. User-defined tokens are always recognised.
+            parse_special: recognise control tokens such as ``</s>`` in the text. Never set this for
+                text from untrusted users. User-defined tokens are always recognised.
 
         Raises:
-            InputError: `text` has lone surrogates, so it is no text.
+            InputError: `text` has lone surrogates.
         """
         _check_text(text)
         vocab = self.vocab
@@ -55,7 +55,7 @@ class Tokenizer:
         token_ids: list[int] = []
         if add_bos and vocab.bos_id is not None and parts[:1] != [vocab.bos_id]:
             token_ids.append(vocab.bos_id)
-        is_start = True  # a text starts at its beginning and after each special token
+        is_start = True  # the space prefix goes to the beginning and behind each special token
         for part in parts:
             if isinstance(part, int):
                 token_ids.append(part)
@@ -72,7 +72,7 @@ class Tokenizer:
     ) -> str:
         """Text of `token_ids`; bytes that are not UTF-8 become U+FFFD.
 
-        The space that `encode` puts in front of a text is taken away again, unless `prompt_ids` hold text
+        The space that `encode` puts in front of a text is removed, unless `prompt_ids` hold text
         that these tokens continue. Control tokens are invisible unless `special`.
 
         Raises:
@@ -89,7 +89,7 @@ class Tokenizer:
         return b"".join(pieces).decode(errors="replace")
 
     def token_bytes(self, token_id: int, *, special: bool = False) -> bytes:
-        """UTF-8 bytes a token stands for, possibly a part of a character; control tokens only if `special`.
+        """UTF-8 bytes of a token, possibly a part of a character; those of control tokens only if `special`.
 
         Raises:
             InputError: the id is outside the vocabulary.
@@ -118,10 +118,10 @@ class Tokenizer:
         return token_id in self.vocab.eog_ids
 
     def is_text_start(self, prompt_ids: Sequence[int]) -> bool:
-        """Whether text after `prompt_ids` begins a text, because they are control tokens only.
+        """Whether `prompt_ids` are control tokens only, so that text after them begins a text.
 
         Raises:
-            InputError: an id up to the first that is text is outside the vocabulary.
+            InputError: an id is outside the vocabulary; ids after the first text token are not checked.
         """
         return all(self.vocab.is_control(self._checked(token_id)) for token_id in prompt_ids)
 
@@ -137,7 +137,7 @@ class Tokenizer:
         return token_id
 
     def _split_special(self, text: str, parse_special: bool) -> list[str | int]:
-        """`text` cut at special tokens: longer tokens first, each from left to right, as llama.cpp does."""
+        """`text` split at special tokens: longer tokens first, each from left to right, as llama.cpp does."""
         spans: list[tuple[int, int, int]] = []
         is_taken = bytearray(len(text))
         for special, token_id in self._special if parse_special else self._user_defined:
@@ -171,7 +171,7 @@ def load_tokenizer(metadata: Mapping[str, object]) -> Tokenizer:
 
 
 def _longest_first(vocab: Vocabulary, types: tuple[TokenType, ...]) -> list[tuple[str, int]]:
-    """Texts and ids of the tokens of these types; those that no valid text can contain are left out."""
+    """Texts and ids of the tokens of these types, without tokens that no valid text can contain."""
     found: dict[str, int] = {}
     for token_id, (token, token_type) in enumerate(zip(vocab.tokens, vocab.types, strict=True)):
         if token_type in types and token:

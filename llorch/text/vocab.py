@@ -1,4 +1,4 @@
-"""The vocabulary of a GGUF file, checked: what every token is and which ids have a meaning of their own."""
+"""The vocabulary of a GGUF file, checked: tokens, their types, and the ids of special tokens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llorch.errors import ModelError
 
 _PREFIX = "tokenizer.ggml."
 _NULL_ID = 0xFFFFFFFF
-"""What llama.cpp's own converters write for an optional special token that does not exist (-1 as uint32)."""
+"""The id that llama.cpp's converters write for an optional special token that does not exist (-1 as uint32)."""
 
 
 class TokenType(IntEnum):
-    """What a token is for; numbers as in `tokenizer.ggml.token_type`."""
+    """Kind of a token; numbers as in `tokenizer.ggml.token_type`."""
 
     UNDEFINED = 0
     NORMAL = 1
@@ -31,7 +31,7 @@ class TokenType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """What a tokenizer model means by a key that is absent."""
+    """Values of absent keys; they depend on the tokenizer model."""
 
     bos_id: int
     eos_id: int
@@ -53,7 +53,7 @@ _OTHER_IDS = (
     "seperator_token_id", "padding_token_id", "cls_token_id", "mask_token_id", "fim_pre_token_id",
     "fim_suf_token_id", "fim_mid_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id",
 )  # fmt: skip
-"""Optional ids llorch does not use, but does not let lie either (`seperator` is GGUF's spelling)."""
+"""Optional ids that llorch does not use, but checks to be in the vocabulary (`seperator` is GGUF's spelling)."""
 
 _END_TEXTS = frozenset(
     text.encode()
@@ -65,7 +65,7 @@ _END_TEXTS = frozenset(
         "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
     )
 )  # fmt: skip
-"""Tokens that end a generation whatever the file says about them, because many files say it wrongly."""
+"""Tokens that end a generation whatever the file says about them, because many files are wrong."""
 
 _CONTROL_TEXTS = _END_TEXTS | frozenset(
     text.encode()
@@ -90,7 +90,7 @@ class Vocabulary:
         types: one `TokenType` value per token.
         bos_id: id that begins a text, or None.
         eos_id: id that ends a text, or None.
-        unk_id: id for what the vocabulary cannot spell, or None.
+        unk_id: id for text that the vocabulary cannot spell, or None.
         add_bos: whether the model expects BOS in front of a text.
         add_eos: whether the model expects EOS behind a text.
         add_space_prefix: whether a text is tokenized with one space in front of it.
@@ -118,7 +118,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def is_control(self, token_id: int) -> bool:
-        """Whether the token is one that no ordinary text contains: it is not shown unless asked for."""
+        """Whether ordinary text does not contain the token; such tokens are shown only on request."""
         return self.types[token_id] in (TokenType.CONTROL, TokenType.UNKNOWN)
 
     @classmethod
@@ -259,7 +259,7 @@ def _flag(metadata: Mapping[str, object], name: str, default: bool) -> bool:
 
 
 def _describe(value: object) -> str:
-    """What `value` is, for an error message."""
+    """Description of `value` for an error message."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype}"
     if isinstance(value, list):

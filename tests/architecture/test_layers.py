@@ -41,7 +41,6 @@ FENCES: dict[str, tuple[str, ...]] = {
     "pydantic_core": WEB,
     "pydantic_settings": WEB,
     "uvicorn": (*WEB, "cli/serve.py"),
-    "jinja2": ("text/chat_template.py",),
     "mmap": ("formats/",),
     "struct": ("formats/",),
 }

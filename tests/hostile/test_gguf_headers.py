@@ -1,4 +1,4 @@
-"""Malformed GGUF files: each one clear `GGUFError`, at once, without a memory spike."""
+"""Malformed GGUF files: each raises one clear `GGUFError`, at once, without a memory spike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import time
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,42 +14,7 @@ from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
 from tests.support import gguf_bytes as raw
 from tests.support.gguf_bytes import ARCHITECTURE, GGUFBytes, array, info, pair, small_file, string, u32, u64
-from tests.support.mutants import overwrite
-
-MAX_SECONDS = 1.0
-"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
-MAX_BYTES = 4 << 20
-"""Far above what a small header needs, far below every count that the files here claim."""
-
-ENORMOUS = [2**31 - 1, 2**31, 2**32, 2**61, 2**63 - 8, 2**63 - 1, 2**63, 2**63 + 1, 2**64 - 8, 2**64 - 1]
-
-
-def refused(path: Path) -> str:
-    """Message of the error that opening `path` raises; fails when that takes long or much memory."""
-    tracemalloc.start()
-    start = time.thread_time()
-    try:
-        with pytest.raises(GGUFError) as caught:
-            _ = GGUFFile(path).tensors
-        elapsed = time.thread_time() - start
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    message = str(caught.value)
-    assert path.name in message
-    assert message.isprintable(), message
-    assert len(message) < 500 + len(str(path))
-    assert elapsed < MAX_SECONDS
-    assert peak < MAX_BYTES
-    return message
-
-
-def check(tmp_path: Path, content: bytes, pattern: str) -> None:
-    path = tmp_path / "hostile.gguf"
-    overwrite(path, content)
-    message = refused(path)
-    assert re.search(pattern, message), message
-
+from tests.support.hostile_gguf import ENORMOUS, MAX_SECONDS, check, refused
 
 # Magic and version
 

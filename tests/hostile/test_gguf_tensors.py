@@ -1,4 +1,4 @@
-"""Tensor infos that lie about dimensions, types or places."""
+"""Tensor infos with false dimensions, types or offsets."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
-from tests.hostile.test_gguf_headers import ENORMOUS, check
 from tests.support.gguf_bytes import F32, Q8_0, UINT32, GGUFBytes, info, pair, small_file, string, u32, u64
+from tests.support.hostile_gguf import ENORMOUS, check
 from tests.support.tiny_models import write_tiny_llama
 
 
@@ -163,7 +163,7 @@ def test_truncation_at_every_byte_of_the_header_is_an_error(tmp_path: Path, tiny
     header_bytes = first_tensor_offset(path)
     assert 5000 < header_bytes < len(tiny_content)
     path.write_bytes(tiny_content[:header_bytes])
-    with path.open("r+b") as file:  # shrinking is faster than writing anew
+    with path.open("r+b") as file:  # shortening a file is faster than writing it again
         for n_bytes in range(header_bytes, -1, -1):
             file.truncate(n_bytes)
             with pytest.raises(GGUFError, match=re.escape(str(path))):

@@ -1,4 +1,4 @@
-"""Vocabularies that lie: each is one clear `ModelError` that names the key."""
+"""Malformed vocabularies: each raises one clear `ModelError` that names the key."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from llorch.cli.main import COMMANDS, build_parser
 from llorch.version import __version__
 from tests.conftest import REPOSITORY
+from tools.setup.lock import RUNNING_PYTHON, canonical, locked_versions
 
 SHIPPED = ("llorch", "tools", "pyproject.toml", "README.md", "LICENSE", "config.toml")
 
@@ -46,20 +48,82 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
+def cpu_seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def change_constraints(clone: Path) -> None:
+    with (clone / "tools" / "setup" / "constraints.txt").open("a") as file:
+        file.write("# changed\n")
+
+
 @pytest.mark.slow
 def test_one_command_installs_without_a_compiler_and_is_quick_afterwards(clone: Path) -> None:
     no_compiler = {"CC": "/bin/false", "CXX": "/bin/false"}
     first = script(clone, "--version", **no_compiler)
     assert (first.returncode, first.stdout) == (0, f"llorch {__version__}\n"), first.stderr
-    began = time.monotonic()
+    before_s = cpu_seconds_of_children()
     again = script(clone, "--version")
     assert (again.stdout, again.stderr) == (f"llorch {__version__}\n", "")
-    assert time.monotonic() - began < 3
+    assert cpu_seconds_of_children() - before_s < 3
     # A run that was killed half-way leaves its marker; the next one repairs.
     (clone / ".venv" / "llorch-installing").touch()
     repaired = script(clone, "--version", **no_compiler)
     assert repaired.returncode == 0, repaired.stderr
     assert "first run" in repaired.stderr
+
+
+@pytest.mark.slow
+def test_the_locked_versions_are_installed_unless_the_newest_are_asked_for(clone: Path) -> None:
+    assert script(clone, "--version").returncode == 0
+    pip_list = [clone / ".venv" / "bin" / "python", "-m", "pip", "list", "--format=json"]
+    listed = json.loads(subprocess.run(pip_list, capture_output=True, check=True, text=True).stdout)
+    installed = {canonical(package["name"]): package["version"] for package in listed}
+    locked = locked_versions((clone / "tools" / "setup" / "constraints.txt").read_text(), RUNNING_PYTHON)
+    for name in installed.keys() - {"pip", "setuptools", "llorch"}:
+        assert installed[name] == locked[name], name
+    newest = script(clone, "--version", LLORCH_NEWEST="1")
+    assert (newest.returncode, newest.stdout) == (0, f"llorch {__version__}\n"), newest.stderr
+    assert "installing" in newest.stderr
+    assert script(clone, "--version", LLORCH_NEWEST="1").stderr == ""
+
+
+def test_packages_are_installed_again_when_other_versions_are_wanted(clone: Path) -> None:
+    """The environment's Python only writes down how it is called."""
+    fake_python = clone / ".venv" / "bin" / "python"
+    fake_python.parent.mkdir(parents=True)
+    fake_python.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> "$0.calls"\n')
+    fake_python.chmod(0o755)
+    calls = fake_python.with_name("python.calls")
+
+    def pip_call(**variables: str) -> str | None:
+        """How pip was called by one run, None if it was not; llorch itself runs afterwards in any case."""
+        calls.write_text("")
+        assert script(clone, "--version", **variables).returncode == 0
+        *before, last = calls.read_text().splitlines()
+        assert last == "-P -m llorch --version"
+        assert len(before) <= 1
+        return before[0] if before else None
+
+    constrained = f"--constraint {clone}/tools/setup/constraints.txt --editable {clone}"
+    assert constrained in str(pip_call())
+    assert pip_call() is None
+    change_constraints(clone)
+    assert constrained in str(pip_call())
+    assert pip_call() is None
+    newest = str(pip_call(LLORCH_NEWEST="1"))
+    assert "--upgrade " in newest
+    assert "--constraint" not in newest
+    assert pip_call(LLORCH_NEWEST="1") is None
+    change_constraints(clone)
+    assert pip_call(LLORCH_NEWEST="1") is None
+    assert constrained in str(pip_call())
+    # One stamp at a time: after another installation, packages that were installed for the tests may be others.
+    (clone / ".venv" / "llorch-test.stamp").write_text("other versions")
+    change_constraints(clone)
+    assert constrained in str(pip_call())
+    assert [path.name for path in (clone / ".venv").glob("*.stamp")] == ["llorch-base.stamp"]
 
 
 def test_without_a_suitable_python_it_says_what_is_missing(clone: Path) -> None:

@@ -1,13 +1,12 @@
-"""A busy machine makes llorch slower, never hopeless: threads that wait for a thread that is not running."""
+"""A busy machine makes llorch slower, but not many times: its threads wait for one that is not running."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,22 +21,17 @@ pytestmark = [
 
 MODEL = Path(__file__).resolve().parents[2] / "llorch" / "assets" / "demo.gguf"
 MOST = 3.0
-"""Times slower than undisturbed. A fair scheduler leaves half of two cores that others want too."""
+"""Times slower than undisturbed. A fair scheduler leaves half of two cores that other processes want too."""
 NOISE = 1.5
 """What the machine's own other work may add."""
+N_PAIRS = 5
+"""Undisturbed and disturbed runs alternate until a pair is within the limits: a collapse shows in every pair."""
 
 
 def tokens_per_s(cpus: set[int], n_threads: int) -> float:
-    command = [sys.executable, "-m", "tests.perf.contention_worker", str(MODEL), ",".join(map(str, cpus))]
-    runs = [
-        float(
-            subprocess.run(
-                [*command, str(n_threads), "1500"], capture_output=True, check=True, text=True
-            ).stdout
-        )
-        for _ in range(3)
-    ]
-    return statistics.median(runs)
+    command = [sys.executable, "-m", "tests.support.contention_worker", str(MODEL), ",".join(map(str, cpus))]
+    done = subprocess.run([*command, str(n_threads), "1500"], capture_output=True, check=True, text=True)
+    return float(done.stdout)
 
 
 def _burn() -> None:
@@ -69,15 +63,24 @@ def two_cpus() -> set[int]:
     return set(cpus)
 
 
+def assert_no_collapse(undisturbed: Callable[[], float], disturbed: Callable[[], float]) -> None:
+    """At least one pair of runs (tokens per second) is within the limits."""
+    ratios: list[float] = []
+    while len(ratios) < N_PAIRS:
+        ratios.append(undisturbed() / disturbed())
+        if ratios[-1] < MOST * NOISE:
+            return
+    pytest.fail(f"times slower than undisturbed: {ratios}")
+
+
 def test_two_threads_on_one_core_are_slower_but_do_not_collapse(two_cpus: set[int]) -> None:
     one_cpu = {min(two_cpus)}
-    alone = tokens_per_s(one_cpu, 1)
-    crowded = tokens_per_s(one_cpu, 2)
-    assert alone / crowded < MOST * NOISE
+    assert_no_collapse(lambda: tokens_per_s(one_cpu, 1), lambda: tokens_per_s(one_cpu, 2))
 
 
 def test_other_work_on_all_cores_slows_down_but_does_not_collapse(two_cpus: set[int]) -> None:
-    free = tokens_per_s(two_cpus, 2)
-    with busy(len(two_cpus)):
-        disturbed = tokens_per_s(two_cpus, 2)
-    assert free / disturbed < MOST * NOISE
+    def disturbed() -> float:
+        with busy(len(two_cpus)):
+            return tokens_per_s(two_cpus, 2)
+
+    assert_no_collapse(lambda: tokens_per_s(two_cpus, 2), disturbed)

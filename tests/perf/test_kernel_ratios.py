@@ -39,14 +39,14 @@ LEAST_READ = {"amx": 0.4, "avx512": 0.4, "avxvnni": 0.2, "avx2": 0.2, "generic":
 LEAST_READ_MAPPED = {"amx": 0.2, "avx512": 0.2, "avxvnni": 0.15, "avx2": 0.12, "generic": 0.04}
 """The same with weights as they lie in the file, re-tiled on the fly."""
 LEAST_GAIN = {"amx": 45.0, "avx512": 30.0, "avxvnni": 20.0, "avx2": 8.0, "generic": 1.0}
-"""Prefill by a plain loop that the compiler vectorises as it can."""
+"""Speed of prefill divided by that of a plain loop, which the compiler vectorises as it can."""
 MOST_FOR_EIGHT = {"amx": 5.0, "avx512": 5.0, "avxvnni": 6.0, "avx2": 7.0, "generic": 9.0}
-"""Time of eight tokens by the time of one, weights packed, one thread. Where one core reads memory at 40 GB/s this
-is about arithmetic (2.3 was measured with AVX-512), elsewhere it is nearer to 1."""
+"""Time of eight tokens divided by the time of one, weights packed, one thread. Where one core reads memory at 40 GB/s,
+arithmetic decides (2.3 was measured with AVX-512); elsewhere it is nearer to 1."""
 
 
 def best_seconds(*calls: Callable[[], object]) -> list[float]:
-    """Of each call the fastest of `N_TRIES`, tried by turns after a warm-up."""
+    """Seconds of the fastest of `N_TRIES` runs of each call; the calls alternate, after a warm-up."""
     best = [float("inf")] * len(calls)
     for attempt in range(N_TRIES + 1):
         for i, call in enumerate(calls):

@@ -1,4 +1,7 @@
-"""A loaded model takes its weights, its cache and little else."""
+"""A loaded model takes its weights, its cache and little else.
+
+Unlike the rest of this folder these tests are not marked slow: they take 3 s, and no clock decides.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Law 4: a row's bits depend on its own sequence only, never on chunks, neighbours, threads or residence.
+"""Batch invariance: the bits of a row depend on its own sequence only, not on chunks, neighbours, threads or residence.
 
 The bits of the logits and of the cache are compared with those of a single prefill by one thread.
 """
@@ -34,7 +34,7 @@ Chunks = list[tuple[int, int]]
 
 
 class Family:
-    """One file opened in several ways, and what its first member computes in single prefills."""
+    """One file opened in several ways, and what the first of them computes in single prefills."""
 
     def __init__(self, path: Path, stack: ExitStack) -> None:
         self.models: list[OpenModel] = [
@@ -67,7 +67,7 @@ class Family:
 
 @pytest.fixture(scope="module", params=["tiny", "tiny-f16", *REAL])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
-    """The tiny ones are written here, so that this runs without the test models too."""
+    """The tiny files are written here, so that the test runs without the test models too."""
     if request.param.startswith("tiny") and not request.param.startswith("tinystories"):
         path = tmp_path_factory.mktemp("models") / "tiny.gguf"
         kind = "F16" if request.param.endswith("f16") else "Q8_0"

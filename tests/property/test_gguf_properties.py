@@ -1,4 +1,4 @@
-"""Whatever the bytes: a GGUF file is refused with a clear error, or everything it promises lies inside it."""
+"""Any bytes: a GGUF file is refused with a clear error, or all its arrays and tensors lie inside it."""
 
 from __future__ import annotations
 

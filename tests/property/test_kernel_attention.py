@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.attention_cases import ABSOLUTE, Sequences, rows_of
 from tests.support.naive import bits
-from tests.unit.kernels.test_attention import ABSOLUTE, Sequences, rows_of
 
 
 @given(

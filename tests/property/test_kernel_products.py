@@ -18,7 +18,7 @@ MAGNITUDES = st.integers(-12, 8)
 
 
 def comparable(values: Floats) -> NDArray[np.uint32]:
-    """Bits, but for the signs of zeros (the kernel adds to +0) and of NaN, which nobody defines."""
+    """Bits, but for the signs of zeros (the kernel adds to +0) and of NaN, which are not defined."""
     return bits(np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0)))
 
 

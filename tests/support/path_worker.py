@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
-from llorch.quant.tensor import Tensor
-from llorch.quant.types import Q8_0, SUPPORTED, QuantType
+from llorch.quant.types import SUPPORTED, QuantType
 from tests.support import kernel_calls, naive
+from tests.support.extreme_products import extreme_product
 from tests.support.small_models import Run, open_model
 
 N_GREEDY = 40
@@ -50,17 +50,11 @@ def products(quant_type: QuantType) -> list[NDArray[np.float32]]:
     return results
 
 
-def extreme_product() -> NDArray[np.float32]:
-    """Weights of -128 and activations of +-127 in whole blocks, where int16 sums would overflow."""
-    blocks = np.full((16, 2, 34), 0x80, np.uint8)
-    blocks[..., :2] = np.array([1.0], np.float16).view(np.uint8)
-    blocks[1::2, :, 2:] = 0x7F
-    weight = Tensor("w", Q8_0, (16, 64), kernel_calls.guarded(blocks.ravel()))
-    x = np.full((7, 64), 127.0, np.float32)
-    x[1::2] *= -1
-    expected = 64 * 127 * np.where(np.arange(16) % 2, 127, -128) * np.where(np.arange(7) % 2, -1, 1)[:, None]
+def extreme() -> NDArray[np.float32]:
+    """The product whose blocks would overflow int16 sums, compared with its exact result too."""
+    weight, x, expected = extreme_product(7)
     out = kernel_calls.matmul(weight, x)
-    np.testing.assert_array_equal(out, expected.astype(np.float32))
+    np.testing.assert_array_equal(out, expected)
     return out
 
 
@@ -107,7 +101,7 @@ def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
 
 def main(models: list[Path]) -> None:
     exact = {f"matmul {t.name}": digest(*products(t)) for t in SUPPORTED.values()}
-    exact |= {"extreme": digest(extreme_product())} | elementwise()
+    exact |= {"extreme": digest(extreme())} | elementwise()
     greedy: dict[str, list[int]] = {}
     for path in models:
         hashes, made = model(path)

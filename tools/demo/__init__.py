@@ -1,1 +1,1 @@
-"""How the embedded model `demo` was made: stories, vocabulary, training."""
+"""Programs that made the embedded model `demo`: stories, vocabulary, training."""

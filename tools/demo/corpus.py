@@ -1,8 +1,8 @@
 """A generator of short children's stories: the corpus of the demo model.
 
-The stories come from two files of our own beside this one: `plots.txt` (plots, told beat by beat in many
-ways) and `words.txt` (word lists). A story keeps its facts: whoever is named stays that person, and what is
-lost is what is found. The same seed always gives the same stories.
+The stories come from two files beside this one: `plots.txt` (plots, told beat by beat in many
+ways) and `words.txt` (word lists). A story keeps its facts: a name stays with its person, and the lost
+item is the one that is found. The same seed always gives the same stories.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TAG = re.compile(r"<([\w.|]+)>")
 
 @dataclass(frozen=True)
 class Story:
-    """One story, and perhaps the words with which somebody asked for it."""
+    """One story, with the request for it if there is one."""
 
     text: str
     request: str = ""
@@ -36,7 +36,7 @@ class Story:
 
 @dataclass
 class Person:
-    """Somebody of a story: how to introduce, mention, and address them."""
+    """A person of a story: how to introduce, mention, and address them."""
 
     sex: str
     species: str
@@ -54,7 +54,7 @@ class Teller:
         """Load the plots and the words.
 
         Args:
-            seed: Seed of everything that is chosen.
+            seed: Seed of all choices.
         """
         self.random = random.Random(seed)
         self.words = load_words(HERE / "words.txt")
@@ -114,7 +114,7 @@ class Teller:
         return beats
 
     def fits(self, topic: str, kind: str) -> bool:
-        """Say whether a plot suits a kind of hero; openings and endings suit nobody."""
+        """Say whether a plot suits a kind of hero; openings and endings suit none."""
         return topic not in ("open", "pairopen", "close") and kind in self.plots[topic].kinds
 
     def ask(self, topic: str) -> str:

@@ -52,7 +52,7 @@ def train_tokenizer(texts: list[str], n_vocab: int, folder: Path) -> sentencepie
 
 
 def encode(story: Story, tokenizer: sentencepiece.SentencePieceProcessor) -> tuple[list[int], list[int]]:
-    """Turn a story into token ids and targets; a request is read but never learnt.
+    """Turn a story into token ids and targets; the tokens of a request are no targets.
 
     Args:
         story: The story.

@@ -1,4 +1,4 @@
-"""How well the demo model writes: its held-out loss, and texts sampled from it."""
+"""Quality of the demo model: its held-out loss, and texts sampled from it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def generate(model: DemoModel, token_ids: list[int], n_predict: int, generator: 
 
 
 def samples(model: DemoModel, tokenizer: SentencePieceProcessor, seed: int) -> list[dict[str, str | bool]]:
-    """Write one sample text for each prompt, and say whether it came to an end by itself."""
+    """Write one sample text for each prompt, and say whether it ended by itself."""
     generator = torch.Generator().manual_seed(seed)
     texts: list[dict[str, str | bool]] = []
     for prompt in PROMPTS:

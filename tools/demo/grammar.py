@@ -1,4 +1,4 @@
-"""The small template language of the demo corpus: reading its files, and polishing what comes out."""
+"""The small template language of the demo corpus: reading its files, and correcting the expanded text."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def capitalize(text: str) -> str:
 
 
 def polish(text: str) -> str:
-    """Mend spaces, `a`/`an`, and the capitals at the starts of sentences and quotations.
+    """Correct spaces, `a`/`an`, and the capitals at the starts of sentences and quotations.
 
     What follows `!"` or `?"` stays as it is, because it may say who spoke.
 
@@ -101,7 +101,7 @@ def polish(text: str) -> str:
         text: An expanded story.
 
     Returns:
-        The story as it is read.
+        The corrected story.
     """
     text = re.sub(r" +", " ", text).strip()
     text = re.sub(r" ([,.!?])", r"\1", text)

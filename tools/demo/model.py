@@ -1,4 +1,4 @@
-"""The demo model in PyTorch, and its way into a GGUF file and back. Development only."""
+"""The demo model in PyTorch, its export to GGUF, and its import. Development only."""
 
 from __future__ import annotations
 

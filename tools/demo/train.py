@@ -3,7 +3,7 @@
     python -m tools.demo.train --minutes 47 --out llorch/assets/demo.gguf
 
 needs `torch`, `sentencepiece`, `gguf`, and `numpy`, none of which llorch needs to run. The learning rate follows the
-share of the time that has gone by, so a slower machine trains fewer steps but always ends with a finished model;
+elapsed share of the time, so a slower machine trains fewer steps but always ends with a finished model;
 with `--steps` it follows the steps instead, and the same seed repeats the run. Every few minutes the weights are
 saved beside the log in `--work`: `--resume` goes on from them, `--export-only` makes a GGUF file of them.
 """

@@ -5,8 +5,8 @@
         --case 1.1B-q8_0.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
         --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench
 
-Every round runs each test once with llorch and once with the peer, each in a process of its own, directly after
-one another and in turns of order, so that both meet the same weather. Without the peer's programs llorch alone is
+Every round runs each test once with llorch and once with the peer, each in a process of its own, one directly after
+the other and in alternating order, so that both run under the same load. Without the peer's programs llorch alone is
 measured. The bundle (`proof_bundle/performance/<run id>/`) holds every single run.
 """
 
@@ -48,12 +48,12 @@ from tools.performance.performance_report import case_of, chart, summary, table
 
 Key = tuple[Path, str]
 BUSY_SHARE = 0.1
-"""Other work that takes more of the CPUs is worth a warning."""
+"""Share of the CPUs that other work may take without a warning."""
 
 
 @dataclass
 class Comparison:
-    """What to measure, and what has been measured so far.
+    """A comparison: what to measure, and the runs so far.
 
     Attributes:
         cases: models and tests, in order.
@@ -63,7 +63,7 @@ class Comparison:
         timeout_s: for one process.
         rounds: by model and test, the runs of each complete round by engine.
         runs: every run in order of time, with its round.
-        busy: share of the CPUs that other work took just before each round; empty where that cannot be told.
+        busy: share of the CPUs that other work took just before each round; empty where it is unknown.
     """
 
     cases: list[tuple[Path, SpeedTest]]
@@ -126,7 +126,7 @@ def write_bundle(
     words: list[str],
     say: Callable[[str], None],
 ) -> tuple[Path, list[dict[str, Any]]]:
-    """Write what was measured; the bundle's folder and the summaries."""
+    """Write the bundle; its folder and the summaries."""
     bundle = BundleWriter("performance")
     peer = comparison.peer
     models = {}
@@ -171,7 +171,7 @@ def write_bundle(
 
 
 def _busy_share() -> float | None:
-    """Share of all CPU time that is taken during one second in which we do nothing; None where unknown."""
+    """Share of all CPU time that other processes take during one second; None where unknown."""
 
     def times() -> list[int]:
         return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
@@ -187,7 +187,7 @@ def _busy_share() -> float | None:
 
 
 def _warm_up() -> None:
-    """Compile llorch's kernels, which only its very first start would have to do."""
+    """Compile llorch's kernels, so that no measured run has to."""
     python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     done = subprocess.run(
         [sys.executable, "-m", "llorch", "warmup", "--json"],
@@ -234,10 +234,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def _comparison(args: argparse.Namespace) -> Comparison:
-    """What the command line asks for.
+    """The comparison that the command line asks for.
 
     Raises:
-        PeerError: it cannot be done.
+        PeerError: an argument is invalid.
     """
     for name in ("rounds", "timeout", "budget", "threads"):
         value = getattr(args, name)

@@ -18,7 +18,7 @@ class GGUFKeysError(Exception):
 
 
 def read_keys(path: Path) -> dict[str, bytes]:
-    """Every key of a file: its value type and value as they lie there.
+    """Every key of a file: its value type, and its value as raw bytes.
 
     Raises:
         GGUFKeysError: the file is malformed.
@@ -80,7 +80,7 @@ def _after_value(data: mmap.mmap, offset: int, kind: int) -> int:
 
 
 def array_length(value: bytes) -> int:
-    """Entries of an array as `read_keys` gives it."""
+    """Number of entries of an array from `read_keys`."""
     kind, _, count = struct.unpack_from("<IIQ", value)
     if kind != ARRAY:
         raise GGUFKeysError(f"an array was expected, found value type {kind}")
@@ -88,13 +88,13 @@ def array_length(value: bytes) -> int:
 
 
 def extend_array(value: bytes, count: int, entries: bytes) -> bytes:
-    """An array as `read_keys` gives it with `count` more entries, packed in `entries`, behind its own."""
+    """An array from `read_keys` with the `count` packed `entries` appended."""
     kind, item, length = struct.unpack_from("<IIQ", value)
     return struct.pack("<IIQ", kind, item, length + count) + value[16:] + entries
 
 
 def string(text: str) -> bytes:
-    """A string with its length in front."""
+    """A length-prefixed string."""
     raw = text.encode()
     return struct.pack("<Q", len(raw)) + raw
 

@@ -3,8 +3,8 @@
 
     python -m tools.performance.make_synthetic 1.1B --out 1.1B-q8_0.gguf
 
-Speed does not depend on what the weights are, only on how many there are, so such a file stands for the real
-model in benchmarks. Weights are N(0, 0.02), quantised as usual; they come from pools that repeat after some
+Speed depends on the number of weights, not on their values, so such a file stands for the real model in
+benchmarks. Weights are N(0, 0.02), quantised as usual; they come from pools that repeat after some
 hundred thousand blocks, which makes writing as fast as the disk. Same shape, vocabulary and seed: same bytes.
 The vocabulary's `tokenizer.*` keys are copied from a vocabulary GGUF as they are.
 """
@@ -39,7 +39,7 @@ N_POOLS = 4
 POOL_BLOCKS = 262_147
 """A prime number, so that the rows of a matrix begin at different blocks of a pool."""
 SPARE_BYTES = 64 << 20
-"""Left free on the disk."""
+"""Bytes left free on the disk."""
 
 
 class SyntheticError(Exception):
@@ -47,7 +47,7 @@ class SyntheticError(Exception):
 
 
 def default_vocabulary(shape: Shape) -> Path:
-    """The test models' vocabulary of the kind `shape` wants."""
+    """The test models' vocabulary of `shape`'s kind."""
     folder = Path(__file__).resolve().parents[3] / "shared" / "models"
     folder = Path(os.environ.get("LLORCH_TEST_MODELS", folder))
     return folder / f"ggml-vocab-llama-{shape.vocabulary}.gguf"
@@ -112,7 +112,7 @@ def _tokenizer_keys(vocabulary: Path) -> dict[str, bytes]:
 
 
 def _filled_up(tokenizer: dict[str, bytes], n_vocab: int) -> dict[str, bytes]:
-    """The vocabulary with unused tokens behind the real ones, `n_vocab` in all."""
+    """The vocabulary, filled up to `n_vocab` with unused tokens behind the real ones."""
     have = array_length(tokenizer[TOKENS])
     count = n_vocab - have
     fillers = {
@@ -181,7 +181,7 @@ def _q8_0_pool(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _pieces(pool: NDArray[np.uint8], start: int, n_bytes: int) -> Iterable[memoryview]:
-    """`n_bytes` of the pool from `start` on, round and round."""
+    """`n_bytes` of the pool from `start` on, wrapping around."""
     view = pool.data
     while n_bytes:
         piece = view[start : start + n_bytes]

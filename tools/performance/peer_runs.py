@@ -1,4 +1,4 @@
-"""One speed test in one process: llorch, or a peer that speaks `llama-bench`'s language."""
+"""One speed test in one process: llorch, or a peer with `llama-bench`'s command line."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LLORCH = "llorch"
 N_TRIES = 3
-"""`llama-batched-bench` logs from a thread and now and then exits before its last line is out."""
+"""`llama-batched-bench` logs from a thread, and sometimes exits before its last line is written."""
 CELLS = 256
 """llama.cpp rounds contexts to this many positions."""
 
 
 class PeerError(Exception):
-    """A program could not be run, or did not say how fast it was."""
+    """A program could not be run, or printed no speed."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SpeedTest:
 
     @classmethod
     def parse(cls, name: str) -> SpeedTest:
-        """The test that `name` stands for.
+        """The test called `name`.
 
         Raises:
             PeerError: there is no such test.
@@ -61,7 +61,7 @@ class Peer:
     """Another engine.
 
     Attributes:
-        name: what it is called in tables.
+        name: its name in tables.
         llama_bench: program for tests of one sequence, or None.
         batched_bench: program for tests of several, or None.
         extra: more arguments for both.
@@ -73,20 +73,20 @@ class Peer:
     extra: tuple[str, ...] = ()
 
     def program_for(self, test: SpeedTest) -> Path | None:
-        """Which program runs `test`; None when there is none."""
+        """The program that runs `test`, or None."""
         return self.llama_bench if test.n_sequences == 1 else self.batched_bench
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a process said.
+    """The result of one process.
 
     Attributes:
-        engine: who ran.
+        engine: name of the engine.
         command: the command line, programs and files by their names alone.
-        tokens_per_s: its result.
+        tokens_per_s: speed.
         wall_s: from start to exit, loading included.
-        output: all it said about the test.
+        output: everything it printed about the test.
     """
 
     engine: str
@@ -141,7 +141,7 @@ def _run_batched(
 ) -> Run:
     """`n_sequences` prompts of one token, then generation.
 
-    A second, tiny test follows whose line may get lost without harm (see `N_TRIES`).
+    A tiny second test follows, because the last line may get lost (see `N_TRIES`).
     """
     n_ctx = test.n_sequences * -(-(1 + test.n_tokens) // CELLS) * CELLS
     lengths = ["-npp", "1", "-ntg", f"{test.n_tokens},1", "-npl", str(test.n_sequences)]
@@ -157,7 +157,7 @@ def _run_batched(
 
 
 def peer_version(peer: Peer) -> str:
-    """What the peer's `--version` says, in one line; empty when it does not."""
+    """Output of the peer's `--version`, in one line; empty if there is none."""
     for program in (peer.llama_bench, peer.batched_bench):
         if program is None:
             continue
@@ -174,7 +174,7 @@ def peer_version(peer: Peer) -> str:
 
 
 def _run(name: str, command: list[str], timeout_s: float) -> tuple[str, float]:
-    """Standard output of a process, and how long it took."""
+    """Standard output of a process, and its seconds."""
     python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     begun = time.perf_counter()
     try:
@@ -220,5 +220,5 @@ def _json_line(line: str) -> dict[str, Any]:
 
 
 def _shown(command: list[str]) -> str:
-    """A command line without the folders of one machine."""
+    """A command line without folders, which differ between machines."""
     return shlex.join(Path(word).name if os.path.isabs(word) else word for word in command)

@@ -1,4 +1,4 @@
-"""What is said about measured speeds: medians and ratios, Markdown, a bar chart."""
+"""Reports of measured speeds: medians and ratios, Markdown, a bar chart."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def case_of(
         peer: name of the other engine, None when it could not run this test.
 
     Returns:
-        ``engines`` by name; with a peer also ``ratio``, llorch's median by the peer's, and its extremes over the
-        rounds. ``share_of_read_bandwidth`` is how fast llorch read its weights, by how fast memory was read
-        just before.
+        ``engines`` by name; with a peer also ``ratio``, llorch's median divided by the peer's, and its extremes
+        over the rounds. ``share_of_read_bandwidth`` is llorch's rate of reading weights divided by the memory
+        bandwidth just before.
     """
     names = [LLORCH, peer] if peer else [LLORCH]
     engines = {name: summarize([r[name].tokens_per_s for r in rounds]) for name in names}
@@ -56,7 +56,7 @@ def case_of(
 
 
 def speed(value: float) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
@@ -95,7 +95,7 @@ def details(cases: Sequence[Case]) -> str:
 
 
 def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, Any]) -> str:
-    """The page for people."""
+    """The whole report in Markdown."""
     kernels = environment["kernels"]
     peer = document["peer"]
     facts = [

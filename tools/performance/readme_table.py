@@ -55,7 +55,7 @@ def block(bundles: list[Path]) -> str:
 
 
 def update(target: Path, text: str) -> bool:
-    """Replace what is between the markers; whether the file changed.
+    """Replace the text between the markers; whether the file changed.
 
     Raises:
         TableError: the file does not hold the markers, each once and in order.

@@ -1,4 +1,4 @@
-"""Shapes of well-known Llama models: what a synthetic file of the same size holds, tensor by tensor."""
+"""Shapes of well-known Llama models: keys and tensors of a synthetic file of the same size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How Llama 3 stretches RoPE (`rope_scaling` of its config.json)."""
+    """RoPE scaling of Llama 3 (`rope_scaling` of its config.json)."""
 
     factor: float
     low_freq_factor: float
@@ -17,7 +17,7 @@ class RopeScaling:
     n_ctx_original: int
 
     def divisors(self, n_rot: int, freq_base: float) -> list[float]:
-        """`rope_freqs.weight`: what each pair's frequency is divided by.
+        """`rope_freqs.weight`: the divisor of each pair's frequency.
 
         Source: `Llama3Model.generate_extra_tensors` in llama.cpp's conversion scripts.
         """
@@ -44,7 +44,7 @@ class Shape:
 
     Attributes:
         like: the published model with these sizes.
-        vocabulary: ``"spm"`` (Llama 2) or ``"bpe"`` (Llama 3); which vocabulary file is the default.
+        vocabulary: ``"spm"`` (Llama 2) or ``"bpe"`` (Llama 3); it chooses the default vocabulary file.
         tied: the output matrix is the embedding.
     """
 
@@ -104,7 +104,7 @@ class Shape:
 
     @property
     def n_parameters(self) -> int:
-        """Values in all tensors."""
+        """Number of values in all tensors."""
         return sum(math.prod(shape) for _, shape in self.tensors())
 
 
@@ -130,4 +130,4 @@ SHAPES = {
         tied=True,
     ),
 }
-"""By the name of `make_synthetic.py`."""
+"""Shapes by the names that `make_synthetic` takes."""

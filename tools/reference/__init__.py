@@ -1,1 +1,1 @@
-"""What llama.cpp computes, written down for `llorch validate` and the golden tests."""
+"""Dumps of what llama.cpp computes, for `llorch validate` and the golden tests."""

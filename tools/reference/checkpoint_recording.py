@@ -1,4 +1,4 @@
-"""One watched run of llama.cpp: a prompt pass and greedy decode steps, every wanted stage kept."""
+"""One recorded run of llama.cpp: a prompt pass and greedy decode steps, every wanted stage kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class Recording:
-    """Watches the graph and keeps the wanted stages of one pass after the other.
+    """Watches the graph and keeps the wanted stages of each pass.
 
     Attributes:
         arrays: everything recorded so far, by array key.
@@ -35,12 +35,12 @@ class Recording:
         self._n = self._n_kv = 0
 
     def start(self, prefix: str, wanted: list[str], n: int, position: int) -> None:
-        """The next pass is `prefix`, has `n` tokens from `position` on; keep the stages in `wanted`."""
+        """Begin the pass `prefix` with `n` tokens from `position` on; keep the stages in `wanted`."""
         self._prefix, self._wanted, self._n, self._n_kv = prefix, frozenset(wanted), n, position + n
 
     def watch(self, tensor: GgmlTensor, ask: bool) -> bool:
         """llama.cpp's callback, see `NodeWatcher`."""
-        if self.reader is None:  # a context tries its graph out while it is being made
+        if self.reader is None:  # llama.cpp runs a trial graph while it makes a context
             return False
         stage = self.reader.recognise(tensor)
         if stage is None or stage.name not in self._wanted:
@@ -58,7 +58,7 @@ class Recording:
         return True
 
     def finish(self, logits: NDArray[np.float32]) -> None:
-        """Check that the pass left nothing out and that its values hang together.
+        """Check that no stage of the pass is missing and that its values are consistent.
 
         Args:
             logits: float32 [n, n_vocab], as llama.cpp's interface returned them.
@@ -118,7 +118,7 @@ def wanted_stages(layers: list[int], n_layer: int, names: tuple[str, ...]) -> li
 
 @dataclass(frozen=True)
 class Run:
-    """What one watched run gave.
+    """The result of one recorded run.
 
     Attributes:
         recording: the arrays, and how their nodes were recognised.
@@ -128,8 +128,8 @@ class Run:
         prompt_token_ids: the prompt, BOS included.
         greedy: `token_ids` (one from the prompt pass, one per decode step), the `margins` between the best
             and the second-best logit, and where a token would have ended the generation.
-        settings: what was asked of llama.cpp.
-        identity: which llama.cpp it was.
+        settings: those of llama.cpp.
+        identity: version and build of llama.cpp.
     """
 
     recording: Recording
@@ -151,7 +151,7 @@ def record(
     decode_stages: str = "all",
     build_flags: str | None = None,
 ) -> Run:
-    """Run the prompt and the greedy decode steps under watch.
+    """Run and record the prompt and the greedy decode steps.
 
     Args:
         path: GGUF file to run.
@@ -159,7 +159,7 @@ def record(
         layers: layers to keep in full, None for all.
         n_decode: number of decode steps.
         decode_stages: ``"all"`` stages of the steps, or ``"kv"``: rotated K, V and logits only.
-        build_flags: how the library was built, for the record.
+        build_flags: how the library was built, recorded as given.
 
     Raises:
         ReferenceToolError: llama.cpp cannot run it, or a stage is missing or looks wrong.

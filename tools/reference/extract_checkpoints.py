@@ -5,9 +5,9 @@
     python -m tools.reference.extract_checkpoints -m MODEL.gguf -p "Once upon a time" -o DIR --f32
 
 DIR gets `manifest.json`, `prefill.npz` and `decode.npz`. Array keys are ``prefill/<stage>`` and
-``decode/<step>/<stage>`` with stages such as ``attn_norm-0`` or ``result_output``; shapes have the tokens of
-the pass first (scores: heads, tokens, keys). Decode step s feeds greedy token s at position n_prompt + s.
-The output of every layer is kept, whatever `--layers` says: it is the next layer's input and the drift curve.
+``decode/<step>/<stage>`` with stages such as ``attn_norm-0`` or ``result_output``; the first axis is
+the tokens of the pass (scores: heads, tokens, keys). Decode step s feeds greedy token s at position n_prompt + s.
+The output of every layer is kept, whatever `--layers` says: it is the next layer's input and gives the drift curve.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def f32_file(path: Path, twin_path: Path | None) -> Iterator[tuple[Path, Twin | 
 
 
 def build_manifest(args: argparse.Namespace, run: Run, twin: Twin | None, command: str) -> dict[str, Any]:
-    """Everything that says what this reference is, without the arrays' and files' entries."""
+    """The manifest without its entries for arrays and files."""
     model: Path = args.model
     return {
         "schema": SCHEMA,

@@ -6,7 +6,7 @@
 One JSON per model, named after the model's file. Every prompt is read in one pass, then one token at a time
 goes through llama_decode. Generation does not stop at an end-of-sequence token, so that all continuations
 have the same length; where such tokens were produced is recorded. `margins` holds, per generated token, the
-distance between the best and the second-best logit: where it is tiny, another engine may rightly differ.
+distance between the best and the second-best logit: where it is tiny, another correct engine may differ.
 """
 
 from __future__ import annotations

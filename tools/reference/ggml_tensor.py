@@ -1,8 +1,8 @@
-"""A ctypes mirror of ggml's tensor record, checked against the loaded library before it is trusted.
+"""A ctypes mirror of ggml's tensor record, checked against the loaded library before use.
 
-llama.cpp's evaluation callback hands over a bare pointer to a ``ggml_tensor``. This module reads it: op,
+llama.cpp's evaluation callback passes a bare pointer to a ``ggml_tensor``. This module reads it: op,
 name, sources, strides, data. `GgmlLibrary` builds small tensors through the library's own functions first and
-compares every field that is used here, so a changed layout is an error and never a wrong number.
+compares every field that is used here, so a changed layout gives an error, not wrong numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TYPE_F32 = 0
 
 
 class ReferenceToolError(Exception):
-    """Something about llama.cpp, the model or the arguments makes a reference impossible."""
+    """llama.cpp, the model or the arguments make a reference impossible."""
 
 
 class GgmlTensor(ctypes.Structure):
@@ -57,8 +57,8 @@ class GgmlLibrary:
     """ggml's own functions: names of ops and types, and reading of tensors on the CPU.
 
     Args:
-        llama: the loaded llama library; on POSIX its symbol lookup reaches the very libggml-base it uses.
-        directory: folder of that library; elsewhere ggml-base is opened from there.
+        llama: the loaded llama library; on POSIX its symbol lookup reaches the libggml-base that it uses.
+        directory: folder of that library; on other systems ggml-base is opened from there.
 
     Raises:
         ReferenceToolError: a function is missing, or the tensor layout is not the one mirrored here.

@@ -23,10 +23,10 @@ NodeWatcher = Callable[[GgmlTensor, bool], bool]
 """Called as (tensor, ask): ask=True before a node runs (answer: wanted?), ask=False after it ran."""
 
 LLAMA_CPP_COMMITS = {"0.3.36": "0c1e57098bba43ac29e6e3b677cdceebdd22334f"}
-"""llama.cpp commit inside each source package of llama-cpp-python that was looked up."""
+"""llama.cpp commit inside each source package of llama-cpp-python, where known."""
 
 _LOG_LEVELS_KEPT = (3, 4)  # warnings and errors
-_LOG_CALLBACKS: list[Any] = []  # the library keeps the last one set, beyond the life of any model
+_LOG_CALLBACKS: list[Any] = []  # the library keeps the last callback, longer than any model
 
 
 def load_llama_cpp() -> Any:
@@ -128,7 +128,7 @@ class LlamaCppModel:
         return None if length < 0 else buffer.value.decode()
 
     def tokenize(self, text: str) -> list[int]:
-        """Token ids of `text`, with BOS where the vocabulary asks for it; text that looks special stays text.
+        """Token ids of `text`, with BOS where the vocabulary asks for it; special tokens in the text are not parsed.
 
         Raises:
             ReferenceToolError: a character cannot be encoded.
@@ -199,7 +199,7 @@ class LlamaCppModel:
         return out
 
     def settings(self) -> dict[str, Any]:
-        """What was asked of llama.cpp, for manifests."""
+        """llama.cpp's settings, for manifests."""
         return {
             "type_k": "f32",
             "type_v": "f32",
@@ -213,7 +213,7 @@ class LlamaCppModel:
         }
 
     def identity(self, build_flags: str | None = None) -> dict[str, Any]:
-        """Which llama.cpp this is: versions, commit, compiled features, compiler, hashes of the libraries."""
+        """Identity of llama.cpp: versions, commit, compiled features, compiler, hashes of the libraries."""
         import llama_cpp
 
         package = llama_cpp.__version__

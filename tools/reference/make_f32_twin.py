@@ -3,7 +3,7 @@
 
     python -m tools.reference.make_f32_twin MODEL.gguf TWIN.gguf
 
-With both engines on the twin nothing is rounded to int8 on the way, so every difference between them shows.
+On the twin neither engine rounds activations to int8, so every difference between them shows.
 The weights are expanded by the `gguf` package, tensor by tensor; only `general.file_type` differs in the
 metadata. The result depends on the model and on the version of the package only.
 """
@@ -30,7 +30,7 @@ class TwinError(Exception):
 
 @dataclass(frozen=True)
 class Twin:
-    """What was written.
+    """Description of the file that was written.
 
     Attributes:
         file: name of the twin's file.

@@ -1,7 +1,7 @@
-"""Which node of llama.cpp's graph is which stage: chosen by op and by the weight that feeds it.
+"""Stages among the nodes of llama.cpp's graph, recognised by op and by the weight that feeds them.
 
-Node names alone do not do: ``Qcur-0`` names the projection, its reshape and the rotated tensor. A node is
-recognised by its op and by the tensor found behind its sources, through reshapes, views and row selections.
+Node names alone are ambiguous: ``Qcur-0`` names the projection, its reshape and the rotated tensor. The weight
+is found behind a node's sources, through reshapes, views and row selections.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class NodeReader:
         return Stage(name, node, op, _root_name(source), self.ggml.type_name(source))
 
     def _by_op(self, tensor: GgmlTensor, op: str) -> tuple[str, GgmlTensor] | None:
-        """Canonical name, and the weight that gives it."""
+        """Canonical name, and the weight by which the node was recognised."""
         if op == "MUL_MAT":
             return self._product(tensor)
         if op == "MUL":
@@ -189,7 +189,7 @@ class NodeReader:
             tensor: the computed node.
             name: canonical name, with the layer.
             n: tokens of this pass.
-            n_kv: tokens in the cache after it; llama.cpp pads the scores beyond, which is cut off.
+            n_kv: tokens in the cache after it; llama.cpp's padding of the scores is cut off.
 
         Raises:
             ReferenceToolError: type, layout or size is not the expected one.
@@ -220,7 +220,7 @@ def _src(tensor: GgmlTensor, i: int) -> GgmlTensor:
 
 
 def _root_name(tensor: GgmlTensor) -> str:
-    """Name of the tensor that owns the memory: a view on a weight or cache counts as that."""
+    """Name of the tensor that owns the memory; for a view, the weight or cache it shows."""
     owner = tensor.view_src.contents if tensor.view_src else tensor
     name: bytes = owner.name
     return name.decode(errors="replace")

@@ -1,8 +1,9 @@
 # Sourced by scripts that have set $root, the clone: `ensure_environment EXTRA` makes $python run llorch.
 #
 # The environment is `.venv` in the clone (LLORCH_VENV overrides), made on first use by any Python >= 3.11
-# (LLORCH_PYTHON overrides). When nothing has to be done this costs two small processes; all the work is in
-# install.py. Messages go to stderr, so that a command's output stays clean.
+# (LLORCH_PYTHON overrides), with the versions of constraints.txt (LLORCH_NEWEST=1: the newest ones instead). When
+# nothing has to be done this costs two small processes; all the work is in install.py. Messages go to stderr, so
+# that a command's output stays clean.
 
 venv=${LLORCH_VENV:-$root/.venv}
 python=$venv/bin/python
@@ -19,7 +20,7 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14) or sys.implementation.na
     return 1
 }
 
-# explain_no_python: say what is missing, and exit with the code for "cannot use what there is".
+# explain_no_python: say what is missing, and exit with the code for bad input.
 explain_no_python() {
     {
         echo "llorch: needs CPython 3.11 to 3.14 with its venv module; none was found here:"
@@ -44,8 +45,10 @@ ensure_environment() {
     # What the tests need includes what the product needs.
     if [ "$1" = base ] && [ ! -f "$stamp" ]; then stamp=$venv/llorch-test.stamp; fi
     if [ -x "$python" ] && [ -f "$stamp" ] && [ ! -e "$venv/llorch-installing" ]; then
-        # The stamp is what install.py was given: a moved clone or a changed pyproject.toml installs again.
-        if { printf '%s\n' "$root"; cat "$root/pyproject.toml"; } | cmp -s - "$stamp"; then
+        # The stamp is what install.py was given: a moved clone, or a change to one of the files, installs again.
+        versions=$root/tools/setup/constraints.txt
+        if [ "${LLORCH_NEWEST:-}" = 1 ]; then versions=; fi
+        if { printf '%s\n' "$root"; cat "$root/pyproject.toml" ${versions:+"$versions"}; } | cmp -s - "$stamp"; then
             return 0
         fi
     fi

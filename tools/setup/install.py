@@ -1,5 +1,6 @@
 """Install the clone into its own virtual environment, from wheels only. Run by environment.sh.
 
+The versions are those of constraints.txt; LLORCH_NEWEST=1 takes the newest ones that pyproject.toml allows.
 Standard library only. Two runs at once wait for each other; a run that was killed half-way leaves a marker,
 and the next one starts the environment afresh.
 """
@@ -18,12 +19,12 @@ PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input"]
 
 
 def say(text: str) -> None:
-    """Tell the user; stdout belongs to the command that comes afterwards."""
+    """Print to stderr; stdout belongs to the command that runs afterwards."""
     print(f"llorch: {text}", file=sys.stderr, flush=True)
 
 
 def run_pip(command: list[str]) -> int:
-    """Run pip: its lines follow each other in one line of a terminal, all of them stand when it fails."""
+    """Run pip: a terminal shows its newest line; after a failure its last 30 lines are printed."""
     show = sys.stderr.isatty()
     width = shutil.get_terminal_size().columns - 4
     lines: list[str] = []
@@ -43,7 +44,7 @@ def run_pip(command: list[str]) -> int:
 
 
 def make_environment(folder: Path) -> None:
-    """Make an empty environment that is marked as ours and as unfinished."""
+    """Make an empty environment, marked as made by llorch and as unfinished."""
     say(f"first run: making {folder} with Python {sys.version.split()[0]} (this happens once)")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -57,9 +58,15 @@ def install(root: Path, folder: Path, extra: str) -> int:
     python = folder / "bin" / "python"
     marker = folder / "llorch-installing"
     stamp = folder / f"llorch-{extra}.stamp"
+    takes_newest = os.environ.get("LLORCH_NEWEST") == "1"
+    constraints = root / "tools" / "setup" / "constraints.txt"
     wanted = f"{root}\n{(root / 'pyproject.toml').read_text(encoding='utf-8')}"
+    if not takes_newest:
+        wanted += constraints.read_text(encoding="utf-8")
     is_whole = os.access(python, os.X_OK) and not marker.exists()
-    if is_whole and stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+    # What the tests need includes what the product needs.
+    enough = [stamp, folder / "llorch-test.stamp"] if extra == "base" else [stamp]
+    if is_whole and any(s.exists() and s.read_text(encoding="utf-8") == wanted for s in enough):
         return 0  # another run did it while this one waited for the lock
     is_ours = (folder / "llorch-created").exists()
     if not folder.exists() or not any(folder.iterdir()) or (is_ours and not is_whole):
@@ -68,11 +75,20 @@ def install(root: Path, folder: Path, extra: str) -> int:
         say(f"{folder} is no working virtual environment; remove it, or set LLORCH_VENV to another place")
         return 2
     marker.touch()
+    for old in folder.glob("llorch-*.stamp"):  # they describe the packages that are replaced now
+        old.unlink()
     target = str(root) if extra == "base" else f"{root}[{extra}]"
     say("installing packages (wheels only, no compiler)")
-    code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", "--editable", target])
+    versions = (
+        ["--upgrade", "--upgrade-strategy=eager"] if takes_newest else ["--constraint", str(constraints)]
+    )
+    code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", *versions, "--editable", target])
     if code:
         say(f"the installation failed (pip's exit code {code}; its last lines are above)")
+        if not takes_newest:
+            say(
+                "LLORCH_NEWEST=1 tries the newest versions instead of the ones in tools/setup/constraints.txt"
+            )
         return 1
     stamp.write_text(wanted, encoding="utf-8")
     marker.unlink()

@@ -22,12 +22,12 @@ from llorch.quant.types import SUPPORTED
 
 
 class GGUFFile:
-    """A GGUF model (a `ModelSource`), its header fully checked; a split model is presented as one.
+    """A GGUF model (a `ModelSource`), its header fully checked; the parts of a split model appear as one.
 
     Attributes:
         path: the file that was opened.
         version: of the format, 2 or 3.
-        alignment: what tensor offsets are a multiple of.
+        alignment: tensor offsets are multiples of it.
         metadata: values by key, those of the first part.
         tensor_infos: by name, of all parts, whether llorch can run their types or not.
         part_paths: every file of the model; one unless it is split.
@@ -82,15 +82,15 @@ class GGUFFile:
         return MappingProxyType(tensors)
 
     def forget_pages(self) -> None:
-        """Stop counting what was read of the file as this process's memory; views stay valid."""
+        """Release the pages read so far from this process's memory; views stay valid."""
         for part in self._parts:
             part.forget_pages()
 
     def close(self) -> None:
-        """Give the file back. May be called twice.
+        """Close the file. A second call does nothing.
 
-        Tensors already handed out stay valid: the file stays mapped until the last of them is gone. Metadata
-        arrays not read before cannot be read after.
+        Tensors stay valid: the file stays mapped until the last one is freed. Metadata arrays that were not read
+        before cannot be read afterwards.
         """
         self._is_closed = True
         self.__dict__.pop("tensors", None)

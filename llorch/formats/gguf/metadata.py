@@ -1,4 +1,4 @@
-"""The key-value part of a GGUF header. Arrays are located at once and decoded when somebody asks for them.
+"""The key-value part of a GGUF header. Arrays are located at once and decoded at their first access.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -31,7 +31,7 @@ NUMBERS: dict[int, tuple[str, struct.Struct, str]] = {
     11: ("int64", struct.Struct("<q"), "<i8"),
     12: ("float64", struct.Struct("<d"), "<f8"),
 }
-"""Value types of fixed size by number: name, layout of one, NumPy type of many."""
+"""Value types of fixed size by number: name, struct layout of a value, NumPy type of an array."""
 
 # Far above every real file; they bound time and memory for sparse files that claim to be terabytes long.
 MAX_KEYS = 65_536
@@ -46,7 +46,7 @@ MIN_PAIR_BYTES = 8 + 1 + 4 + 1
 
 @dataclass(frozen=True, slots=True)
 class ArrayLocation:
-    """Where an array lies: number of its element type, count, and the byte range of its elements."""
+    """Location of an array: number of its element type, count, and byte range of its elements."""
 
     element_type: int
     n_elements: int
@@ -55,9 +55,9 @@ class ArrayLocation:
 
 
 class GGUFMetadata(Mapping[str, MetadataValue]):
-    """Metadata by key. Scalars are there at once; an array is decoded at its first access and kept.
+    """Metadata by key. Scalars are read at once; an array is decoded at its first access and kept.
 
-    Values are shared between callers: do not change a list you get from here.
+    Callers share the values: do not change a list.
     """
 
     def __init__(self, reader: HeaderReader, n_keys: int) -> None:
@@ -96,7 +96,7 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         return self._types[key]
 
     def integer(self, key: str) -> int | None:
-        """The value when it is a whole number and no bool; None for all else, arrays stay undecoded."""
+        """The value if it is a whole number and no bool, else None; arrays are not decoded."""
         value = self._values.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
@@ -106,7 +106,7 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         return None if array is None else array.n_elements
 
     def release(self) -> None:
-        """Let go of the file; arrays not decoded by now cannot be read any more."""
+        """Release the file; arrays that are not decoded yet cannot be read afterwards."""
         self._reader = None
 
     def _read_value(self, reader: HeaderReader, key: str) -> None:

@@ -1,4 +1,4 @@
-"""One GGUF file: magic, version, header and the map that its tensors lie in."""
+"""One GGUF file: magic, version, header and the memory map of its tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GGUFPart:
         path: the file.
         version: of the format, 2 or 3.
         metadata: its key-value pairs.
-        alignment: what tensor offsets are a multiple of.
+        alignment: tensor offsets are multiples of it.
         tensor_infos: in the order of the header.
         n_bytes: size of the file.
     """
@@ -60,18 +60,18 @@ class GGUFPart:
         self.tensor_infos = read_tensor_infos(reader, n_tensors, self.alignment, index)
 
     def tensor_data(self, info: TensorInfo) -> NDArray[np.uint8]:
-        """The bytes of a tensor: uint8 (n_bytes,), a read-only view on the map, which it keeps alive."""
+        """The bytes of a tensor: uint8 (n_bytes,), a read-only view that keeps the map alive."""
         return np.frombuffer(self._map, np.uint8, info.n_bytes, info.offset)
 
     def forget_pages(self) -> None:
-        """Give back the memory of pages read so far; they are read again when somebody looks."""
+        """Release the memory of pages read so far; the next access reads them again."""
         if hasattr(self._map, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def close(self) -> None:
-        """Unmap the file, or leave that to the last tensor view that is still in use."""
+        """Unmap the file; while tensor views exist, the last one unmaps it."""
         self.metadata.release()
-        with contextlib.suppress(BufferError):  # views exist: the map goes when they go
+        with contextlib.suppress(BufferError):  # views exist: the last one unmaps the file
             self._map.close()
 
 

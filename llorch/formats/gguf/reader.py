@@ -19,10 +19,10 @@ U64 = struct.Struct("<Q")
 def map_file(path: Path) -> mmap.mmap:
     """Map a regular file for reading.
 
-    Pipes, devices and directories are refused before they are opened, so nothing here waits or reads.
+    Pipes, devices and directories are refused before they are opened, so opening never blocks.
 
     Raises:
-        GGUFError: `path` is missing, unreadable, empty or no regular file.
+        GGUFError: `path` is missing, unreadable, empty, or not a regular file.
     """
     try:
         mode = os.stat(path).st_mode
@@ -32,7 +32,7 @@ def map_file(path: Path) -> mmap.mmap:
         descriptor = os.open(path, flags)
         try:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):  # replaced since `stat` looked
+            if not stat.S_ISREG(status.st_mode):  # replaced after `stat`
                 raise GGUFError(f"{printable(path)}: is {_kind(status.st_mode)}; a .gguf file was expected")
             if status.st_size == 0:
                 raise GGUFError(f"{printable(path)}: is empty; a GGUF file was expected")
@@ -46,7 +46,7 @@ def map_file(path: Path) -> mmap.mmap:
 
 
 def printable(path: Path) -> str:
-    """The path for a message of one line, whatever bytes it holds."""
+    """The path as one printable line, whatever its bytes."""
     text = str(path)
     return text if text.isprintable() else repr(text)
 
@@ -118,7 +118,7 @@ class HeaderReader:
         return int(self.unpack(U64, what))
 
     def count(self, what: str, item_bytes: int, limit: int) -> int:
-        """A 64-bit count of items of at least `item_bytes` each, which must fit what remains, and `limit`."""
+        """A 64-bit count of items of at least `item_bytes` each: at most `limit`, and they fit the rest of the file."""
         n = self.u64(what)
         if n * item_bytes > self.n_remaining:
             raise self.error(
@@ -144,7 +144,7 @@ class HeaderReader:
             raise self.error(f"{what} is not valid UTF-8: {quote(raw)} (byte {error.start})") from error
 
     def name(self, what: str, limit: int) -> str:
-        """A `text` that identifies something: neither empty nor with a NUL in it."""
+        """A `text` that is not empty and has no NUL characters."""
         name = self.text(what, limit)
         if not name:
             raise self.error(f"{what} is empty")

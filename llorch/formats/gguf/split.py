@@ -13,10 +13,10 @@ PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5}
 
 
 def open_parts(path: Path) -> list[GGUFPart]:
-    """Open `path` and, when it is the first part of a split model, all the others.
+    """Open `path` and, if it is the first part of a split model, the other parts.
 
     Raises:
-        GGUFError: a file is malformed, a part is missing or does not belong, or `path` is not the first part.
+        GGUFError: a file is malformed, a part is missing or belongs to another model, or `path` is not the first part.
     """
     first = GGUFPart(path)
     parts = [first]

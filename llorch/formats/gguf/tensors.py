@@ -1,4 +1,4 @@
-"""Tensor infos of a GGUF file: where each tensor lies, proven to lie inside the file."""
+"""Tensor infos of a GGUF file: the location of each tensor, checked to be inside the file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_INFO_BYTES = 8 + 1 + 4 + 8 + 4 + 8
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """A tensor as the header describes it, of a type that llorch may or may not be able to run.
+    """A tensor as the header describes it; llorch may lack kernels for its type.
 
     Attributes:
         name: GGUF name.
@@ -49,7 +49,7 @@ class TensorInfo:
 
 
 def unsupported_type_message(info: TensorInfo) -> str:
-    """What to say about a tensor whose type ggml knows and llorch cannot run."""
+    """Message about a tensor whose type ggml knows and llorch cannot run."""
     supported = ", ".join(sorted(t.name for t in SUPPORTED.values()))
     return f"tensor {quote(info.name)} has type {info.type_name} (not supported); llorch can run {supported}"
 

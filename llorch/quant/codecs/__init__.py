@@ -1,1 +1,1 @@
-"""What the bytes of each type mean, one type a file: readable NumPy, the slow twins of the kernels."""
+"""Readable NumPy codecs, one type a file: the slow twins of the kernels, not made for speed."""

@@ -69,7 +69,7 @@ def quantize_activation_q8_0(x: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def _to_int8(rounded: Floats) -> NDArray[np.int8]:
-    """int8 of rounded values; what a denormal or missing scale made infinite or NaN becomes 0."""
+    """int8 of rounded values; infinities and NaN, which come from a denormal or zero scale, become 0."""
     return np.where(np.isfinite(rounded), rounded, np.float32(0)).astype(np.int8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import pytest
@@ -10,13 +11,10 @@ from llorch.engine import kv_plan
 from llorch.engine.kv_plan import SHARE_OF_FREE_MEMORY, plan_kv_cache
 from llorch.errors import SettingsError
 from llorch.kernels.layout import KV_BLOCK_SIZE
-from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
+from tests.support.model_configs import SMALLEST
 
-CONFIG = ModelConfig(
-    n_vocab=320, n_embd=64, n_layer=2, n_head=4, n_head_kv=2, head_dim=16, n_ff=96, n_ctx_train=1000, n_rot=16,
-    rope_freq_base=1e4, rope_freq_scale=1.0, norm_eps=1e-5,
-)  # fmt: skip
+CONFIG = dataclasses.replace(SMALLEST, n_ctx_train=1000)
 PER_CONTEXT = -(-1000 // KV_BLOCK_SIZE)
 
 

@@ -14,7 +14,7 @@ from llorch.kernels.emit.functions import call_unit
 from llorch.kernels.emit.scalars import as_int64
 from llorch.kernels.jit import Unit, kernel, load_units, unit
 from llorch.kernels.object_cache import Code
-from tests.unit.kernels.test_object_cache import run_python
+from tests.support.processes import run_python
 
 
 @unit("sums, for tests", 3)

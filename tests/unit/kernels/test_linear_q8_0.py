@@ -8,7 +8,8 @@ import pytest
 
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
-from tests.support import kernel_calls, naive
+from tests.support import naive
+from tests.support.extreme_products import extreme_product
 from tests.support.kernel_calls import matmul, tensor_of
 from tests.support.naive import bits
 
@@ -37,16 +38,8 @@ def test_a_product_worked_out_by_hand(packed: bool) -> None:
 def test_the_most_negative_weight_and_largest_activations_do_not_overflow(
     n_tokens: int, packed: bool
 ) -> None:
-    """-128 comes only from hostile files; 64 products of 128 * 127 in one block break int16 pair sums."""
-    blocks = np.full((16, 2, 34), 0x80, np.uint8)
-    blocks[..., :2] = np.array([1.0], np.float16).view(np.uint8)
-    blocks[1::2, :, 2:] = 0x7F
-    weight = Tensor("w", Q8_0, (16, 64), kernel_calls.guarded(blocks.ravel()))
-    x = np.full((n_tokens, 64), 127.0, np.float32)
-    x[1::2] *= -1
-    signs = np.where(np.arange(n_tokens) % 2, -1, 1)[:, None]
-    expected = 64 * 127 * np.where(np.arange(16) % 2, 127, -128) * signs
-    np.testing.assert_array_equal(matmul(weight, x, packed=packed), expected.astype(np.float32))
+    weight, x, expected = extreme_product(n_tokens)
+    np.testing.assert_array_equal(matmul(weight, x, packed=packed), expected)
 
 
 @RESIDENCES

@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,23 +14,9 @@ import pytest
 
 from llorch.kernels import object_cache, paths
 from llorch.kernels.object_cache import Code
-from tests.conftest import REPOSITORY
+from tests.support.processes import run_python
 
 CODE = Code("symbol", bytes(range(256)) * 20)
-
-
-def run_python(code: str, cwd: Path, *args: str, **environment: str) -> list[str]:
-    """Lines that a new process prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *args],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout.splitlines()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from llorch.errors import LlorchError
 from llorch.model.kv_cache import KVCache
-from tests.unit.kernels.test_attention import CONFIG
+from tests.support.model_configs import SMALLEST
 
 
 def test_blocks_hold_32_positions() -> None:
@@ -16,14 +16,14 @@ def test_blocks_hold_32_positions() -> None:
 
 @pytest.mark.parametrize(("kv_type", "dtype"), [("f32", np.float32), ("f16", np.float16)])
 def test_the_memory_stated_is_the_memory_taken(kv_type: str, dtype: type) -> None:
-    cache = KVCache(CONFIG, 5, kv_type)
+    cache = KVCache(SMALLEST, 5, kv_type)
     assert cache.keys.dtype == cache.values.dtype == dtype
     assert cache.n_bytes == cache.keys.nbytes + cache.values.nbytes
-    assert cache.n_bytes == 5 * KVCache.bytes_per_block(CONFIG, kv_type)
+    assert cache.n_bytes == 5 * KVCache.bytes_per_block(SMALLEST, kv_type)
 
 
 def test_no_block_is_ever_handed_out_twice() -> None:
-    cache = KVCache(CONFIG, 10)
+    cache = KVCache(SMALLEST, 10)
     first, second = cache.allocate(4), cache.allocate(5)
     assert len({*first, *second}) == 9
     assert {*first, *second} <= set(range(10))

@@ -17,13 +17,6 @@ from tests.support.small_models import Run, open_model
 from tests.support.tiny_models import write_tiny_llama
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
-    write_tiny_llama(path, types={"ffn_down.weight": "F16"}, n_vocab=301)
-    return path
-
-
 def test_the_choice_follows_the_memory_there_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_model(tiny) as model:
         need = packed_bytes(model.weights)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from llorch.model.rope_table import RopeTable, rope_table
-from tests.unit.kernels.test_attention import CONFIG
+from tests.support.model_configs import SMALLEST
 
-CONFIG_ROPE = dataclasses.replace(CONFIG, head_dim=64, n_rot=64, rope_freq_base=10000.0)
+CONFIG_ROPE = dataclasses.replace(SMALLEST, head_dim=64, n_rot=64, rope_freq_base=10000.0)
 ANGLE_RELATIVE = 4e-6
 """32 float32 products, each off by at most 6e-8: what the recurrence costs in the angle."""
 

@@ -38,7 +38,7 @@ def script(path: Path, body: str) -> Path:
 
 @pytest.fixture
 def llorch_speeds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """What llorch's runs say, one after another; the last for ever."""
+    """Speeds that llorch's runs report, in order; the last one repeats."""
     speeds = [200.0, 400.0, 300.0]
 
     def run(model: Path, test: SpeedTest, n_threads: int, extra: tuple[str, ...], timeout_s: float) -> Run:

@@ -12,7 +12,7 @@ import pytest
 from llorch.validation.compare import compare
 from llorch.validation.dumps import Reference
 from llorch.validation.tolerances import checkpoint_of
-from tests.unit.tools.naive_stages import NaiveModel, recompute
+from tests.support.naive_stages import NaiveModel, recompute
 from tools.reference.extract_checkpoints import main
 from tools.reference.make_f32_twin import make_f32_twin
 

@@ -1,4 +1,4 @@
-"""The extractor runs without llorch and so has its own list of stages; the validator must mean the same one."""
+"""The extractor runs without llorch and has its own list of stages; the validator must have the same one."""
 
 from __future__ import annotations
 

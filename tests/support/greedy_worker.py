@@ -1,8 +1,8 @@
 """Greedy continuations of stored prompts, as JSON on stdout: {golden file's stem: [token ids of each prompt]}.
 
-    LLORCH_SUMS=llama.cpp python -m tests.golden.continue_greedily GOLDEN.json=MODEL.gguf...
+    LLORCH_SUMS=llama.cpp python -m tests.support.greedy_worker GOLDEN.json=MODEL.gguf...
 
-Whose order of additions the kernels follow is settled when a process starts, so that order needs one of its own.
+A process chooses its order of additions when it starts, so llama.cpp's order needs a process of its own.
 """
 
 from __future__ import annotations

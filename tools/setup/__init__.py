@@ -1,0 +1,1 @@
+"""Set-up of the clone's virtual environment: packages, and the versions that are locked."""
