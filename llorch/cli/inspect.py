@@ -122,15 +122,9 @@ def _shown(value: object) -> object:
 
 def _tensors(source: ModelSource) -> list[dict[str, Any]]:
     """Every tensor of the file, those of types that llorch cannot run included."""
-    infos = getattr(source, "tensor_infos", None)
-    if infos is not None:
-        return [
-            {"name": info.name, "type": info.type_name, "shape": list(info.shape), "bytes": info.n_bytes}
-            for info in infos.values()
-        ]
     return [
-        {"name": tensor.name, "type": tensor.type.name, "shape": list(tensor.shape), "bytes": tensor.n_bytes}
-        for tensor in source.tensors.values()
+        {"name": info.name, "type": info.type_name, "shape": list(info.shape), "bytes": info.n_bytes}
+        for info in source.tensor_infos.values()
     ]
 
 

@@ -16,6 +16,30 @@ MetadataValue: TypeAlias = bool | int | float | str | list[bytes] | NDArray[np.g
 arrays of numbers and booleans are read-only NumPy arrays of the stored type."""
 
 
+class TensorSummary(Protocol):
+    """What a file says of a tensor before it is read."""
+
+    @property
+    def name(self) -> str:
+        """GGUF name."""
+        ...
+
+    @property
+    def type_name(self) -> str:
+        """ggml's name of the type."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """NumPy order."""
+        ...
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the data."""
+        ...
+
+
 class ModelSource(Protocol):
     """A model on disk; nothing is decoded or copied before its first access."""
 
@@ -27,6 +51,11 @@ class ModelSource(Protocol):
     @property
     def metadata(self) -> Mapping[str, MetadataValue]:
         """Values by GGUF key."""
+        ...
+
+    @property
+    def tensor_infos(self) -> Mapping[str, TensorSummary]:
+        """Name, type, shape and size of every tensor by GGUF name, whether llorch can run its type or not."""
         ...
 
     @property

@@ -242,7 +242,7 @@ def test_the_rules_catch_what_they_forbid(path: str, source: str, fault: str) ->
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("formats/a.py", "import mmap\nfrom .gguf.part import GGUFPart\nfrom llorch.quant.types import F32"),
+        ("formats/a.py", "import mmap\nfrom .gguf.file import GGUFFile\nfrom llorch.quant.types import F32"),
         (
             "cli/serve.py",
             "import uvicorn\nfrom llorch.version import __version__\nfrom llorch.server.app import create_app",

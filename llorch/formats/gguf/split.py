@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf.part import GGUFPart
 from llorch.formats.gguf.reader import printable, quote
+
+if TYPE_CHECKING:
+    from llorch.formats.gguf.file import GGUFFile
+
+OpenPart: TypeAlias = "Callable[[Path, int], GGUFFile]"
 
 PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 
 
-def open_parts(path: Path) -> list[GGUFPart]:
-    """Open `path` and, if it is the first part of a split model, the other parts.
+def open_other_parts(first: GGUFFile, open_part: OpenPart) -> list[GGUFFile]:
+    """The other files of a split model; none if `first` is a whole model or itself not the first part.
+
+    Args:
+        first: the file that was opened.
+        open_part: opens a file, given its path and the number of the part.
 
     Raises:
-        GGUFError: a file is malformed, a part is missing or belongs to another model, or `path` is not the first part.
+        GGUFError: a file is malformed, a part is missing or belongs to another model, or the file that was opened is
+        not
+            the first part.
     """
-    first = GGUFPart(path)
-    parts = [first]
+    if first.part_index or "split.count" not in first.metadata:
+        return []
+    n_parts = _split_number(first, "split.count")
+    others: list[GGUFFile] = []
     try:
-        n_parts = _split_number(first, "split.count") if "split.count" in first.metadata else 0
         if n_parts > 1:
-            _open_others(parts, n_parts)
+            _open_others(first, others, n_parts, open_part)
     except BaseException:
-        for part in parts:
+        for part in others:
             part.close()
         raise
-    return parts
+    return others
 
 
-def _open_others(parts: list[GGUFPart], n_parts: int) -> None:
-    first = parts[0]
+def _open_others(first: GGUFFile, others: list[GGUFFile], n_parts: int, open_part: OpenPart) -> None:
     match = PART_NAME.fullmatch(first.path.name)
     if match is None or int(match["count"]) != n_parts:
         raise _error(
@@ -48,13 +60,13 @@ def _open_others(parts: list[GGUFPart], n_parts: int) -> None:
         raise _error(first, f"is the first part by its metadata, but part {int(match['number'])} by its name")
     for index in range(1, n_parts):
         path = first.path.with_name(f"{match['stem']}-{index + 1:05}-of-{n_parts:05}.gguf")
-        parts.append(_open_part(path, index, n_parts, first))
-    _check_tensors(parts)
+        others.append(_open_part(path, index, n_parts, first, open_part))
+    _check_tensors([first, *others])
 
 
-def _open_part(path: Path, index: int, n_parts: int, first: GGUFPart) -> GGUFPart:
+def _open_part(path: Path, index: int, n_parts: int, first: GGUFFile, open_part: OpenPart) -> GGUFFile:
     try:
-        part = GGUFPart(path, index)
+        part = open_part(path, index)
     except GGUFError as error:
         raise GGUFError(f"{error} (part {index + 1} of {n_parts} of {printable(first.path)})") from error
     try:
@@ -68,11 +80,11 @@ def _open_part(path: Path, index: int, n_parts: int, first: GGUFPart) -> GGUFPar
     return part
 
 
-def _check_tensors(parts: list[GGUFPart]) -> None:
+def _check_tensors(parts: list[GGUFFile]) -> None:
     first = parts[0]
-    owner: dict[str, GGUFPart] = {}
+    owner: dict[str, GGUFFile] = {}
     for part in parts:
-        for info in part.tensor_infos:
+        for info in part.own_infos:
             if info.name in owner:
                 raise _error(part, f"tensor {quote(info.name)} is also in {printable(owner[info.name].path)}")
             owner[info.name] = part
@@ -84,7 +96,7 @@ def _check_tensors(parts: list[GGUFPart]) -> None:
         )
 
 
-def _split_number(part: GGUFPart, key: str) -> int:
+def _split_number(part: GGUFFile, key: str) -> int:
     if key not in part.metadata:
         raise _error(part, f"metadata key '{key}' is missing, though this is a part of a split model")
     value = part.metadata.integer(key)
@@ -93,5 +105,5 @@ def _split_number(part: GGUFPart, key: str) -> int:
     return value
 
 
-def _error(part: GGUFPart, message: str) -> GGUFError:
+def _error(part: GGUFFile, message: str) -> GGUFError:
     return GGUFError(f"{printable(part.path)}: {message}")
