@@ -28,6 +28,7 @@ class KernelPath:
     Attributes:
         name: as `LLORCH_CPU` spells it.
         needs: LLVM's names of the features it takes.
+        hides: how the names of the features begin that are switched off when `LLORCH_CPU` asks for this path.
         dot: which instructions multiply int8: ``"vnni"``, ``"avx2"`` or ``"generic"``.
         lanes: rows of a weight tile that one vector holds.
         bias: added to each weight: `vpdpbusd` wants unsigned weights; sums start at -bias * sum(x) instead of 0.
@@ -37,6 +38,7 @@ class KernelPath:
 
     name: str
     needs: frozenset[str]
+    hides: tuple[str, ...]
     dot: str
     lanes: int
     bias: int
@@ -47,15 +49,17 @@ class KernelPath:
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _AVX512_SHAPES = ((2, 6), (2, 4), (4, 2), (4, 1), (1, 6), (1, 4), (1, 2), (1, 1))
+_BEYOND_AVX2 = ("amx", "avx512", "evex512", "avx10")
+_BEYOND_SSE2 = ("amx", "avx", "evex512", "fma", "f16c", "ssse3", "sse4", "sse3")
 
 KERNEL_PATHS = {
     path.name: path
     for path in (
-        KernelPath("amx", _AVX512 | {"amx-tile", "amx-int8"}, "vnni", 16, 128, 0, _AVX512_SHAPES),
-        KernelPath("avx512", _AVX512, "vnni", 16, 128, 128, _AVX512_SHAPES),
-        KernelPath("avxvnni", _AVX2, "vnni", 8, 128, 128, ((2, 4), (2, 2), (2, 1))),
-        KernelPath("avx2", _AVX2, "avx2", 8, 0, 0, ((1, 4), (1, 2), (1, 1))),
-        KernelPath("generic", frozenset(), "generic", 8, 0, 0, ((1, 2), (1, 1))),
+        KernelPath("amx", _AVX512 | {"amx-tile", "amx-int8"}, (), "vnni", 16, 128, 0, _AVX512_SHAPES),
+        KernelPath("avx512", _AVX512, ("amx",), "vnni", 16, 128, 128, _AVX512_SHAPES),
+        KernelPath("avxvnni", _AVX2, _BEYOND_AVX2, "vnni", 8, 128, 128, ((2, 4), (2, 2), (2, 1))),
+        KernelPath("avx2", _AVX2, (*_BEYOND_AVX2, "avxvnni"), "avx2", 8, 0, 0, ((1, 4), (1, 2), (1, 1))),
+        KernelPath("generic", frozenset(), _BEYOND_SSE2, "generic", 8, 0, 0, ((1, 2), (1, 1))),
     )
 }
 """Best first."""
@@ -98,20 +102,8 @@ def _mask() -> str:
 @functools.cache
 def features() -> frozenset[str]:
     """LLVM's names of the CPU features in use, after the mask."""
-    mask = _mask()
-    found = _host_features()
-    if mask == "amx":
-        return found
-    found = frozenset(name for name in found if not name.startswith("amx"))
-    if mask == "avx512":
-        return found
-    kept = {name for name in found if not name.startswith(("avx512", "evex512", "avx10"))}
-    if mask == "avxvnni":
-        return frozenset(kept)
-    kept -= {name for name in kept if name.startswith("avxvnni")}
-    if mask == "avx2":
-        return frozenset(kept)
-    return frozenset(n for n in kept if not n.startswith(("avx", "fma", "f16c", "ssse3", "sse4", "sse3")))
+    hidden = KERNEL_PATHS[_mask()].hides
+    return frozenset(name for name in _host_features() if not name.startswith(hidden))
 
 
 def has(feature: str) -> bool:
