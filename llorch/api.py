@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Any
 
 from llorch.engine.engine import Engine
+from llorch.engine.events import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
+from llorch.engine.request import Request
 from llorch.errors import EngineStoppedError, FieldError, LlorchError, NumericalError, RequestError
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress

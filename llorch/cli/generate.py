@@ -18,9 +18,9 @@ from llorch.cli.options import (
     settings_from,
 )
 from llorch.engine.engine import Engine
+from llorch.engine.events import EndEvent, ErrorEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, TokenEvent
+from llorch.engine.request import Request
 from llorch.errors import FieldError, LlorchError, RequestError
 from llorch.settings import Settings
 

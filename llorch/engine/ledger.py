@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from llorch.engine.engine import StepEvent, duplicate_job
-from llorch.engine.stream import EndEvent, ErrorEvent, Event
+from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
+from llorch.engine.request import duplicate_job
 from llorch.errors import EngineStoppedError, QueueFullError
 
 Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed"]
@@ -24,17 +25,19 @@ MAX_RETRY_AFTER_S = 60
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A request that was taken.
+    """An accepted request: its queue of events and the loop that reads it.
 
     Attributes:
-        job_id: its name.
+        job_id: name of the generation.
+        submitted_s: when it was accepted (clock of `time.monotonic`).
         loop: the event loop that reads its events.
         events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
         n_prompt: tokens of the prompt, once they are known.
-        is_cancelled: somebody wants it to end.
+        is_cancelled: whether it shall end, by request or because its client left.
     """
 
     job_id: str
+    submitted_s: float
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[Event]
     n_prompt: int = 0
@@ -97,18 +100,18 @@ class Ledger:
             if len(self._open) >= self.n_slots + self.max_waiting:
                 retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
-            submission = Submission(job_id, asyncio.get_running_loop(), asyncio.Queue())
+            submission = Submission(job_id, time.monotonic(), asyncio.get_running_loop(), asyncio.Queue())
             self._open[job_id] = submission
             return submission
 
-    def give_back(self, submission: Submission) -> None:
-        """The request was refused after all."""
+    def release(self, submission: Submission) -> None:
+        """Free a place reserved for a request that turned out to be invalid."""
         with self._lock:
             if self.holds(submission):
                 del self._open[submission.job_id]
 
     def find(self, job_id: str) -> Submission | None:
-        """The open request of this name."""
+        """The open request of this name. Like `n_open` and `holds`, one look-up without the lock."""
         return self._open.get(job_id)
 
     def holds(self, submission: Submission) -> bool:
@@ -119,7 +122,7 @@ class Ledger:
         """Hand the events of a step to their event loops, in one call for each loop.
 
         Returns:
-            Names of requests whose loop is closed: nobody will ever read their events.
+            Names of requests whose event loop is closed, so that no client can read their events.
         """
         batches: defaultdict[asyncio.AbstractEventLoop, list[tuple[Submission, Event]]] = defaultdict(list)
         with self._lock:
@@ -128,7 +131,7 @@ class Ledger:
                 if submission is None:
                     continue
                 batches[submission.loop].append((submission, event))
-                if isinstance(event, (EndEvent, ErrorEvent)):
+                if isinstance(event, LastEvent):
                     del self._open[step_event.job_id]
                 if isinstance(event, EndEvent):
                     self._busy_s += 0.1 * (event.timings.prompt_s + event.timings.decode_s - self._busy_s)

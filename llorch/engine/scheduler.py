@@ -9,35 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
+from llorch.engine.block_pool import BlockPool
 from llorch.engine.sequence import Sequence
-
-
-class BlockPool(Protocol):
-    """Where KV blocks come from (`llorch.model.kv_cache.KVCache`)."""
-
-    @property
-    def n_free(self) -> int:
-        """Blocks that belong to nobody."""
-        ...
-
-    def blocks_for(self, n_positions: int, /) -> int:
-        """Blocks that hold `n_positions`."""
-        ...
-
-    def allocate(self, n: int, /) -> list[int]:
-        """Take `n` blocks."""
-        ...
-
-    def release(self, blocks: list[int], /) -> None:
-        """Give blocks back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The share of one sequence in a step: its next `n_tokens` tokens."""
+    """What a step computes of one sequence: its next `n_tokens` tokens."""
 
     sequence: Sequence
     n_tokens: int
@@ -62,7 +41,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give slots and KV blocks to those in front of the line; return the newcomers."""
+        """Give slots and KV blocks to the oldest waiting sequences; return those admitted."""
         admitted = []
         while self.waiting and self._free_slots:
             n_blocks = self._pool.blocks_for(self.waiting[0].n_positions)

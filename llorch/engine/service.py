@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import queue
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 from llorch.engine.engine import Engine
+from llorch.engine.events import ErrorEvent, Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event
+from llorch.engine.request import Request, check_prompt, encode_prompt
 from llorch.errors import (
     EngineStoppedError,
-    FieldError,
     InputError,
     LlorchError,
-    RequestError,
 )
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress
@@ -144,10 +143,10 @@ class EngineService:
         self,
         *,
         prompt: str | None = None,
-        token_ids: Sequence[int] | None = None,
+        token_ids: Iterable[int] | None = None,
         params: SamplingParams | None = None,
         max_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Iterable[str] = (),
         ignore_eos: bool = False,
         job_id: str | None = None,
         parse_special: bool = False,
@@ -183,7 +182,7 @@ class EngineService:
             self._engine.check(request)
             submission.n_prompt = len(request.token_ids)
         except BaseException:
-            self._ledger.give_back(submission)
+            self._ledger.release(submission)
             raise
         self._inbox.put(_Add(submission, request))
         return submission
@@ -194,7 +193,7 @@ class EngineService:
             while True:
                 event = await submission.events.get()
                 yield event
-                if isinstance(event, (EndEvent, ErrorEvent)):
+                if isinstance(event, LastEvent):
                     return
         finally:
             self.release(submission)
@@ -217,28 +216,14 @@ class EngineService:
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(
-        self, prompt: str | None, token_ids: Sequence[int] | None, parse_special: bool
+        self, prompt: str | None, token_ids: Iterable[int] | None, parse_special: bool
     ) -> tuple[int, ...]:
-        if (prompt is None) == (token_ids is None):
-            raise RequestError(
-                [FieldError("prompt", "prompt or token_ids", "give either prompt or token_ids")]
-            )
+        check_prompt(prompt, token_ids, self.settings.max_prompt_chars)
         if prompt is None:
             return tuple(token_ids or ())
-        limit = self.settings.max_prompt_chars
-        if not 1 <= len(prompt) <= limit:
-            message = f"prompt has {len(prompt)} characters, 1..{limit} are possible"
-            raise RequestError([FieldError("prompt", f"1..{limit} characters", message)])
         assert self.loaded is not None  # it is ready
-        encode = self.loaded.tokenizer.encode
-        try:
-            if len(prompt) <= QUICK_PROMPT_CHARS:
-                return tuple(encode(prompt, parse_special=parse_special))
-            return tuple(await asyncio.to_thread(encode, prompt, parse_special=parse_special))
-        except RequestError:
-            raise
-        except InputError as error:
-            raise RequestError([FieldError("prompt", "valid Unicode", str(error))]) from None
+        encode = functools.partial(encode_prompt, self.loaded.tokenizer, prompt, parse_special=parse_special)
+        return encode() if len(prompt) <= QUICK_PROMPT_CHARS else await asyncio.to_thread(encode)
 
     # For the compute thread
 
@@ -281,14 +266,14 @@ class EngineService:
 
     def _serve(self, engine: Engine) -> None:
         """Work until `_Stop` comes; then everything that is left is aborted."""
-        while self._take_inbox(engine):
+        while self._drain_inbox(engine):
             for job_id in self._ledger.deliver(engine.step()):
                 engine.abort(job_id)
         for job_id in self._ledger.names():
             engine.abort(job_id)
         self._ledger.deliver(engine.step())
 
-    def _take_inbox(self, engine: Engine) -> bool:
+    def _drain_inbox(self, engine: Engine) -> bool:
         """Act on what has come in; wait for something if there is nothing to compute. False: stop."""
         while True:
             try:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import logging
-import time
-from collections.abc import AsyncGenerator
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from llorch.engine.ledger import Submission
+from llorch.engine.events import ErrorEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
-from llorch.engine.stream import EndEvent, ErrorEvent, Event
 from llorch.errors import FieldError
 from llorch.server import schemas
 from llorch.server.body import read_json_object
 from llorch.server.errors import HTTPRefusalError, NotReadyError, failure
-from llorch.server.sse import EventStream, frame
+from llorch.server.streaming import event_stream, last_event, sse_frame
 from llorch.settings import Settings
 
-logger = logging.getLogger(__name__)
 router = APIRouter(tags=["generate"])
 
 _SAMPLING_FIELDS = (
@@ -82,7 +76,6 @@ async def generate(request: Request) -> Response:
     fields = schemas.parse_generate(body, settings.max_prompt_chars)
     if service.stage != "ready":
         raise NotReadyError(service.stage)
-    began_s = time.monotonic()
     submission = await service.submit(
         prompt=fields.prompt,
         token_ids=fields.token_ids,
@@ -92,14 +85,14 @@ async def generate(request: Request) -> Response:
         ignore_eos=bool(fields.ignore_eos),
         job_id=fields.job_id,
     )
-    if fields.stream is False:
-        return await _whole_answer(request, service, submission, began_s)
-    return EventStream(
-        _frames(service, submission, began_s),
-        lambda: service.release(submission),
-        keep_alive_s=settings.keep_alive_s,
-        send_timeout_s=settings.send_timeout_s,
-    )
+    if fields.stream is not False:
+        return event_stream(service, submission, event_frame)
+    last = await last_event(request, service, submission)
+    if isinstance(last, ErrorEvent):
+        return failure(
+            last.code, last.message, status=503 if last.retriable else 500, is_retriable=last.retriable
+        )
+    return JSONResponse(event_json(last))
 
 
 @router.post(
@@ -119,83 +112,13 @@ async def cancel(request: Request) -> dict[str, Any]:
     return {"job_id": job_id, "cancelled": True}
 
 
-async def _events(
-    service: EngineService, submission: Submission, began_s: float
-) -> AsyncGenerator[Event, None]:
-    """The events of a generation; one line of the log says how it went, whichever way it ends."""
-    last: Event | None = None
-    stream = service.stream(submission)
-    try:
-        async for event in stream:
-            last = event
-            yield event
-    finally:
-        await stream.aclose()
-        _log(submission, last, time.monotonic() - began_s)
+def event_json(event: Event) -> dict[str, object]:
+    """An event as the native API writes it."""
+    if isinstance(event, TokenEvent):  # one for every token, and `asdict` is slow
+        return {"type": "token", "i": event.i, "id": event.id, "text": event.text}
+    return {"type": event.type, **dataclasses.asdict(event)}
 
 
-async def _frames(
-    service: EngineService, submission: Submission, began_s: float
-) -> AsyncGenerator[bytes, None]:
-    """The events of a generation as server-sent events."""
-    events = _events(service, submission, began_s)
-    try:
-        async for event in events:
-            yield frame(event.to_json())
-    finally:
-        await events.aclose()
-
-
-async def _whole_answer(
-    request: Request, service: EngineService, submission: Submission, began_s: float
-) -> Response:
-    """The last event as one JSON body; a client that leaves meanwhile ends the generation."""
-    generation = asyncio.create_task(_last_event(service, submission, began_s))
-    departure = asyncio.create_task(_wait_for_departure(request))
-    try:
-        await asyncio.wait({generation, departure}, return_when=asyncio.FIRST_COMPLETED)
-        if not generation.done():
-            service.release(submission)  # its `end` event comes within a step
-        last = await generation
-    finally:
-        service.release(submission)
-        for task in (generation, departure):
-            task.cancel()
-    if isinstance(last, ErrorEvent):
-        return failure(
-            last.code, last.message, status=503 if last.retriable else 500, is_retriable=last.retriable
-        )
-    return JSONResponse(last.to_json())
-
-
-async def _last_event(
-    service: EngineService, submission: Submission, began_s: float
-) -> EndEvent | ErrorEvent:
-    last: Event | None = None
-    async for event in _events(service, submission, began_s):
-        last = event
-    assert isinstance(last, EndEvent | ErrorEvent)  # the service ends every stream with one of them
-    return last
-
-
-async def _wait_for_departure(request: Request) -> None:
-    """Return when the client has closed the connection; its body has been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _log(submission: Submission, last: Event | None, total_s: float) -> None:
-    """One line for a finished generation: counts and times, never text."""
-    extra: dict[str, object] = {
-        "job_id": submission.job_id,
-        "prompt_tokens": submission.n_prompt,
-        "total_s": round(total_s, 4),
-    }
-    outcome = last.code if isinstance(last, ErrorEvent) else "client left"
-    if isinstance(last, EndEvent):
-        outcome = str(last.finish_reason)
-        extra["completion_tokens"] = last.usage.completion_tokens
-        extra |= {name: round(value, 4) for name, value in dataclasses.asdict(last.timings).items()}
-    extra["outcome"] = outcome
-    counts = f"{submission.n_prompt} + {extra.get('completion_tokens', '?')} tokens"
-    logger.info("%s: %s, %s in %.2f s", submission.job_id, outcome, counts, total_s, extra=extra)
+def event_frame(event: Event) -> bytes:
+    """An event as a frame of the native stream."""
+    return sse_frame(event_json(event), event.type)

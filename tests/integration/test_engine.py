@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections import defaultdict
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from llorch.engine.engine import Engine
+from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
+from llorch.engine.request import Request
 from llorch.errors import ContextLengthError, RequestError, SettingsError
 from llorch.open_model import OpenModel, open_model
 from llorch.settings import Settings
@@ -94,8 +95,8 @@ def test_a_story_is_written_and_accounted_for(loaded: OpenModel) -> None:
     assert (
         min(timings.prompt_s, timings.decode_s, timings.prompt_tokens_per_s, timings.decode_tokens_per_s) > 0
     )
-    assert all(math.isfinite(value) for value in end.to_json()["timings"].values())  # type: ignore[attr-defined]
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert all(math.isfinite(value) for value in dataclasses.asdict(timings).values())
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
 
 
 def test_every_generation_is_as_if_it_were_alone(loaded: OpenModel) -> None:
@@ -224,7 +225,7 @@ def test_an_abort_frees_everything_at_once(loaded: OpenModel, n_steps: int) -> N
     events = [event for _ in range(n_steps) for event in engine.step()]
     engine.add(request(loaded, "next"))
     assert engine.abort("long")
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
     assert not engine.abort("long")
     by_job = run(engine)
     mine = [event.event for event in events if event.job_id == "long"] + by_job["long"]
@@ -283,7 +284,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
             assert (error.code, error.retriable) == ("numerical_error", False)
             for r in good:
                 assert end_of(events[r.job_id]).token_ids == alone[r.job_id].token_ids
-            assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+            assert engine.block_pool.n_free == engine.block_pool.n_blocks
     finally:
         model.close()
 
@@ -315,7 +316,7 @@ def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: OpenModel,
             events[step_event.job_id].append(step_event.event)
     for job_id, more in run(engine).items():
         events[job_id] += more
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
     assert (engine.n_running, engine.n_waiting) == (0, 0)
     for job in jobs:
         check_protocol(events[job.job_id])

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent
 from llorch.errors import (
     ContextLengthError,
     EngineStoppedError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llorch.engine.stream import StopStrings
+from llorch.engine.text_stream import StopStrings
 
 letters = st.text("ab", max_size=4)
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from llorch.engine.stream import (
-    EndEvent,
-    ErrorEvent,
-    StartedEvent,
-    StopStrings,
-    TextStream,
-    Timings,
-    TokenEvent,
-    Usage,
-)
+from llorch.engine.text_stream import StopStrings, TextStream
 from llorch.formats.source import open_source
 from llorch.text.detokenizer import Detokenizer
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
@@ -101,37 +91,3 @@ def test_a_stop_string_is_found_across_bytes_and_never_given_out(tokenizer: Toke
     assert stream.matched_stop == "€!"
     assert stream.finish() == ""
     assert stream.text == "x€"
-
-
-def test_events_are_json_with_their_type() -> None:
-    timings = Timings(0.0, 0.1, 10.0, 0.2, 5.0)
-    end = EndEvent("j", "length", "text", (3, 4), Usage(1, 2, 0), 2**64 - 1, None, timings)
-    for event, expected in (
-        (
-            StartedEvent("j", "m", 3, 4),
-            {"type": "started", "job_id": "j", "model": "m", "prompt_tokens": 3, "seed": 4},
-        ),
-        (TokenEvent(0, 17, "a"), {"type": "token", "i": 0, "id": 17, "text": "a"}),
-        (ErrorEvent("c", "m", True), {"type": "error", "code": "c", "message": "m", "retriable": True}),
-        (
-            end,
-            {
-                "type": "end",
-                "job_id": "j",
-                "finish_reason": "length",
-                "text": "text",
-                "token_ids": [3, 4],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "cached_tokens": 0},
-                "seed": 2**64 - 1,
-                "matched_stop": None,
-                "timings": {
-                    "queue_s": 0.0,
-                    "prompt_s": 0.1,
-                    "prompt_tokens_per_s": 10.0,
-                    "decode_s": 0.2,
-                    "decode_tokens_per_s": 5.0,
-                },
-            },
-        ),
-    ):
-        assert json.loads(json.dumps(event.to_json())) == expected
