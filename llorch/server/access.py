@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llorch.errors import FieldError
-from llorch.server.errors import refusal
+from llorch.server.errors import HTTPRefusalError, error_response
 
 OPEN_PATHS = frozenset({"/health"})
 """Paths that need no key, so that a supervisor can ask whether the process lives."""
@@ -51,7 +51,7 @@ class HostCheck:
             error = FieldError(
                 "Host", "localhost or a loopback address", "this server answers only to localhost"
             )
-            await refusal([error], 403)(scope, receive, send)
+            await error_response(scope, HTTPRefusalError(403, error))(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -73,7 +73,8 @@ class KeyCheck:
             error = FieldError(
                 "Authorization", "Bearer <API key>", "the API key is missing or wrong (also taken: X-Api-Key)"
             )
-            await refusal([error], 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            refusal = HTTPRefusalError(401, error, {"WWW-Authenticate": "Bearer"})
+            await error_response(scope, refusal)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent, Timings, TokenEvent, Usage
-from llorch.server.generate import event_frame, event_json
+from llorch.server.routes.generate import event_frame, event_json
 from llorch.server.streaming import EventStream, sse_frame
 
 

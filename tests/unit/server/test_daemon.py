@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from llorch.cli import serve
+from llorch.server import daemon
 
 
 async def slow_app(scope: Any, receive: Any, send: Any) -> None:
@@ -24,10 +24,10 @@ async def slow_app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    monkeypatch.setattr(serve, "HEADER_DEADLINE_S", 0.3)
-    listener = serve.bind("127.0.0.1", 0)
+    monkeypatch.setattr(daemon, "HEADER_DEADLINE_S", 0.3)
+    listener = daemon.bind("127.0.0.1", 0)
     server = uvicorn.Server(
-        uvicorn.Config(slow_app, http=serve.DeadlineProtocol, lifespan="off", log_config=None)
+        uvicorn.Config(slow_app, http=daemon.DeadlineProtocol, lifespan="off", log_config=None)
     )
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()

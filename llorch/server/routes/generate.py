@@ -71,7 +71,7 @@ def sampling_params(fields: schemas.GenerateRequest, settings: Settings) -> Samp
 async def generate(request: Request) -> Response:
     """Check the request, take a place in line, then answer; no status is sent before that."""
     service: EngineService = request.app.state.service
-    settings: Settings = request.app.state.settings
+    settings = service.settings
     body = await read_json_object(request, settings.max_body_bytes)
     fields = schemas.parse_generate(body, settings.max_prompt_chars)
     if service.stage != "ready":
@@ -104,7 +104,7 @@ async def generate(request: Request) -> Response:
 async def cancel(request: Request) -> dict[str, Any]:
     """Its stream ends with an `end` event whose finish_reason is `abort`."""
     service: EngineService = request.app.state.service
-    body = await read_json_object(request, request.app.state.settings.max_body_bytes)
+    body = await read_json_object(request, service.settings.max_body_bytes)
     job_id = schemas.parse_cancel(body).job_id
     if not service.cancel(job_id):
         message = "no unfinished generation has this job_id"
