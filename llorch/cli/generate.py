@@ -18,9 +18,10 @@ from llorch.cli.options import (
     settings_from,
 )
 from llorch.engine.engine import Engine
-from llorch.engine.events import EndEvent, ErrorEvent, Event, TokenEvent
+from llorch.engine.events import EndEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
+from llorch.engine.session import CallerDriver
 from llorch.errors import FieldError, LlorchError, RequestError
 from llorch.settings import Settings
 
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         token_ids = tuple(loaded.tokenizer.encode(prompt))
         request = Request(JOB_ID, token_ids, params, settings.n_predict, stop)
-        events = _events(Engine(loaded, _for_one_sequence(settings)), request)
+        events = CallerDriver(Engine(loaded, _for_one_sequence(settings))).events(request)
         end = _collect(events) if args.json else _stream(events)
     finally:
         loaded.close()
@@ -84,17 +85,6 @@ def run(args: argparse.Namespace) -> int:
 def _for_one_sequence(settings: Settings) -> Settings:
     """`settings` with a KV cache for the one sequence there is."""
     return settings.model_copy(update={"parallel": 1})
-
-
-def _events(engine: Engine, request: Request) -> Iterator[Event]:
-    """The events of the one request of `engine`."""
-    engine.add(request)
-    while engine.has_work:
-        for step_event in engine.step():
-            event = step_event.event
-            if isinstance(event, ErrorEvent):
-                raise LlorchError(event.message)
-            yield event
 
 
 def _collect(events: Iterator[Event]) -> EndEvent:

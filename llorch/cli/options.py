@@ -110,13 +110,7 @@ def check_text(text: str, what: str) -> str:
 def load_with_progress(settings: Settings) -> OpenModel:
     """Load the model of `settings`; a terminal sees what is compiled and loaded."""
     from llorch.cli.console import Progress
-    from llorch.open_model import open_model
+    from llorch.engine.engine import open_configured
 
     with Progress() as progress:
-        return open_model(
-            settings.model,
-            n_threads=settings.threads,
-            n_batch=settings.batch_size,
-            weights=settings.weights,
-            progress=progress,
-        )
+        return open_configured(settings, progress)

@@ -20,7 +20,8 @@ from llorch.errors import NumericalError
 from llorch.kernels.attention_dot import KV_BLOCK_SIZE
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
-from llorch.open_model import OpenModel
+from llorch.open_model import OpenModel, open_model
+from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
 from llorch.text.detokenizer import Detokenizer
 
@@ -123,6 +124,16 @@ class Engine:
         self._finish(sequence, "abort")
         return True
 
+    def abort_all(self) -> None:
+        """End every generation now."""
+        for sequence in list(self._sequences.values()):
+            self._finish(sequence, "abort")
+
+    def holds(self, request: Request) -> bool:
+        """Whether `request` is unfinished: it, and not a later one of the same name."""
+        sequence = self._sequences.get(request.job_id)
+        return sequence is not None and sequence.request is request
+
     def step(self) -> list[StepEvent]:
         """Compute one batch and return what happened, in order for each generation."""
         now_s = time.perf_counter()
@@ -211,3 +222,18 @@ class Engine:
 
     def _emit(self, sequence: Sequence, event: Event) -> None:
         self._events.append(StepEvent(sequence.request.job_id, event))
+
+
+def open_configured(settings: Settings, progress: Progress = ignore_progress) -> OpenModel:
+    """Open the model of `settings`, with their threads, batch size and residence of weights.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    return open_model(
+        settings.model,
+        n_threads=settings.threads,
+        n_batch=settings.batch_size,
+        weights=settings.weights,
+        progress=progress,
+    )

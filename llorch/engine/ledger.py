@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
-from llorch.engine.request import duplicate_job
+from llorch.engine.request import Request, duplicate_job
 from llorch.errors import EngineStoppedError, QueueFullError
 
 Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed"]
@@ -32,7 +32,7 @@ class Submission:
         submitted_s: when it was accepted (clock of `time.monotonic`).
         loop: the event loop that reads its events.
         events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
-        n_prompt: tokens of the prompt, once they are known.
+        request: what is computed, once the prompt is tokenised.
         is_cancelled: whether it shall end, by request or because its client left.
     """
 
@@ -40,8 +40,13 @@ class Submission:
     submitted_s: float
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[Event]
-    n_prompt: int = 0
+    request: Request | None = None
     is_cancelled: bool = False
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the prompt; 0 until they are known."""
+        return 0 if self.request is None else len(self.request.token_ids)
 
 
 class Ledger:

@@ -19,6 +19,7 @@ from llorch.engine.request import Request
 from llorch.errors import ContextLengthError, RequestError, SettingsError
 from llorch.open_model import OpenModel, open_model
 from llorch.settings import Settings
+from tests.support.generations import check_protocol, end_of, run
 from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 
 GREEDY = SamplingParams(temperature=0)
@@ -45,40 +46,6 @@ def request(
     **fields: object,
 ) -> Request:
     return Request(job_id, tuple(loaded.tokenizer.encode(prompt)), params, max_tokens, **fields)  # type: ignore[arg-type]
-
-
-def run(engine: Engine, *requests: Request) -> dict[str, list[Event]]:
-    """All events by job, until nothing is left to do."""
-    for r in requests:
-        engine.add(r)
-    events: dict[str, list[Event]] = defaultdict(list)
-    while engine.has_work:
-        for step_event in engine.step():
-            events[step_event.job_id].append(step_event.event)
-    return events
-
-
-def end_of(events: list[Event]) -> EndEvent:
-    end = events[-1]
-    assert isinstance(end, EndEvent)
-    return end
-
-
-def check_protocol(events: list[Event]) -> None:
-    """started, then tokens that count up and spell the text, then exactly one end or error."""
-    assert isinstance(events[0], StartedEvent)
-    tokens = [event for event in events[1:-1] if isinstance(event, TokenEvent)]
-    assert len(tokens) == len(events) - 2
-    assert [token.i for token in tokens] == list(range(len(tokens)))
-    end = events[-1]
-    assert isinstance(end, (EndEvent, ErrorEvent))
-    if isinstance(end, EndEvent):
-        assert "".join(token.text for token in tokens) == end.text
-        ids = [token.id for token in tokens]
-        if ids and ids[-1] is None:
-            ids.pop()
-        assert tuple(ids) == end.token_ids
-        assert end.usage.completion_tokens == len(end.token_ids)
 
 
 def test_a_story_is_written_and_accounted_for(loaded: OpenModel) -> None:
