@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 from llorch.engine.params import SamplingParams
 from llorch.errors import ContextLengthError, FieldError, InputError, RequestError
+from llorch.fields.table import FIELDS
 from llorch.text.tokenizer import Tokenizer
-
-MAX_STOP_STRINGS = 16
-MAX_STOP_CHARS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +39,15 @@ class Request:
             RequestError: with every fault of the request.
             ContextLengthError: the prompt fills the context.
         """
-        rules = [
-            ("job_id", "1..128 characters", 1 <= len(self.job_id) <= 128),
-            ("prompt", "at least one token", len(self.token_ids) >= 1),
-            (
-                "token_ids",
-                f"0 <= id < {n_vocab}",
-                all(0 <= token_id < n_vocab for token_id in self.token_ids),
-            ),
-            ("max_tokens", "max_tokens >= 1", self.max_tokens >= 1),
-            (
-                "stop",
-                f"at most {MAX_STOP_STRINGS} strings, each 1..{MAX_STOP_CHARS} characters",
-                len(self.stop) <= MAX_STOP_STRINGS
-                and all(1 <= len(text) <= MAX_STOP_CHARS for text in self.stop),
-            ),
-            (
-                "logit_bias",
-                f"0 <= id < {n_vocab}",
-                all(token_id < n_vocab for token_id in self.params.logit_bias),
-            ),
-        ]
-        faults = [
-            FieldError(name, constraint, f"{name} must satisfy: {constraint}")
-            for name, constraint, is_good in rules
-            if not is_good
-        ]
+        faults = FIELDS["job_id"].python_faults(self.job_id)
+        if not self.token_ids:
+            faults.append(_fault("prompt", "at least one token"))
+        if not all(0 <= token_id < n_vocab for token_id in self.token_ids):
+            faults.append(_fault("token_ids", f"0 <= id < {n_vocab}"))
+        for name in ("max_tokens", "stop", "ignore_eos"):
+            faults += FIELDS[name].python_faults(getattr(self, name))
+        if not all(token_id < n_vocab for token_id in self.params.logit_bias):
+            faults.append(_fault("logit_bias", f"0 <= id < {n_vocab}"))
         if faults:
             raise RequestError(faults)
         if len(self.token_ids) >= n_ctx:
@@ -103,6 +84,10 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str, *, parse_special: bool = Fa
         raise
     except InputError as error:
         raise RequestError([FieldError("prompt", "valid Unicode", str(error))]) from None
+
+
+def _fault(name: str, rule: str) -> FieldError:
+    return FieldError(name, rule, f"{name} must satisfy: {rule}")
 
 
 def new_seed() -> int:

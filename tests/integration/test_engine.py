@@ -239,7 +239,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
     model = open_model(path, n_threads=2, n_batch=16)
     try:
         params = SamplingParams(temperature=0, logit_bias={poison: -math.inf})
-        good = [Request(f"good {i}", tuple(range(3, 8 + i)), params, 20) for i in range(4)]
+        good = [Request(f"good-{i}", tuple(range(3, 8 + i)), params, 20) for i in range(4)]
         for kv_type in ("f32", "f16"):
             alone = {r.job_id: end_of(run(new_engine(model, kv_type=kv_type), r)[r.job_id]) for r in good}
             engine = new_engine(model, kv_type=kv_type, parallel=2)

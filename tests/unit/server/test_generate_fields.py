@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llorch.errors import FieldError, RequestError
-from llorch.server.schemas import parse_cancel, parse_generate
+from llorch.server.routes.generate import parse_cancel, parse_generate
 
 
 def faults(**body: Any) -> list[FieldError]:
@@ -87,7 +87,7 @@ def test_exactly_one_of_prompt_and_token_ids() -> None:
 
 
 def test_single_stop_string_needs_no_brackets() -> None:
-    assert parse_generate({"prompt": "a", "stop": "\n"}, 100).stop == ["\n"]
+    assert parse_generate({"prompt": "a", "stop": "\n"}, 100)["stop"] == ["\n"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_flood_of_faults_costs_little_and_answers_briefly(body: dict[str, Any]
 
 
 def test_cancel_wants_a_job_id_and_nothing_else() -> None:
-    assert parse_cancel({"job_id": "a"}).job_id == "a"
+    assert parse_cancel({"job_id": "a"}) == {"job_id": "a"}
     with pytest.raises(RequestError) as caught:
         parse_cancel({"job": "a"})
     assert {fault.field for fault in caught.value.errors} == {"job", "job_id"}
