@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 from llorch.cli import console
 from llorch.cli.options import (
+    add_field,
     add_json,
     add_sampling,
-    add_setting,
-    add_threads,
     check_text,
     load_with_progress,
     settings_from,
@@ -31,20 +30,10 @@ JOB_ID = "generate"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
-    add_setting(parser, "-n", "--n-predict", type=int, metavar="N", help="most tokens to generate (256)")
-    add_setting(
-        parser, "-c", "--ctx-size", type=int, metavar="N", help="tokens of prompt and answer together"
-    )
-    add_threads(parser)
+    for name in ("n_predict", "ctx_size", "threads", "seed"):
+        add_field(parser, name)
+    add_field(parser, "stop", action="append", default=[])
     add_sampling(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
-    parser.add_argument(
-        "--stop",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="end before this text; may be given several times",
-    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no line about seed and speed on stderr")
     add_json(parser)
 

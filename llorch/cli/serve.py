@@ -11,8 +11,9 @@ import time
 
 from llorch.cli.console import Progress, human_bytes
 from llorch.cli.logs import configure_logging
-from llorch.cli.options import add_setting, add_threads, settings_from
+from llorch.cli.options import add_field, settings_from
 from llorch.engine.service import EngineService
+from llorch.fields.table import SETTINGS
 from llorch.kernels import paths
 from llorch.machine.threads import default_threads
 from llorch.open_model import resolve_model_path
@@ -24,29 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this command; flags are spelled as llama-server spells them."""
-    add_setting(parser, "--host", help="address to listen on (default 127.0.0.1: this machine only)")
-    add_setting(parser, "--port", type=int, help="port to listen on (default 8080; 0 takes a free one)")
-    add_setting(
-        parser,
-        "-c",
-        "--ctx-size",
-        type=int,
-        metavar="N",
-        help="tokens a sequence may hold (default: as trained)",
-    )
-    add_setting(
-        parser, "-np", "--parallel", type=int, metavar="N", help="sequences computed at the same time"
-    )
-    add_setting(
-        parser, "-n", "--n-predict", type=int, metavar="N", help="max_tokens when a request does not say"
-    )
-    add_setting(parser, "-b", "--batch-size", type=int, metavar="N", help="most tokens in one forward pass")
-    add_threads(parser)
-    add_setting(parser, "--api-key", metavar="KEY", help="clients must send it (Authorization: Bearer KEY)")
-    add_setting(parser, "--alias", metavar="NAME", help="model name shown to clients")
-    add_setting(parser, "--log-format", metavar="FORMAT", help="text (default) or json")
-    add_setting(parser, "--log-level", metavar="LEVEL", help="debug, info (default), warning or error")
+    """Add a flag for every setting; flags are spelled as llama-server spells them."""
+    sections = {field.section: parser.add_argument_group(field.section) for field in SETTINGS.values()}
+    for name, field in SETTINGS.items():
+        if name != "model":  # every command has that one
+            add_field(sections[field.section], name)
 
 
 def run(args: argparse.Namespace) -> int:
