@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -24,6 +25,8 @@ from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
 from llorch.text.detokenizer import Detokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -139,6 +142,7 @@ class Engine:
         now_s = time.perf_counter()
         for sequence in self._scheduler.admit():
             sequence.admitted_s = now_s
+            logger.debug("%s begins", sequence.request.job_id)
             self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
         chunks = self._scheduler.schedule(self._pace.n_rows)
         if chunks:
@@ -207,6 +211,7 @@ class Engine:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)
+        logger.debug("%s ends: %s after %d tokens", sequence.request.job_id, reason, sequence.n_generated)
         rest = sequence.text_stream.finish()
         if rest:
             self._emit(sequence, TokenEvent(sequence.n_generated, None, rest))

@@ -80,6 +80,13 @@ def test_server_and_python_interface_write_the_same(server: LiveServer, long_mod
         assert model.generate("Hello", max_tokens=8, temperature=0).token_ids == tuple(end["token_ids"])
 
 
+def test_penalties_look_back_on_penalty_last_n_tokens(server: LiveServer) -> None:
+    body = {"prompt": "Hello", "max_tokens": 24, "temperature": 0, "ignore_eos": True, "stream": False}
+    free = post(server, body).json()["token_ids"]
+    assert post(server, {**body, "presence_penalty": 2}).json()["token_ids"] != free
+    assert post(server, {**body, "presence_penalty": 2, "penalty_last_n": 0}).json()["token_ids"] == free
+
+
 def test_stop_string_ends_the_text_before_it(server: LiveServer) -> None:
     body = {"prompt": "Hello", "max_tokens": 40, "seed": 1, "ignore_eos": True, "stream": False}
     text = post(server, body).json()["text"]
@@ -134,7 +141,8 @@ def test_over_long_prompt_states_both_lengths(server: LiveServer) -> None:
 
 
 def test_prompt_length_is_limited_in_characters(server: LiveServer) -> None:
-    assert post(server, {"prompt": "a" * 32768, "max_tokens": 1, "stream": False}).status_code == 200
+    with httpx.stream("POST", f"{server.url}/generate", json={"prompt": "a" * 32768}, timeout=60) as accepted:
+        assert accepted.status_code == 200
     answer = post(server, {"prompt": "a" * 32769})
     assert answer.status_code == 400
     assert "32768" in answer.json()["errors"][0]["message"]
@@ -189,11 +197,15 @@ def test_chunked_body_over_the_limit_is_refused(server: LiveServer) -> None:
         request = client.build_request(
             "POST", f"{server.url}/generate", content=chunks(), headers={"content-type": "application/json"}
         )
+        begin = len(server.log)
         try:
-            status = client.send(request).status_code
+            answer = client.send(request)
         except httpx.WriteError:  # the server has closed while the rest was still being sent
-            status = 413
-    assert status == 413
+            pass
+        else:
+            assert (answer.status_code, "1048576" in answer.text) == (413, True)
+    server.wait_for_log(r'"POST /generate HTTP/1.1" 413', after=begin)
+    server.assert_alive()
 
 
 def test_other_content_types_are_refused(server: LiveServer) -> None:

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -28,25 +27,17 @@ def test_health_and_ready(server: LiveServer) -> None:
     assert httpx.get(f"{server.url}/ready").json() == {"stage": "ready"}
 
 
-def test_not_ready_names_the_stage_and_when_to_come_back(long_model: Path, tmp_path: Path) -> None:
-    # An empty cache: the kernels are compiled, which takes long enough to look at.
+def test_a_server_that_is_still_compiling_answers_and_can_be_stopped(
+    long_model: Path, tmp_path: Path
+) -> None:
+    # An empty cache: the kernels are compiled first.
     server = LiveServer(long_model, tmp_path / "log", LLORCH_CACHE_DIR=str(tmp_path / "cache"))
     try:
-        assert httpx.get(f"{server.url}/health").status_code == 200
-        ready = httpx.get(f"{server.url}/ready")
-        refused = httpx.post(f"{server.url}/generate", json={"prompt": "a"})
-        if ready.status_code == 503:  # else this machine compiles faster than we ask
-            assert ready.json()["stage"] in ("loading", "compiling")
-            assert int(ready.headers["retry-after"]) >= 1
-        if refused.status_code == 503:
-            assert refused.json()["stage"] in ("loading", "compiling")
-            assert int(refused.headers["retry-after"]) >= 1
+        server.assert_alive()
         bad = httpx.post(f"{server.url}/generate", json={"prompt": "a", "top_k": -1})
         assert bad.status_code == 400
         server.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
         assert server.process.wait(60) in (0, -signal.SIGTERM)
-        assert time.monotonic() - began < 45
     finally:
         server.process.kill()
 
@@ -110,15 +101,19 @@ def test_other_hosts_are_refused_on_a_loopback_bind(server: LiveServer, host: st
 
 
 def test_huge_headers_are_refused(server: LiveServer) -> None:
+    begin = len(server.log)
     try:
-        status = httpx.get(f"{server.url}/health", headers={"x": "a" * 10_000_000}).status_code
+        answer = httpx.get(f"{server.url}/health", headers={"x": "a" * 10_000_000})
     except httpx.HTTPError:  # closed while the rest was still being sent
-        status = 400
-    assert status in (400, 431)
+        pass
+    else:
+        assert answer.status_code in (400, 431)
+    server.wait_for_log("Invalid HTTP request received", after=begin)
+    server.assert_alive()
 
 
 def test_sigterm_lets_a_stream_finish(long_model: Path, tmp_path: Path) -> None:
-    server = LiveServer(long_model, tmp_path / "log").wait_until_ready()
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="300").wait_until_ready()
     body = {"prompt": "Hello", "max_tokens": 1500, "ignore_eos": True}
     with httpx.stream("POST", f"{server.url}/generate", json=body, timeout=60) as response:
         stream = events(response.iter_lines())
@@ -127,38 +122,55 @@ def test_sigterm_lets_a_stream_finish(long_model: Path, tmp_path: Path) -> None:
         name, end = list(stream)[-1]
     assert (name, end["finish_reason"]) == ("end", "length")
     assert len(end["token_ids"]) == 1500
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
 
 
-def test_draining_server_refuses_and_says_why_then_aborts(long_model: Path, tmp_path: Path) -> None:
-    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="1.5").wait_until_ready()
-    with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=60) as response:
+def test_draining_server_refuses_and_says_why(long_model: Path, tmp_path: Path) -> None:
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="300").wait_until_ready()
+    body = {**ENDLESS, "job_id": "last"}
+    with httpx.stream("POST", f"{server.url}/generate", json=body, timeout=60) as response:
         stream = events(response.iter_lines())
         next(stream)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for_log("stopping")
-        time.sleep(0.1)
-        ready = httpx.get(f"{server.url}/ready")
+        for _ in wait_until(60):
+            ready = httpx.get(f"{server.url}/ready")
+            if ready.json()["stage"] == "stopping":
+                break
         refused = httpx.post(f"{server.url}/generate", json={"prompt": "a"})
-        assert (ready.status_code, ready.json()["stage"]) == (503, "stopping")
+        assert ready.status_code == 503
         assert (refused.status_code, refused.json()["stage"]) == (503, "stopping")
-        assert httpx.get(f"{server.url}/health").status_code == 200
+        server.assert_alive()
+        assert httpx.post(f"{server.url}/cancel", json={"job_id": "last"}).status_code == 200
         name, end = list(stream)[-1]
     assert (name, end["finish_reason"]) == ("end", "abort")
-    assert server.process.wait(20) == 0
+    assert server.process.wait(60) == 0
+
+
+def test_streams_that_are_unfinished_after_the_grace_period_are_aborted(
+    long_model: Path, tmp_path: Path
+) -> None:
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="0.2").wait_until_ready()
+    with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=60) as response:
+        stream = events(response.iter_lines())
+        next(stream)
+        server.process.send_signal(signal.SIGTERM)
+        name, end = list(stream)[-1]
+    assert (name, end["finish_reason"]) == ("end", "abort")
+    assert server.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_the_process_at_once(
     long_model: Path, tmp_path: Path, second: signal.Signals
 ) -> None:
-    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="60").wait_until_ready()
+    server = LiveServer(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="300").wait_until_ready()
     with httpx.stream("POST", f"{server.url}/generate", json=ENDLESS, timeout=60) as response:
         next(response.iter_lines())
         server.process.send_signal(signal.SIGINT)
         server.wait_for_log("stopping")
         server.process.send_signal(second)
-        assert server.process.wait(2) == -second
+        assert server.process.wait(60) == -second  # by the signal, long before the grace period is over
 
 
 def test_log_has_counts_and_times_and_no_text(long_model: Path, tmp_path: Path) -> None:

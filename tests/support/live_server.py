@@ -51,11 +51,17 @@ class LiveServer:
                 return self
         raise TimeoutError(self.log)
 
-    def wait_for_log(self, pattern: str, timeout_s: float = 10.0) -> str:
+    def wait_for_log(self, pattern: str, timeout_s: float = 60.0, *, after: int = 0) -> str:
+        """Wait for a line of the log, among what comes after its first `after` characters."""
         for _ in wait_until(timeout_s):
-            if found := re.search(pattern, self.log):
+            if found := re.search(pattern, self.log[after:]):
                 return found[0]
-        raise TimeoutError(f"{pattern!r} is not in the log: {self.log}")
+        raise TimeoutError(f"{pattern!r} is not in the log: {self.log[after:]}")
+
+    def assert_alive(self) -> None:
+        """Whatever a client did, the server goes on serving."""
+        assert self.process.poll() is None, self.log
+        assert httpx.get(f"{self.url}/health", timeout=30).status_code == 200
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)

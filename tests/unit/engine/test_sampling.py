@@ -203,17 +203,25 @@ def test_the_prompt_counts_as_recent_and_the_window_slides() -> None:
     assert Sampler(SamplingParams(temperature=0, presence_penalty=1.0), 0, long_ago).sample(logits) == 0
 
 
-def test_top_k_of_one_is_greedy_and_one_draw_is_made_per_token() -> None:
+def test_top_k_of_one_is_greedy_and_one_draw_is_made_per_token(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((20, 50)).astype(np.float32)
-    params = SamplingParams(temperature=1)
+    points: list[float] = []
+
+    def recorded(random: np.random.PCG64) -> float:
+        points.append(uniform(random))
+        return points[-1]
+
+    monkeypatch.setattr("llorch.engine.sampling.uniform", recorded)
     narrow = Sampler(SamplingParams(temperature=1, top_k=1), 7, [])
     assert [narrow.sample(row) for row in logits] == logits.argmax(axis=1).tolist()
     # After any token the generator stands at the same place, however many candidates there were.
-    wide = Sampler(params, 7, [])
+    of_narrow, points = points, []
+    wide = Sampler(SamplingParams(temperature=1), 7, [])
     for row in logits:
         wide.sample(row)
-    assert narrow._random.state == wide._random.state
+    assert len(points) == len(logits)
+    assert points == of_narrow
 
 
 def test_forbidden_tokens_are_not_chosen() -> None:

@@ -23,17 +23,14 @@ from llorch.errors import (
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
 from tests.support.generations import check_protocol, end_of, run
-from tests.support.tiny_models import write_tiny_llama
 
 WAIT_S = 60.0
 """Only a failing test waits so long."""
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenModel]:
-    path: Path = tmp_path_factory.mktemp("models") / "tiny.gguf"
-    write_tiny_llama(path, n_ctx_train=512)
-    with open_configured(Settings(model=str(path), threads=1)) as loaded:
+def loaded(tiny_model: Path) -> Iterator[OpenModel]:
+    with open_configured(Settings(model=str(tiny_model), threads=1)) as loaded:
         yield loaded
 
 

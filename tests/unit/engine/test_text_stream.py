@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from llorch.engine.text_stream import StopStrings, TextStream
-from llorch.formats.source import open_source
+from llorch.open_model import open_tokenizer
 from llorch.text.detokenizer import Detokenizer
-from llorch.text.tokenizer import Tokenizer, load_tokenizer
-from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
+from llorch.text.tokenizer import Tokenizer
+from tests.support.tiny_models import N_SPECIAL
 
 
 def run(stop: list[str], pieces: list[str]) -> tuple[list[str], str | None]:
@@ -57,14 +57,8 @@ def test_a_stop_string_at_the_very_start_leaves_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    path: Path = tmp_path_factory.mktemp("models") / "tiny.gguf"
-    write_tiny_llama(path)
-    source = open_source(path)
-    try:
-        return load_tokenizer(source.metadata)
-    finally:
-        source.close()
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return open_tokenizer(tiny_model)
 
 
 def byte_ids(text: str) -> list[int]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,10 +12,16 @@ import pytest
 from fastapi import FastAPI
 from starlette.responses import PlainTextResponse, Response
 
+from llorch.engine.engine import open_configured
 from llorch.engine.service import EngineService
+from llorch.open_model import OpenModel
+from llorch.progress import Progress
 from llorch.server.app import create_app
 from llorch.server.errors import HTTPRefusalError, install_error_handlers, native_shape
 from llorch.settings import Settings
+
+WAIT_S = 60.0
+"""Only a failing test waits so long."""
 
 
 def get(app: FastAPI, path: str, **options: Any) -> httpx.Response:
@@ -99,3 +107,50 @@ def test_the_application_starts_its_service_and_stops_it_with_the_grace_period(
 
     asyncio.run(live())
     assert service.calls == ["start", grace_s]
+
+
+def test_until_the_model_is_ready_requests_get_the_stage_and_when_to_come_back(tiny_model: Path) -> None:
+    may_compile, may_load, may_open = threading.Event(), threading.Event(), threading.Event()
+
+    def open_step_by_step(settings: Settings, progress: Progress) -> OpenModel:
+        may_compile.wait(WAIT_S)
+        progress("compiling", 0, 1)
+        may_load.wait(WAIT_S)
+        progress("loading", 0, 1)
+        may_open.wait(WAIT_S)
+        return open_configured(settings, progress)
+
+    service = EngineService(Settings(model=str(tiny_model), threads=1), opener=open_step_by_step)
+    app = create_app(service)
+
+    async def reach(client: httpx.AsyncClient, stage: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while (ready := await client.get("/ready")).json() != {"stage": stage}:
+                await asyncio.sleep(0.01)
+        refused = await client.post("/generate", json={"prompt": "a"})
+        assert (ready.status_code, refused.status_code) == (503, 503)
+        assert (refused.json()["code"], refused.json()["stage"]) == ("not_ready", stage)
+        assert int(ready.headers["retry-after"]) >= 1
+        assert int(refused.headers["retry-after"]) >= 1
+
+    async def live() -> None:
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            await reach(client, "loading")
+            assert (await client.get("/health")).json() == {"status": "ok"}
+            assert (await client.post("/generate", json={"prompt": "a", "top_k": -1})).status_code == 400
+            may_compile.set()
+            await reach(client, "compiling")
+            may_load.set()
+            await reach(client, "loading")
+            may_open.set()
+            await asyncio.to_thread(service.wait_until_ready, WAIT_S)
+            assert (await client.get("/ready")).json() == {"stage": "ready"}
+            answer = await client.post("/generate", json={"prompt": "a", "max_tokens": 2, "stream": False})
+            assert answer.status_code == 200
+
+    asyncio.run(live())
+    assert service.stage == "stopped"

@@ -10,6 +10,7 @@ from typing import Any
 from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent, Timings, TokenEvent, Usage
 from llorch.server.routes.generate import event_frame, event_json
 from llorch.server.streaming import EventStream, sse_frame
+from tests.support import virtual_time
 
 
 def test_no_character_of_a_text_ends_a_line_for_any_client() -> None:
@@ -60,7 +61,7 @@ def run(receive_after_s: float | None, send_blocks: bool) -> tuple[list[Event | 
         await asyncio.wait_for(stream(scope, receive, send), 5)
         n_closed.append(len(closed))  # before the event loop would close it by itself
 
-    asyncio.run(main())
+    virtual_time.run(main())
     if ended != [None]:
         assert n_closed == [1]
     return ended, sent
