@@ -179,8 +179,8 @@ def _from_environment(problems: list[str]) -> dict[str, Any]:
 
 def _suggestion(name: str, *, variables: bool = False) -> str:
     """The nearest valid name, as a clause to append."""
-    others = [variable.removeprefix(ENV_PREFIX).lower() for variable in OTHER_VARIABLES if variables]
-    meant = suggest(name, [*SETTINGS, *others])
+    others = OTHER_VARIABLES if variables else ()
+    meant = suggest(name, [*SETTINGS, *(variable.removeprefix(ENV_PREFIX).lower() for variable in others)])
     if meant is None:
         return ""
     return f" (did you mean {ENV_PREFIX + meant.upper() if variables else meant}?)"

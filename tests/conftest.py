@@ -9,8 +9,6 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support.tiny_models import write_tiny_llama
-
 # Time limits per example would only measure how busy the machine is.
 hypothesis.settings.register_profile("llorch", deadline=None)
 hypothesis.settings.load_profile("llorch")
@@ -48,6 +46,8 @@ def model_path(models_dir: Path) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights, the smallest there is."""
+    from tests.support.tiny_models import write_tiny_llama  # not for runs that need no model
+
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"
     write_tiny_llama(path)
     return path

@@ -1,4 +1,4 @@
-"""`llorch generate PROMPT`: the text appears as it is made."""
+"""`llorch generate PROMPT`: continues a text, and writes it token by token."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class _LoadingStoppedError(LlorchError):
 class ComputeThread:
     """Opens a model, then pumps its session until it is stopped.
 
-    Whatever happens to it, every open request of the ledger gets a last event.
+    When it ends, also by a failure, every open request of the ledger gets a last event.
 
     Attributes:
         loaded: the model, once it is ready.

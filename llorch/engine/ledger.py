@@ -1,7 +1,6 @@
-"""Which requests are open, and what the service is doing: one lock guards both.
+"""Which requests are open, and the stage of the service: one lock guards both.
 
-So a request is either refused, or it is in the ledger and gets a last event, whatever happens to the thread
-that computes it.
+So a request is either refused, or it is in the ledger and gets a last event, even if the compute thread dies.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class Ledger:
 
     @property
     def stage(self) -> Stage:
-        """What the service is doing."""
+        """The stage of the service."""
         return self._stage
 
     @property
@@ -75,13 +74,8 @@ class Ledger:
         """Requests that have not had their last event."""
         return len(self._open)
 
-    def names(self) -> list[str]:
-        """Names of the open requests."""
-        with self._lock:
-            return list(self._open)
-
     def advance(self, stage: Stage) -> bool:
-        """Go on to `stage`; False, and nothing happens, once the service is on its way down."""
+        """Go on to `stage`; once the service is stopping, nothing happens and the answer is False."""
         with self._lock:
             if self._stage in ("stopping", "stopped", "failed"):
                 return False
@@ -147,7 +141,7 @@ class Ledger:
         return unread
 
     def close(self, stage: Stage, last: ErrorEvent) -> None:
-        """Take no more requests, and give every open one its last event."""
+        """Accept no more requests, and give every open one its last event."""
         with self._lock:
             if self._stage != "failed":
                 self._stage = stage

@@ -1,1 +1,1 @@
-"""One table of settings and request fields; whatever states a range, a default or a meaning takes it from here."""
+"""One table of settings and request fields: every range, default and meaning is stated here and nowhere else."""

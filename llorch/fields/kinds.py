@@ -7,10 +7,10 @@ text: it may be a prompt or a key.
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -54,8 +54,8 @@ class Kind:
         """Everything in `value` that breaks the rule: the index of a list's item to blame, and what came instead."""
         from pydantic import ValidationError
 
-        if not isinstance(value, int) and hasattr(value, "__index__"):
-            value = operator.index(value)  # an integer of NumPy's
+        if not isinstance(value, int) and isinstance(value, Integral):
+            value = int(value)  # NumPy's integers are no `int`
         try:
             self.adapter.validate_python(value)
         except ValidationError as error:

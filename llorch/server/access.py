@@ -1,4 +1,4 @@
-"""Who may ask: API key, and the Host check that keeps web pages out of a server on localhost.
+"""Access control: the API key, and the Host check that keeps web pages out of a server on localhost.
 
 Plain ASGI middleware: it decides on the raw scope and leaves streams and disconnects alone.
 """
@@ -46,7 +46,7 @@ class HostCheck:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is for this machine."""
+        """Pass on requests that are for this machine."""
         if scope["type"] == "http" and not is_loopback(host_of(Headers(scope=scope).get("host", ""))):
             error = FieldError(
                 "Host", "localhost or a loopback address", "this server answers only to localhost"
@@ -64,7 +64,7 @@ class KeyCheck:
         self._api_key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is open or carries the key."""
+        """Pass on requests for open paths and those with the key."""
         if (
             scope["type"] == "http"
             and scope["path"] not in OPEN_PATHS

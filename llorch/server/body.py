@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -102,8 +103,8 @@ def check_fields(
     known: Mapping[str, Field],
     *,
     required: Collection[str] = (),
-    hint_of: Callable[[str], str] = lambda name: "",
-    more_faults: Callable[[Mapping[str, Any]], list[FieldError]] = lambda body: [],
+    hints: Mapping[str, str] = MappingProxyType({}),
+    more_faults: Iterable[FieldError] = (),
 ) -> dict[str, Any]:
     """The fields that a body gives; null means that it does not.
 
@@ -111,20 +112,20 @@ def check_fields(
         body: a JSON object.
         known: the fields it may have.
         required: those it must have.
-        hint_of: what to add to the refusal of an unknown field.
-        more_faults: finds what is wrong with several fields together.
+        hints: what to add to the refusal of an unknown field, by its name.
+        more_faults: what is wrong with several fields together.
 
     Raises:
         RequestError: with every fault: unknown fields, then those of the known ones in their order, then `more_faults`.
     """
-    faults = _unknown_faults([name for name in body if name not in known], known, hint_of)
+    faults = _unknown_faults([name for name in body if name not in known], known, hints)
     given = {name: body[name] for name in known if body.get(name) is not None}
     for name, field in known.items():
         if name in given:
             faults += field.faults(given[name])
         elif name in required:
             faults.append(FieldError(name, field.rule, f"{name} is required"))
-    faults += more_faults(body)
+    faults += more_faults
     if faults:
         raise RequestError(faults)
     return given
@@ -147,9 +148,9 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
 
 
 def _unknown_faults(
-    names: list[str], known: Mapping[str, Field], hint_of: Callable[[str], str]
+    names: list[str], known: Mapping[str, Field], hints: Mapping[str, str]
 ) -> list[FieldError]:
-    faults = [_unknown_fault(name, known, hint_of(name)) for name in names[:MAX_UNKNOWN_FIELDS]]
+    faults = [_unknown_fault(name, known, hints.get(name, "")) for name in names[:MAX_UNKNOWN_FIELDS]]
     if len(names) > MAX_UNKNOWN_FIELDS:
         message = f"{len(names) - MAX_UNKNOWN_FIELDS} more fields are unknown"
         faults.append(FieldError("body", "a known field", message))

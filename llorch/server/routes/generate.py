@@ -48,11 +48,8 @@ def parse_generate(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, 
     Raises:
         RequestError: with every fault of the body.
     """
-
-    def prompt_faults(body: Mapping[str, Any]) -> list[FieldError]:
-        return _prompt_faults(body.get("prompt"), body.get("token_ids"), max_prompt_chars)
-
-    given = check_fields(body, REQUEST, hint_of=lambda name: _HINTS.get(name, ""), more_faults=prompt_faults)
+    prompt_faults = _prompt_faults(body.get("prompt"), body.get("token_ids"), max_prompt_chars)
+    given = check_fields(body, REQUEST, hints=_HINTS, more_faults=prompt_faults)
     if isinstance(given.get("stop"), str):
         given["stop"] = [given["stop"]]
     if "logit_bias" in given:
@@ -61,7 +58,7 @@ def parse_generate(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, 
 
 
 def _prompt_faults(prompt: object, token_ids: object, max_chars: int) -> list[FieldError]:
-    """Rules over prompt and token_ids, which hold whatever else is wrong."""
+    """What is wrong with prompt and token_ids together, and with the length of the prompt."""
     rule = "exactly one of prompt and token_ids"
     if prompt is None and token_ids is None:
         return [FieldError("prompt", rule, "give the text to continue as prompt, or its ids as token_ids")]

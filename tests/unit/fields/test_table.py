@@ -134,7 +134,11 @@ def test_a_boolean_is_no_number_and_the_rule_names_the_limits(field: Any) -> Non
     [
         ("job_id", ["a", "A-z_0.9:" * 8], ["", "a" * 65, "a b", "a\n", "ä", 5]),
         ("stop", [(), ("a",), ("x" * 100,) * 16], [("",), ("x" * 101,), ("a",) * 17, (1,), 5, ("\ud800",)]),
-        ("max_tokens", [1, 10**9, np.int64(5)], [0, -1, 1.5, "5", True]),
+        (
+            "max_tokens",
+            [1, 10**9, np.int64(5)],
+            [0, -1, 1.5, "5", True, np.True_, np.float64(5), np.array([5, 6])],
+        ),
         ("ignore_eos", [True, False], [0, "no", None]),
     ],
 )
