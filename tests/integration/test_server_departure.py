@@ -10,20 +10,17 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from tests.support.live_server import LiveServer, events, wait_until
+from tests.support.live_server import WAIT_S, LiveServer, events, wait_until
 
 ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
 LONG_PROMPT = {"token_ids": [5] * 60000, "max_tokens": 100, "ignore_eos": True}
-WAIT_S = 60.0
-"""Only a failing test waits so long."""
 
 
 def has_ended(server: LiveServer, job_id: str) -> bool:
     """Whether the engine has let go of `job_id`: only then is the name free for another request."""
-    answer = httpx.post(
-        f"{server.url}/generate",
+    answer = server.post(
+        "/generate",
         json={"prompt": "a", "max_tokens": 1, "job_id": job_id, "stream": False},
-        timeout=30,
     )
     assert answer.status_code in (200, 400, 503)
     return answer.status_code == 200
@@ -31,7 +28,7 @@ def has_ended(server: LiveServer, job_id: str) -> bool:
 
 def is_aborted(server: LiveServer, job_id: str) -> bool:
     """Wait for the end of a generation: whether it was aborted, and its name is free again."""
-    reason = server.wait_for_log(rf"\b{job_id} ends: \w+", WAIT_S).rpartition(" ")[2]
+    reason = server.wait_for_log(rf"\b{job_id} ends: \w+").rpartition(" ")[2]
     return reason == "abort" and any(has_ended(server, job_id) for _ in wait_until(WAIT_S))
 
 
@@ -40,7 +37,7 @@ def streaming(server: LiveServer, body: dict[str, object], job_id: str) -> Itera
     """An open stream; names and places of those who have just left are waited for."""
     body = {**body, "job_id": job_id}
     for _ in wait_until(WAIT_S):
-        with httpx.stream("POST", f"{server.url}/generate", json=body, timeout=30) as response:
+        with server.stream("/generate", json=body) as response:
             if response.status_code in (400, 503):
                 continue
             assert response.status_code == 200
@@ -118,7 +115,7 @@ def test_cancel_ends_the_stream_with_abort(server: LiveServer, body: dict[str, o
     with streaming(server, body, "c1") as response:
         stream = events(response.iter_lines())
         assert next(stream)[0] == "started"
-        answer = httpx.post(f"{server.url}/cancel", json={"job_id": "c1"})
+        answer = server.post("/cancel", json={"job_id": "c1"})
         assert answer.json() == {"job_id": "c1", "cancelled": True}
         name, end = list(stream)[-1]
     assert (name, end["finish_reason"]) == ("end", "abort")
@@ -126,9 +123,9 @@ def test_cancel_ends_the_stream_with_abort(server: LiveServer, body: dict[str, o
 
 
 def test_cancel_of_an_unknown_job_is_404_and_of_nonsense_400(server: LiveServer) -> None:
-    answer = httpx.post(f"{server.url}/cancel", json={"job_id": "nobody"})
+    answer = server.post("/cancel", json={"job_id": "nobody"})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (404, "job_id")
-    answer = httpx.post(f"{server.url}/cancel", json={"job": "x"})
+    answer = server.post("/cancel", json={"job": "x"})
     assert answer.status_code == 400
     assert {error["field"] for error in answer.json()["errors"]} == {"job", "job_id"}
 
@@ -140,12 +137,12 @@ def test_full_queue_is_503_with_retry_after(server: LiveServer) -> None:
         streaming(server, ENDLESS, "f3"),
         streaming(server, ENDLESS, "f4"),
     ):
-        answer = httpx.post(f"{server.url}/generate", json={"prompt": "a"})
+        answer = server.post("/generate", json={"prompt": "a"})
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert answer.json()["code"] == "queue_full"
         assert answer.json()["retriable"] is True
-        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert server.get("/health").status_code == 200
     assert all(is_aborted(server, job_id) for job_id in ("f1", "f2", "f3", "f4"))
 
 
@@ -156,7 +153,7 @@ def test_health_is_answered_while_a_prompt_is_read(server: LiveServer) -> None:
         server.wait_for_log("busy begins")
         for _ in range(20):
             server.assert_alive()
-        httpx.post(f"{server.url}/cancel", json={"job_id": "busy"})
+        server.post("/cancel", json={"job_id": "busy"})
         name, end = list(stream)[-1]
     assert (name, end["finish_reason"]) == ("end", "abort")
     assert end["usage"]["completion_tokens"] == 0  # the prompt was still being read after all those answers

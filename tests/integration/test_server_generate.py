@@ -10,13 +10,13 @@ import httpx
 import pytest
 
 import llorch
-from tests.support.live_server import LiveServer, generate_events
+from tests.support.live_server import WAIT_S, LiveServer, generate_events
 
 U64_MAX = 2**64 - 1
 
 
 def post(server: LiveServer, body: object, **kwargs: object) -> httpx.Response:
-    return httpx.post(f"{server.url}/generate", json=body, timeout=60, **kwargs)  # type: ignore[arg-type]
+    return server.post("/generate", json=body, **kwargs)  # type: ignore[arg-type]
 
 
 def test_stream_is_started_then_tokens_then_one_end(server: LiveServer) -> None:
@@ -110,9 +110,7 @@ def test_all_faults_come_in_one_answer_without_the_prompt(server: LiveServer) ->
         "prompt": "my secret \ud800", "max_tokens": 0, "temperature": 2.5, "top_k": -1, "top_p": "high",
         "stop": ["ok", ""], "seed": -1, "stream": "no", "temprature": 1, "inputs": "my secret",
     }  # fmt: skip
-    answer = httpx.post(
-        f"{server.url}/generate", content=json.dumps(body), headers={"content-type": "application/json"}
-    )
+    answer = server.post("/generate", content=json.dumps(body), headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert set(answer.json()) == {"errors"}
     errors = {error["field"]: error for error in answer.json()["errors"]}
@@ -141,7 +139,7 @@ def test_over_long_prompt_states_both_lengths(server: LiveServer) -> None:
 
 
 def test_prompt_length_is_limited_in_characters(server: LiveServer) -> None:
-    with httpx.stream("POST", f"{server.url}/generate", json={"prompt": "a" * 32768}, timeout=60) as accepted:
+    with server.stream("/generate", json={"prompt": "a" * 32768}) as accepted:
         assert accepted.status_code == 200
     answer = post(server, {"prompt": "a" * 32769})
     assert answer.status_code == 400
@@ -149,9 +147,8 @@ def test_prompt_length_is_limited_in_characters(server: LiveServer) -> None:
 
 
 def test_taken_job_id_is_refused(server: LiveServer) -> None:
-    with httpx.stream(
-        "POST",
-        f"{server.url}/generate",
+    with server.stream(
+        "/generate",
         json={"prompt": "a", "max_tokens": 60000, "ignore_eos": True, "job_id": "x"},
     ):
         answer = post(server, {"prompt": "a", "job_id": "x"})
@@ -180,9 +177,7 @@ def test_taken_job_id_is_refused(server: LiveServer) -> None:
 def test_bodies_that_are_no_request_are_refused_in_words(
     server: LiveServer, content: bytes, status: int, word: str
 ) -> None:
-    answer = httpx.post(
-        f"{server.url}/generate", content=content, headers={"content-type": "application/json"}, timeout=20
-    )
+    answer = server.post("/generate", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == status
     assert word in answer.text
     assert answer.json()["errors"]
@@ -193,7 +188,7 @@ def test_chunked_body_over_the_limit_is_refused(server: LiveServer) -> None:
         for _ in range(40):
             yield b" " * 65536
 
-    with httpx.Client() as client:
+    with httpx.Client(timeout=WAIT_S) as client:
         request = client.build_request(
             "POST", f"{server.url}/generate", content=chunks(), headers={"content-type": "application/json"}
         )
@@ -209,23 +204,21 @@ def test_chunked_body_over_the_limit_is_refused(server: LiveServer) -> None:
 
 
 def test_other_content_types_are_refused(server: LiveServer) -> None:
-    answer = httpx.post(
-        f"{server.url}/generate", content=b'{"prompt": "a"}', headers={"content-type": "text/plain"}
-    )
+    answer = server.post("/generate", content=b'{"prompt": "a"}', headers={"content-type": "text/plain"})
     assert answer.status_code == 415
 
 
 def test_unknown_paths_and_methods_are_refused_in_the_same_shape(server: LiveServer) -> None:
     for answer, status in (
-        (httpx.get(f"{server.url}/nothing"), 404),
-        (httpx.get(f"{server.url}/generate"), 405),
+        (server.get("/nothing"), 404),
+        (server.get("/generate"), 405),
     ):
         assert answer.status_code == status
         assert set(answer.json()["errors"][0]) == {"field", "constraint", "message"}
 
 
 def test_openapi_describes_the_request(server: LiveServer) -> None:
-    document = httpx.get(f"{server.url}/openapi.json").json()
+    document = server.get("/openapi.json").json()
     schema = document["paths"]["/generate"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"prompt", "token_ids", "max_tokens", "seed", "stream", "job_id"} <= set(schema["properties"])
-    assert httpx.get(f"{server.url}/docs").status_code == 200
+    assert server.get("/docs").status_code == 200
