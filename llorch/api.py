@@ -1,4 +1,4 @@
-"""The Python interface: load a model, let it write.
+"""The Python interface: load a model, generate text.
 
 with llorch.load("demo") as model:
     print(model.generate("Once upon a time", max_tokens=50, temperature=0).text)
@@ -11,27 +11,26 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import threading
-from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
-from llorch.engine.engine import Engine
+from llorch.engine.engine import Engine, open_configured
+from llorch.engine.events import EndEvent, Event, FinishReason, Timings, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, FinishReason, Timings, TokenEvent
-from llorch.errors import EngineStoppedError, FieldError, LlorchError, NumericalError, RequestError
-from llorch.open_model import OpenModel, open_model
-from llorch.progress import Progress
+from llorch.engine.request import Request
+from llorch.engine.session import CallerDriver
+from llorch.errors import EngineStoppedError, FieldError, RequestError
+from llorch.open_model import OpenModel
+from llorch.progress import Progress, ignore_progress
 from llorch.settings import load_settings
 from llorch.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model wrote.
+    """The result of a generation.
 
     Attributes:
         text: the generated text, without the prompt.
@@ -40,7 +39,7 @@ class Generation:
         finish_reason: ``"stop"`` (an end-of-generation token or a stop string) or ``"length"``.
         matched_stop: the stop string that ended the text.
         seed: gives the same text again.
-        timings: where the time went.
+        timings: durations and speeds.
     """
 
     text: str
@@ -53,7 +52,7 @@ class Generation:
 
 
 def load(
-    path: str | os.PathLike[str] = "demo", *, progress: Progress | None = None, **settings: Any
+    path: str | os.PathLike[str] = "demo", *, progress: Progress = ignore_progress, **settings: Any
 ) -> Model:
     """Load a model.
 
@@ -68,13 +67,7 @@ def load(
         InputError: the file or a setting cannot be used.
     """
     chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
-    loaded = open_model(
-        chosen.model,
-        n_threads=chosen.threads,
-        n_batch=chosen.batch_size,
-        weights=chosen.weights,
-        progress=progress,
-    )
+    loaded = open_configured(chosen, progress)
     try:
         return Model(loaded, Engine(loaded, chosen), SamplingParams.from_settings(chosen), chosen.n_predict)
     except BaseException:
@@ -95,13 +88,10 @@ class Model:
         self.tokenizer: Tokenizer = loaded.tokenizer
         self.n_ctx = engine.n_ctx
         self._loaded = loaded
-        self._engine = engine
         self._params = params
         self._max_tokens = max_tokens
-        self._lock = threading.Lock()
+        self._driver = CallerDriver(engine)
         self._numbers = itertools.count(1)
-        self._events: dict[str, deque[Event]] = {}
-        self._is_closed = False
 
     @property
     def name(self) -> str:
@@ -123,17 +113,17 @@ class Model:
             prompt: text, or token ids as they shall be computed (BOS included).
             max_tokens: most tokens to generate (default: the setting `n_predict`).
             stop: string or strings that end the text and are not part of it.
-            ignore_eos: go on to `max_tokens` whatever the model thinks.
+            ignore_eos: never choose an end-of-generation token.
             **sampling: fields of `SamplingParams`: `temperature` (0 = always the most probable token),
                 `top_k`, `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
                 `penalty_last_n`, `logit_bias`, `seed`.
 
         Raises:
             RequestError: with every field that is wrong; `ContextLengthError` if the prompt is too long.
-            NumericalError: the model computed nonsense (NaN).
+            NumericalError: the model computed NaN.
         """
         request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
-        with contextlib.closing(self._run(request)) as events:
+        with contextlib.closing(self._driver.events(request)) as events:
             for event in events:
                 if isinstance(event, EndEvent):
                     return Generation(
@@ -156,19 +146,17 @@ class Model:
         ignore_eos: bool = False,
         **sampling: Any,
     ) -> Generator[str]:
-        """Like `generate`, but an iterator over the text while it is written; leaving it ends the generation.
+        """Like `generate`, but an iterator over the text as it is generated; leaving it ends the generation.
 
         The request is checked when this is called; nothing is computed before the first piece is asked for.
         """
         request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
-        return self._pieces(request)
+        return _pieces(self._driver.events(request))
 
     def close(self) -> None:
-        """Stop the compute threads and give the memory back. Idempotent."""
-        with self._lock:
-            if not self._is_closed:
-                self._is_closed = True
-                self._loaded.close()
+        """Stop the compute threads and free the memory. Idempotent."""
+        self._driver.close()
+        self._loaded.close()
 
     def __enter__(self) -> Model:
         return self
@@ -192,7 +180,7 @@ class Model:
             raise RequestError(
                 [FieldError(name, f"one of {known}", f"{name} is no sampling parameter") for name in unknown]
             )
-        request = Request(
+        return Request(
             job_id=f"python-{next(self._numbers)}",
             token_ids=tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt),
             params=replace(self._params, **sampling),
@@ -200,48 +188,11 @@ class Model:
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             ignore_eos=ignore_eos,
         )
-        self._engine.check(request)
-        return request
-
-    def _pieces(self, request: Request) -> Generator[str]:
-        with contextlib.closing(self._run(request)) as events:
-            for event in events:
-                if isinstance(event, TokenEvent) and event.text:
-                    yield event.text
-
-    def _run(self, request: Request) -> Generator[Event]:
-        """The events of one generation. Whoever waits computes a step, for all generations there are."""
-        job_id = request.job_id
-        with self._lock:
-            self._check_open()
-            self._engine.add(request)
-            mine = self._events[job_id] = deque()
-        is_finished = False
-        try:
-            while not is_finished:
-                with self._lock:
-                    if not mine:
-                        self._check_open()
-                        for step_event in self._engine.step():
-                            if step_event.job_id in self._events:
-                                self._events[step_event.job_id].append(step_event.event)
-                    ready = list(mine)
-                    mine.clear()
-                for event in ready:
-                    is_finished = isinstance(event, (EndEvent, ErrorEvent))
-                    if isinstance(event, ErrorEvent):
-                        raise _error_of(event)
-                    yield event
-        finally:
-            with self._lock:
-                del self._events[job_id]
-                if not is_finished:
-                    self._engine.abort(job_id)
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise EngineStoppedError("the model is closed")
 
 
-def _error_of(event: ErrorEvent) -> LlorchError:
-    return NumericalError(event.message) if event.code == "numerical_error" else LlorchError(event.message)
+def _pieces(events: Generator[Event]) -> Generator[str]:
+    """The text of `events`, which are closed with this generator."""
+    with contextlib.closing(events):
+        for event in events:
+            if isinstance(event, TokenEvent) and event.text:
+                yield event.text

@@ -88,3 +88,12 @@ class KernelError(LlorchError):
 
 class NumericalError(LlorchError):
     """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` in a message: its `repr`, cut to `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        text = f"<{type(value).__name__} with too many digits>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -1,12 +1,11 @@
 """How to run: flags > `LLORCH_*` environment > `config.toml` > defaults, with every mistake named at once.
 
-The configuration file is the one given by `--config`, else by `$LLORCH_CONFIG`; nothing is picked up from the
-current directory, where a file of that name may belong to another program or to somebody else.
+The configuration file is the one given by `--config`, else by `$LLORCH_CONFIG`. The current directory is not searched:
+a file of that name there may belong to another program.
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -16,7 +15,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from llorch.errors import SettingsError
+from llorch.errors import SettingsError, shown
+from llorch.fields.table import SETTINGS, suggest
 
 ENV_PREFIX = "LLORCH_"
 CONFIG_VARIABLE = "LLORCH_CONFIG"
@@ -35,65 +35,60 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_VENV",
     }
 )
-"""Variables with our prefix that are no settings: where things lie, and switches for tests."""
+"""Variables with our prefix that are no settings: paths, and switches for tests."""
+
+
+def _setting(name: str) -> Any:
+    """The pydantic field of a setting: default, limits and words are those of the table."""
+    entry = SETTINGS[name]
+    return Field(entry.default, description=entry.words, **entry.kind.limits)
 
 
 class Settings(BaseSettings):
-    """Every setting with its default. `Settings(...)` itself looks at no file and no environment."""
+    """How to run; `llorch.fields.table` says what each setting means.
+
+    `Settings(...)` itself looks at no file and no environment.
+    """
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=False, hide_input_in_errors=True
-    )
-
-    # The model and how it is computed
-    model: str = Field("demo", min_length=1, description="a .gguf file, or 'demo', the embedded model")
-    alias: str | None = Field(
-        None, min_length=1, description="name the server shows instead of the model's own"
-    )
-    ctx_size: int = Field(
-        0, ge=0, description="tokens one sequence may hold, 0 = as many as the model was trained on"
-    )
-    parallel: int = Field(4, ge=1, le=256, description="sequences computed at the same time")
-    batch_size: int = Field(512, ge=1, le=65536, description="most tokens in one forward pass")
-    threads: int = Field(0, ge=0, le=1024, description="compute threads, 0 = as many as suit the machine")
-    kv_type: Literal["f16", "f32"] = Field("f16", description="number type of the KV cache")
-    weights: Literal["auto", "packed", "mapped"] = Field(
-        "auto", description="re-tiled once into memory, or used where they lie in the file"
-    )
-
-    # Defaults of a request
-    n_predict: int = Field(256, ge=1, description="max_tokens when a request does not say")
-    temperature: float = Field(0.8, ge=0, le=2, allow_inf_nan=False)
-    top_k: int = Field(40, ge=0)
-    top_p: float = Field(0.95, ge=0, le=1, allow_inf_nan=False)
-    min_p: float = Field(0.05, ge=0, le=1, allow_inf_nan=False)
-    repetition_penalty: float = Field(1.0, gt=0, le=2, allow_inf_nan=False)
-    presence_penalty: float = Field(0.0, ge=-2, le=2, allow_inf_nan=False)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2, allow_inf_nan=False)
-    penalty_last_n: int = Field(
-        64, ge=-1, description="tokens the penalties look back on, -1 = all, 0 = none"
-    )
-
-    # The server
-    host: str = Field("127.0.0.1", min_length=1)
-    port: int = Field(8080, ge=0, le=65535, description="0 = any free port")
-    api_key: SecretStr | None = Field(None, min_length=1)
-    max_waiting: int = Field(64, ge=0, description="requests that may wait for a free slot; more get 503")
-    max_prompt_chars: int = Field(32768, ge=1)
-    max_body_bytes: int = Field(1 << 20, ge=1024)
-    keep_alive_s: float = Field(
-        15.0, gt=0, le=3600, allow_inf_nan=False, description="silence between SSE comments"
-    )
-    send_timeout_s: float = Field(
-        30.0,
-        gt=0,
-        le=3600,
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        validate_default=False,
+        hide_input_in_errors=True,
         allow_inf_nan=False,
-        description="a client that reads nothing for so long is dropped",
     )
-    shutdown_grace_s: float = Field(10.0, ge=0, le=3600, allow_inf_nan=False)
-    log_format: Literal["text", "json"] = "text"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    model: str = _setting("model")
+    alias: str | None = _setting("alias")
+    ctx_size: int = _setting("ctx_size")
+    parallel: int = _setting("parallel")
+    batch_size: int = _setting("batch_size")
+    threads: int = _setting("threads")
+    kv_type: Literal["f16", "f32"] = _setting("kv_type")
+    weights: Literal["auto", "packed", "mapped"] = _setting("weights")
+
+    n_predict: int = _setting("n_predict")
+    temperature: float = _setting("temperature")
+    top_k: int = _setting("top_k")
+    top_p: float = _setting("top_p")
+    min_p: float = _setting("min_p")
+    repetition_penalty: float = _setting("repetition_penalty")
+    presence_penalty: float = _setting("presence_penalty")
+    frequency_penalty: float = _setting("frequency_penalty")
+    penalty_last_n: int = _setting("penalty_last_n")
+
+    host: str = _setting("host")
+    port: int = _setting("port")
+    api_key: SecretStr | None = _setting("api_key")
+    max_waiting: int = _setting("max_waiting")
+    max_prompt_chars: int = _setting("max_prompt_chars")
+    max_body_bytes: int = _setting("max_body_bytes")
+    keep_alive_s: float = _setting("keep_alive_s")
+    send_timeout_s: float = _setting("send_timeout_s")
+    shutdown_grace_s: float = _setting("shutdown_grace_s")
+    log_format: Literal["text", "json"] = _setting("log_format")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
 
     @classmethod
     def settings_customise_sources(
@@ -137,7 +132,7 @@ def load_settings(
     origins: dict[str, str] = {}
     for values, origin_of in sources:
         for name, value in values.items():
-            if name not in Settings.model_fields:
+            if name not in SETTINGS:
                 problems.append(f"{origin_of(name)} is not a setting{_suggestion(name)}")
                 continue
             merged[name], origins[name] = value, origin_of(name)
@@ -169,8 +164,8 @@ def _from_file(path: Path, problems: list[str]) -> dict[str, Any]:
 
 
 def _from_environment(problems: list[str]) -> dict[str, Any]:
-    """Settings of the environment; any other variable with our prefix is a mistake, probably a typo."""
-    names = {name.upper() for name in Settings.model_fields}
+    """Settings of the environment; any other variable with our prefix is probably a typo."""
+    names = {name.upper() for name in SETTINGS}
     for variable in sorted(os.environ):
         name = variable.upper()  # pydantic-settings reads variables in any case
         if not name.startswith(ENV_PREFIX) or name in OTHER_VARIABLES:
@@ -185,13 +180,11 @@ def _from_environment(problems: list[str]) -> dict[str, Any]:
 
 def _suggestion(name: str, *, variables: bool = False) -> str:
     """The nearest valid name, as a clause to append."""
-    candidates = list(Settings.model_fields)
-    if variables:
-        candidates += [variable.removeprefix(ENV_PREFIX).lower() for variable in OTHER_VARIABLES]
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), candidates, n=1, cutoff=0.6)
-    if not close:
+    others = OTHER_VARIABLES if variables else ()
+    meant = suggest(name, [*SETTINGS, *(variable.removeprefix(ENV_PREFIX).lower() for variable in others)])
+    if meant is None:
         return ""
-    return f" (did you mean {ENV_PREFIX + close[0].upper() if variables else close[0]}?)"
+    return f" (did you mean {ENV_PREFIX + meant.upper() if variables else meant}?)"
 
 
 def _fault(fault: dict[str, Any], origins: Mapping[str, str]) -> str:
@@ -202,9 +195,4 @@ def _fault(fault: dict[str, Any], origins: Mapping[str, str]) -> str:
     message = message[0].lower() + message[1:]
     if name == "api_key":
         return f"{origin}: {message}"
-    return f"{origin}: {message}, got {_shorten(fault.get('input'))}"
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return f"{origin}: {message}, got {shown(fault.get('input'))}"

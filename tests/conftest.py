@@ -44,3 +44,13 @@ def model_path(models_dir: Path) -> Callable[[str], Path]:
         return found
 
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete model of random weights, the smallest there is."""
+    from tests.support.tiny_models import write_tiny_llama  # not for runs that need no model
+
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_tiny_llama(path)
+    return path

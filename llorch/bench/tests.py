@@ -131,7 +131,13 @@ def run_bench(
     """
     report = progress or ignore_progress
     model = open_model(
-        path, with_tokenizer=False, n_threads=n_threads, n_batch=n_batch, weights=weights, progress=progress
+        path,
+        with_tokenizer=False,
+        n_threads=n_threads,
+        n_batch=n_batch,
+        weights=weights,
+        kv_type=kv_type,
+        progress=progress,
     )
     with model:
         llama = model.llama

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from llorch.bench.tests import BenchResult, run_bench, tests_for
 from llorch.cli import console
-from llorch.cli.options import add_json, add_setting, settings_from
+from llorch.cli.options import add_field, add_json, settings_from
 from llorch.errors import InputError
+from llorch.fields.table import FIELDS
 
 PROMPT = [512]
 GENERATION = [128]
@@ -23,7 +24,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_list(parser, "-n", "--n-gen", "generation_lengths", "tokens to generate (128; 0: none)")
     _add_list(parser, "-b", "--sequences", "sequence_counts", "sequences to generate together (1)", least=1)
     _add_list(
-        parser, "-t", "--threads", "thread_counts", "compute threads (as many as suit the CPU)", least=1
+        parser,
+        "-t",
+        "--threads",
+        "thread_counts",
+        "compute threads (as many as suit the CPU)",
+        least=1,
+        most=FIELDS["threads"].kind.limits["le"],
     )
     parser.add_argument(
         "-r",
@@ -33,17 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=REPETITIONS,
         help="runs of each test (5)",
     )
-    add_setting(
-        parser,
-        "-ub",
-        "--ubatch-size",
-        dest="batch_size",
-        type=int,
-        metavar="N",
-        help="most tokens in one forward pass (512)",
-    )
-    add_setting(parser, "--kv-type", metavar="TYPE", help="number type of the KV cache, f16 (default) or f32")
-    add_setting(parser, "--weights", metavar="WHERE", help="packed, mapped or auto (default)")
+    add_field(parser, "batch_size", "-ub", "--ubatch-size")
+    add_field(parser, "kv_type")
+    add_field(parser, "weights")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     add_json(parser)
 
@@ -85,27 +84,34 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _add_list(
-    parser: argparse.ArgumentParser, short: str, long: str, dest: str, help: str, least: int = 0
+    parser: argparse.ArgumentParser,
+    short: str,
+    long: str,
+    dest: str,
+    help: str,
+    *,
+    least: int = 0,
+    most: int = MOST,
 ) -> None:
     """A flag that takes numbers separated by commas, and may be given several times."""
 
     def numbers(text: str) -> list[int]:
-        return [_number(word, least) for word in text.split(",")]
+        return [_number(word, least, most) for word in text.split(",")]
 
     parser.add_argument(short, long, dest=dest, action="extend", type=numbers, metavar="N,...", help=help)
 
 
 def _count(text: str) -> int:
-    return _number(text, 1)
+    return _number(text, 1, MOST)
 
 
-def _number(text: str, least: int) -> int:
+def _number(text: str, least: int, most: int) -> int:
     try:
         number = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
-    if not least <= number <= MOST:
-        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {MOST}")
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
     return number
 
 

@@ -1,4 +1,4 @@
-"""`llorch generate PROMPT`: the text appears as it is made."""
+"""`llorch generate PROMPT`: continues a text, and writes it token by token."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 
 from llorch.cli import console
 from llorch.cli.options import (
+    add_field,
     add_json,
     add_sampling,
-    add_setting,
-    add_threads,
     check_text,
     load_with_progress,
     settings_from,
 )
 from llorch.engine.engine import Engine
+from llorch.engine.events import EndEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, TokenEvent
+from llorch.engine.request import Request
+from llorch.engine.session import CallerDriver
 from llorch.errors import FieldError, LlorchError, RequestError
 from llorch.settings import Settings
 
@@ -30,20 +30,10 @@ JOB_ID = "generate"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
-    add_setting(parser, "-n", "--n-predict", type=int, metavar="N", help="most tokens to generate (256)")
-    add_setting(
-        parser, "-c", "--ctx-size", type=int, metavar="N", help="tokens of prompt and answer together"
-    )
-    add_threads(parser)
+    for name in ("n_predict", "ctx_size", "threads", "seed"):
+        add_field(parser, name)
+    add_field(parser, "stop", action="append", default=[])
     add_sampling(parser)
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text")
-    parser.add_argument(
-        "--stop",
-        action="append",
-        default=[],
-        metavar="TEXT",
-        help="end before this text; may be given several times",
-    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no line about seed and speed on stderr")
     add_json(parser)
 
@@ -60,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         token_ids = tuple(loaded.tokenizer.encode(prompt))
         request = Request(JOB_ID, token_ids, params, settings.n_predict, stop)
-        events = _events(Engine(loaded, _for_one_sequence(settings)), request)
+        events = CallerDriver(Engine(loaded, _for_one_sequence(settings))).events(request)
         end = _collect(events) if args.json else _stream(events)
     finally:
         loaded.close()
@@ -84,17 +74,6 @@ def run(args: argparse.Namespace) -> int:
 def _for_one_sequence(settings: Settings) -> Settings:
     """`settings` with a KV cache for the one sequence there is."""
     return settings.model_copy(update={"parallel": 1})
-
-
-def _events(engine: Engine, request: Request) -> Iterator[Event]:
-    """The events of the one request of `engine`."""
-    engine.add(request)
-    while engine.has_work:
-        for step_event in engine.step():
-            event = step_event.event
-            if isinstance(event, ErrorEvent):
-                raise LlorchError(event.message)
-            yield event
 
 
 def _collect(events: Iterator[Event]) -> EndEvent:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from llorch.cli import console
-from llorch.cli.options import add_json, add_setting, add_threads, settings_from
+from llorch.cli.options import add_field, add_json, settings_from
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.errors import InputError
 from llorch.formats.source import ModelSource, open_source
@@ -33,15 +33,14 @@ MAX_SHOWN_CHARS = 200
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add_setting(parser, "-c", "--ctx-size", type=int, metavar="N", help="plan memory for this context size")
-    add_setting(parser, "-np", "--parallel", type=int, metavar="N", help="and for so many sequences at once")
+    for name in ("ctx_size", "parallel", "threads"):
+        add_field(parser, name)
     parser.add_argument(
         "--proof", action="store_true", help="also load the model and write a proof bundle of kind `loading`"
     )
     parser.add_argument(
         "--proof-dir", type=Path, metavar="DIR", help="folder of proof bundles (default: proof_bundle)"
     )
-    add_threads(parser)
     add_json(parser)
 
 

@@ -43,7 +43,8 @@ def configure_logging(log_format: str, log_level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log_level.upper())
-    # uvicorn's own start and stop lines repeat ours; sse-starlette would log what is generated.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # uvicorn's start and stop lines repeat ours (its access log is another logger); sse-starlette would log what
+    # is generated.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     for name in ("sse_starlette", "numba", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.INFO, root.level))

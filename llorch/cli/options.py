@@ -1,16 +1,17 @@
 """Flags that several commands share, and how they become settings.
 
-A flag that sets a setting has the setting's name as its `dest` and no default of its own, so that only what
-the user typed overrides the environment and `config.toml`.
+A flag that sets a setting has the setting's name as its `dest` and no default of its own, so that only what the
+user typed overrides the environment and `config.toml`.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llorch.errors import InputError
+from llorch.fields.table import FIELDS, REQUEST, SETTINGS, Field
 
 if TYPE_CHECKING:
     from llorch.open_model import OpenModel
@@ -22,36 +23,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="settings file (TOML; default: $LLORCH_CONFIG, if set)"
     )
-    add_setting(
-        parser, "-m", "--model", metavar="PATH", help="a .gguf file, or `demo`, the embedded model (default)"
-    )
-
-
-def add_setting(
-    parser: argparse.ArgumentParser,
-    *flags: str,
-    dest: str | None = None,
-    type: type = str,
-    metavar: str | None = None,
-    help: str,
-) -> None:
-    """Add a flag that overrides the setting of the same name (or `dest`)."""
-    name = dest or flags[-1].lstrip("-").replace("-", "_")
-    parser.add_argument(
-        *flags, dest=name, type=type, metavar=metavar or name.upper(), default=argparse.SUPPRESS, help=help
-    )
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """`-t/--threads`, on every command that computes."""
-    add_setting(
-        parser,
-        "-t",
-        "--threads",
-        type=int,
-        metavar="N",
-        help="compute threads (default: as many as suit the CPU)",
-    )
+    add_field(parser, "model")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -59,27 +31,39 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
+def add_field(parser: argparse._ActionsContainer, name: str, *flags: str, **options: Any) -> None:
+    """Add the flag of a setting or request field.
+
+    Args:
+        parser: a parser or a group of one.
+        name: of the field in `llorch.fields.table`, which has its spellings and its help.
+        flags: other spellings, where a command uses those of the table for something else.
+        options: keywords of `add_argument` that override the table.
+    """
+    field = FIELDS[name]
+    is_setting = name in SETTINGS
+    default = "" if field.default is None or not is_setting else f" (default: {field.default})"
+    options = {
+        "type": field.kind.type if field.kind.type in (int, float) else str,
+        "metavar": field.metavar or _metavar(field),
+        "default": argparse.SUPPRESS if is_setting else None,
+        "help": field.words.replace("`", "") + default,
+        **options,
+    }
+    parser.add_argument(*(flags or field.flags or [f"--{name.replace('_', '-')}"]), dest=name, **options)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How tokens are chosen; the names are those of `POST /generate`."""
     group = parser.add_argument_group("sampling")
-    for flags, kind, text in (
-        (("--temperature", "--temp"), float, "0 takes the most probable token each time"),
-        (("--top-k",), int, "keep the K most probable tokens; 0 keeps all"),
-        (("--top-p",), float, "keep the most probable tokens that sum up to P; 1 keeps all"),
-        (("--min-p",), float, "drop tokens less probable than P times the best; 0 keeps all"),
-        (("--repetition-penalty",), float, "above 1 makes tokens seen lately less probable"),
-        (("--presence-penalty",), float, "subtracted from the logit of each token seen lately"),
-        (("--frequency-penalty",), float, "subtracted as many times as the token was seen lately"),
-    ):
-        name = flags[0].lstrip("-").replace("-", "_")
-        group.add_argument(
-            *flags,
-            dest=name,
-            type=kind,
-            metavar=kind.__name__[0].upper(),
-            default=argparse.SUPPRESS,
-            help=text,
-        )
+    for name in (name for name in SETTINGS if name in REQUEST):
+        add_field(group, name)
+
+
+def _metavar(field: Field) -> str:
+    if field.kind.choices:
+        return "|".join(field.kind.choices)
+    return {int: "N", float: "X"}.get(field.kind.type, field.name.upper())
 
 
 def settings_from(args: argparse.Namespace) -> Settings:
@@ -88,9 +72,9 @@ def settings_from(args: argparse.Namespace) -> Settings:
     Raises:
         SettingsError: a setting is unknown or out of range, wherever it came from.
     """
-    from llorch.settings import Settings, load_settings
+    from llorch.settings import load_settings
 
-    overrides = {name: value for name, value in vars(args).items() if name in Settings.model_fields}
+    overrides = {name: value for name, value in vars(args).items() if name in SETTINGS}
     return load_settings(args.config, overrides)
 
 
@@ -110,13 +94,7 @@ def check_text(text: str, what: str) -> str:
 def load_with_progress(settings: Settings) -> OpenModel:
     """Load the model of `settings`; a terminal sees what is compiled and loaded."""
     from llorch.cli.console import Progress
-    from llorch.open_model import open_model
+    from llorch.engine.engine import open_configured
 
     with Progress() as progress:
-        return open_model(
-            settings.model,
-            n_threads=settings.threads,
-            n_batch=settings.batch_size,
-            weights=settings.weights,
-            progress=progress,
-        )
+        return open_configured(settings, progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.cli import console
-from llorch.cli.options import add_json, add_setting, add_threads, settings_from
+from llorch.cli.options import add_field, add_json, settings_from
 from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
 from llorch.open_model import DEMO, resolve_model_path
@@ -53,8 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--proof-dir", type=Path, metavar="DIR", help="folder of proof bundles (default: proof_bundle)"
     )
     parser.add_argument("--verify", type=Path, metavar="BUNDLE", help="re-check a proof bundle, run no model")
-    add_setting(parser, "--weights", metavar="HOW", help="packed, mapped or auto")
-    add_threads(parser)
+    add_field(parser, "weights")
+    add_field(parser, "threads")
     add_json(parser)
 
 

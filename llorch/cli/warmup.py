@@ -7,7 +7,7 @@ import time
 
 from llorch import kernels
 from llorch.cli import console
-from llorch.cli.options import add_json, add_setting, settings_from
+from llorch.cli.options import add_field, add_json, settings_from
 from llorch.kernels import paths
 from llorch.machine.cpu import model_name
 from llorch.open_model import compile_kernels_for
@@ -15,8 +15,8 @@ from llorch.open_model import compile_kernels_for
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    add_setting(parser, "--kv-type", metavar="TYPE", help="with -m: number type of the KV cache")
-    add_setting(parser, "--weights", metavar="WHERE", help="with -m: packed, mapped or auto")
+    add_field(parser, "kv_type")
+    add_field(parser, "weights")
     add_json(parser)
 
 

@@ -1,1 +1,1 @@
-"""Who runs next: requests, sequences, the scheduler and the one compute thread."""
+"""Requests become events: sampling, scheduling, sessions, and the service with its compute thread."""

@@ -1,34 +1,31 @@
-"""The engine: one step is schedule, forward, sample, postprocess, for whatever mix of sequences there is."""
+"""The engine: one step is schedule, forward, sample, postprocess, for any mix of sequences."""
 
 from __future__ import annotations
 
-import secrets
+import logging
 import time
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine.block_pool import BlockPool
+from llorch.engine.events import ErrorEvent, Event, FinishReason, StartedEvent, StepEvent, TokenEvent
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.engine.pace import Pace
+from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
-from llorch.engine.sequence import Request, Sequence
-from llorch.engine.stream import ErrorEvent, Event, FinishReason, StartedEvent, TextStream, TokenEvent
-from llorch.errors import FieldError, NumericalError, RequestError
+from llorch.engine.sequence import Sequence
+from llorch.errors import NumericalError
+from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
-from llorch.open_model import OpenModel
+from llorch.open_model import OpenModel, open_model
+from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
-from llorch.text.detokenizer import Detokenizer
+from llorch.text.detokenizer import Detokenizer, TextStream
 
-
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """An event and the generation it belongs to."""
-
-    job_id: str
-    event: Event
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -40,6 +37,7 @@ class Engine:
         loaded: the model; the engine uses it, its owner closes it.
         n_ctx: most tokens of one sequence, prompt and answer together.
         kv_cache: keys and values of all sequences.
+        block_pool: which blocks of the cache are free.
     """
 
     def __init__(self, loaded: OpenModel, settings: Settings) -> None:
@@ -56,16 +54,17 @@ class Engine:
             kv_type=settings.kv_type,
         )
         self.kv_cache = KVCache(loaded.config, n_blocks, settings.kv_type)
-        self._scheduler = Scheduler(self.kv_cache, settings.parallel)
+        self.block_pool = BlockPool(n_blocks, KV_BLOCK_SIZE)
+        self._scheduler = Scheduler(self.block_pool, settings.parallel)
         self._pace = Pace(loaded.llama.n_batch)
-        self._block_tables = np.zeros((settings.parallel, KVCache.blocks_for(self.n_ctx)), np.int32)
+        self._block_tables = np.zeros((settings.parallel, self.block_pool.blocks_for(self.n_ctx)), np.int32)
         self._sequences: dict[str, Sequence] = {}
         self._events: list[StepEvent] = []
         self._shown_name = settings.alias or loaded.name
 
     @property
     def has_work(self) -> bool:
-        """Whether `step` has anything to do or to tell."""
+        """Whether `step` has anything to compute or to report."""
         return bool(self._sequences or self._events)
 
     @property
@@ -106,13 +105,13 @@ class Engine:
             sampler=Sampler(
                 request.params, seed, request.token_ids, vocab.eog_ids if request.ignore_eos else frozenset()
             ),
-            stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
+            text_stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
         )
         self._sequences[request.job_id] = sequence
         self._scheduler.add(sequence)
-        self._tell(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
+        self._emit(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
         return seed
 
     def abort(self, job_id: str) -> bool:
@@ -127,11 +126,22 @@ class Engine:
         self._finish(sequence, "abort")
         return True
 
+    def abort_all(self) -> None:
+        """End every generation now."""
+        for sequence in list(self._sequences.values()):
+            self._finish(sequence, "abort")
+
+    def holds(self, request: Request) -> bool:
+        """Whether `request` is unfinished: it, and not a later one of the same name."""
+        sequence = self._sequences.get(request.job_id)
+        return sequence is not None and sequence.request is request
+
     def step(self) -> list[StepEvent]:
         """Compute one batch and return what happened, in order for each generation."""
         now_s = time.perf_counter()
         for sequence in self._scheduler.admit():
             sequence.admitted_s = now_s
+            logger.debug("%s begins", sequence.request.job_id)
             self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
         chunks = self._scheduler.schedule(self._pace.n_rows)
         if chunks:
@@ -177,22 +187,22 @@ class Engine:
             except NumericalError as error:
                 self._fail(sequence, f"the model's output is unusable: {error}")
             else:
-                self._take(sequence, token_id)
+                self._accept_token(sequence, token_id)
             row += 1
 
-    def _take(self, sequence: Sequence, token_id: int) -> None:
-        """Continue `sequence` with the token chosen, or end it."""
+    def _accept_token(self, sequence: Sequence, token_id: int) -> None:
+        """Append a sampled token to `sequence`, or end it."""
         if self.loaded.tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
             self._finish(sequence, "stop")
             return
         i = sequence.n_generated
         sequence.append(token_id, time.perf_counter())
-        stream = sequence.stream
+        stream = sequence.text_stream
         text = stream.push(token_id)
         is_full = len(sequence.token_ids) >= sequence.n_max
         if is_full:
             text += stream.finish()
-        self._tell(sequence, TokenEvent(i, token_id, text))
+        self._emit(sequence, TokenEvent(i, token_id, text))
         if stream.matched_stop is not None:
             self._finish(sequence, "stop")
         elif is_full:
@@ -200,29 +210,35 @@ class Engine:
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)
-        rest = sequence.stream.finish()
+        logger.debug("%s ends: %s after %d tokens", sequence.request.job_id, reason, sequence.n_generated)
+        rest = sequence.text_stream.finish()
         if rest:
-            self._tell(sequence, TokenEvent(sequence.n_generated, None, rest))
-        self._tell(sequence, sequence.end_event(reason, time.perf_counter()))
+            self._emit(sequence, TokenEvent(sequence.n_generated, None, rest))
+        self._emit(sequence, sequence.end_event(reason, time.perf_counter()))
 
     def _fail(self, sequence: Sequence, message: str) -> None:
         self._drop(sequence)
-        self._tell(sequence, ErrorEvent("numerical_error", message, retriable=False))
+        self._emit(sequence, ErrorEvent("numerical_error", message, retriable=False))
 
     def _drop(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
         del self._sequences[sequence.request.job_id]
 
-    def _tell(self, sequence: Sequence, event: Event) -> None:
+    def _emit(self, sequence: Sequence, event: Event) -> None:
         self._events.append(StepEvent(sequence.request.job_id, event))
 
 
-def new_seed() -> int:
-    """A seed for a request that brought none; 53 bits, because JavaScript's JSON numbers hold no more."""
-    return secrets.randbits(53)
+def open_configured(settings: Settings, progress: Progress = ignore_progress) -> OpenModel:
+    """Open the model of `settings`, with their threads, batch size and residence of weights.
 
-
-def duplicate_job() -> RequestError:
-    """The error for a name that is taken."""
-    message = "another request of this job_id is not finished yet"
-    return RequestError([FieldError("job_id", "unique among unfinished requests", message)])
+    Raises:
+        InputError: the file cannot be used.
+    """
+    return open_model(
+        settings.model,
+        n_threads=settings.threads,
+        n_batch=settings.batch_size,
+        weights=settings.weights,
+        kv_type=settings.kv_type,
+        progress=progress,
+    )

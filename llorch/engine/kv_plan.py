@@ -13,7 +13,7 @@ from llorch.model.kv_cache import KVCache
 logger = logging.getLogger(__name__)
 
 SHARE_OF_FREE_MEMORY = 0.8
-"""The rest is for activations, Python and everybody else."""
+"""The rest is for activations, Python and other processes."""
 
 
 def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_type: str) -> tuple[int, int]:

@@ -1,7 +1,6 @@
-"""Which requests are open, and what the service is doing: one lock guards both.
+"""Which requests are open, and the stage of the service: one lock guards both.
 
-So a request is either refused, or it is in the ledger and gets a last event, whatever happens to the thread
-that computes it.
+So a request is either refused, or it is in the ledger and gets a last event, even if the compute thread dies.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from llorch.engine.engine import StepEvent, duplicate_job
-from llorch.engine.stream import EndEvent, ErrorEvent, Event
+from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
+from llorch.engine.request import Request, duplicate_job
 from llorch.errors import EngineStoppedError, QueueFullError
 
 Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed"]
@@ -24,21 +24,28 @@ MAX_RETRY_AFTER_S = 60
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A request that was taken.
+    """An accepted request: its queue of events and the loop that reads it.
 
     Attributes:
-        job_id: its name.
+        job_id: name of the generation.
+        submitted_s: when it was accepted (clock of `time.monotonic`).
         loop: the event loop that reads its events.
         events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
-        n_prompt: tokens of the prompt, once they are known.
-        is_cancelled: somebody wants it to end.
+        request: what is computed, once the prompt is tokenised.
+        is_cancelled: whether it shall end, by request or because its client left.
     """
 
     job_id: str
+    submitted_s: float
     loop: asyncio.AbstractEventLoop
     events: asyncio.Queue[Event]
-    n_prompt: int = 0
+    request: Request | None = None
     is_cancelled: bool = False
+
+    @property
+    def n_prompt(self) -> int:
+        """Tokens of the prompt; 0 until they are known."""
+        return 0 if self.request is None else len(self.request.token_ids)
 
 
 class Ledger:
@@ -59,7 +66,7 @@ class Ledger:
 
     @property
     def stage(self) -> Stage:
-        """What the service is doing."""
+        """The stage of the service."""
         return self._stage
 
     @property
@@ -67,13 +74,8 @@ class Ledger:
         """Requests that have not had their last event."""
         return len(self._open)
 
-    def names(self) -> list[str]:
-        """Names of the open requests."""
-        with self._lock:
-            return list(self._open)
-
     def advance(self, stage: Stage) -> bool:
-        """Go on to `stage`; False, and nothing happens, once the service is on its way down."""
+        """Go on to `stage`; once the service is stopping, nothing happens and the answer is False."""
         with self._lock:
             if self._stage in ("stopping", "stopped", "failed"):
                 return False
@@ -97,18 +99,18 @@ class Ledger:
             if len(self._open) >= self.n_slots + self.max_waiting:
                 retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
-            submission = Submission(job_id, asyncio.get_running_loop(), asyncio.Queue())
+            submission = Submission(job_id, time.monotonic(), asyncio.get_running_loop(), asyncio.Queue())
             self._open[job_id] = submission
             return submission
 
-    def give_back(self, submission: Submission) -> None:
-        """The request was refused after all."""
+    def release(self, submission: Submission) -> None:
+        """Free a place reserved for a request that turned out to be invalid."""
         with self._lock:
             if self.holds(submission):
                 del self._open[submission.job_id]
 
     def find(self, job_id: str) -> Submission | None:
-        """The open request of this name."""
+        """The open request of this name. Like `n_open` and `holds`, one look-up without the lock."""
         return self._open.get(job_id)
 
     def holds(self, submission: Submission) -> bool:
@@ -119,7 +121,7 @@ class Ledger:
         """Hand the events of a step to their event loops, in one call for each loop.
 
         Returns:
-            Names of requests whose loop is closed: nobody will ever read their events.
+            Names of requests whose event loop is closed, so that no client can read their events.
         """
         batches: defaultdict[asyncio.AbstractEventLoop, list[tuple[Submission, Event]]] = defaultdict(list)
         with self._lock:
@@ -128,7 +130,7 @@ class Ledger:
                 if submission is None:
                     continue
                 batches[submission.loop].append((submission, event))
-                if isinstance(event, (EndEvent, ErrorEvent)):
+                if isinstance(event, LastEvent):
                     del self._open[step_event.job_id]
                 if isinstance(event, EndEvent):
                     self._busy_s += 0.1 * (event.timings.prompt_s + event.timings.decode_s - self._busy_s)
@@ -139,7 +141,7 @@ class Ledger:
         return unread
 
     def close(self, stage: Stage, last: ErrorEvent) -> None:
-        """Take no more requests, and give every open one its last event."""
+        """Accept no more requests, and give every open one its last event."""
         with self._lock:
             if self._stage != "failed":
                 self._stage = stage

@@ -1,6 +1,6 @@
 """How large a step may be: prompts are read in pieces that take about a given time.
 
-Other streams, aborts and newcomers wait while a step runs. A small model reads a whole batch in milliseconds; a 7B
+Other streams, aborts and new requests wait while a step runs. A small model reads a whole batch in milliseconds; a 7B
 model would need many seconds for it. How a prompt is cut never changes a result.
 """
 
@@ -10,7 +10,7 @@ TARGET_S = 0.5
 """Longest wait a step should cause, in seconds."""
 
 SMALLEST = 64
-"""Rows below which a step is not cut: every pass reads all weights once, whatever it computes."""
+"""Rows below which a step is not cut: every pass reads all weights once, however few rows it has."""
 
 _NEW_SHARE = 0.5
 

@@ -1,22 +1,26 @@
-"""What a request may say about how its tokens are chosen."""
+"""How the tokens of a request are chosen."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from llorch.errors import FieldError, RequestError
+from llorch.errors import RequestError
+from llorch.fields.table import FIELDS, SETTINGS
 from llorch.settings import Settings
 
-MAX_SEED = 2**64 - 1
 GREEDY_BELOW = 1e-6
 """Below this temperature chance could only decide among equal logits, and float32 would overflow."""
 
 
+def _default(name: str) -> Any:
+    return FIELDS[name].default
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """Sampling parameters of one request; the defaults are llama.cpp's.
+    """Sampling parameters of one request; ranges and defaults are those of `llorch.fields.table`.
 
     Attributes:
         temperature: 0..2; 0 takes the most probable token.
@@ -34,22 +38,23 @@ class SamplingParams:
         RequestError: on construction, with every value out of range.
     """
 
-    temperature: float = 0.8
-    top_k: int = 40
-    top_p: float = 0.95
-    min_p: float = 0.05
-    repetition_penalty: float = 1.0
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    penalty_last_n: int = 64
+    temperature: float = _default("temperature")
+    top_k: int = _default("top_k")
+    top_p: float = _default("top_p")
+    min_p: float = _default("min_p")
+    repetition_penalty: float = _default("repetition_penalty")
+    presence_penalty: float = _default("presence_penalty")
+    frequency_penalty: float = _default("frequency_penalty")
+    penalty_last_n: int = _default("penalty_last_n")
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
 
     def __post_init__(self) -> None:
         faults = [
-            FieldError(name, constraint, f"{name} must satisfy {constraint}")
-            for name, constraint, is_good in self._rules()
-            if not is_good
+            fault
+            for name in self.__dataclass_fields__
+            if name != "seed" or self.seed is not None
+            for fault in FIELDS[name].python_faults(getattr(self, name))
         ]
         if faults:
             raise RequestError(faults)
@@ -57,17 +62,8 @@ class SamplingParams:
     @classmethod
     def from_settings(cls, settings: Settings, *, seed: int | None = None) -> SamplingParams:
         """The defaults of this installation."""
-        return cls(
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-            min_p=settings.min_p,
-            repetition_penalty=settings.repetition_penalty,
-            presence_penalty=settings.presence_penalty,
-            frequency_penalty=settings.frequency_penalty,
-            penalty_last_n=settings.penalty_last_n,
-            seed=seed,
-        )
+        given = {name: getattr(settings, name) for name in cls.__dataclass_fields__ if name in SETTINGS}
+        return cls(**given, seed=seed)
 
     @property
     def is_greedy(self) -> bool:
@@ -83,60 +79,3 @@ class SamplingParams:
         return self.penalty_last_n != 0 and (
             self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
         )
-
-    def _rules(self) -> list[tuple[str, str, bool]]:
-        """(field, constraint, whether it holds); comparisons with NaN are false."""
-        seed = self.seed
-        return [
-            (
-                "temperature",
-                "0 <= temperature <= 2",
-                _is_number(self.temperature) and 0 <= self.temperature <= 2,
-            ),
-            ("top_k", "top_k >= 0", _is_integer(self.top_k) and self.top_k >= 0),
-            ("top_p", "0 <= top_p <= 1", _is_number(self.top_p) and 0 <= self.top_p <= 1),
-            ("min_p", "0 <= min_p <= 1", _is_number(self.min_p) and 0 <= self.min_p <= 1),
-            (
-                "repetition_penalty",
-                "0 < repetition_penalty <= 2",
-                _is_number(self.repetition_penalty) and 0 < self.repetition_penalty <= 2,
-            ),
-            (
-                "presence_penalty",
-                "-2 <= presence_penalty <= 2",
-                _is_number(self.presence_penalty) and -2 <= self.presence_penalty <= 2,
-            ),
-            (
-                "frequency_penalty",
-                "-2 <= frequency_penalty <= 2",
-                _is_number(self.frequency_penalty) and -2 <= self.frequency_penalty <= 2,
-            ),
-            (
-                "penalty_last_n",
-                "penalty_last_n >= -1",
-                _is_integer(self.penalty_last_n) and self.penalty_last_n >= -1,
-            ),
-            (
-                "logit_bias",
-                "token ids >= 0, each with a bias of -100..100 or -inf",
-                _is_bias(self.logit_bias),
-            ),
-            ("seed", "0 <= seed < 2**64", seed is None or (_is_integer(seed) and 0 <= seed <= MAX_SEED)),
-        ]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_bias(bias: Mapping[int, float]) -> bool:
-    return isinstance(bias, Mapping) and all(
-        _is_integer(token_id)
-        and token_id >= 0
-        and (value == -math.inf or (_is_number(value) and -100 <= value <= 100))
-        for token_id, value in bias.items()
-    )

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,8 @@ class Candidates:
         """The whole vocabulary; `logits` is not copied."""
         return cls(_all_token_ids(len(logits)), logits)
 
-    def take(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Candidates:
-        """The candidates that a mask or ascending indices choose."""
+    def select(self, chosen: NDArray[np.bool_] | NDArray[np.intp]) -> Candidates:
+        """The candidates that `chosen`, a mask or ascending indices, picks."""
         return Candidates(self.token_ids[chosen], self.logits[chosen])
 
 
@@ -52,7 +52,7 @@ class Sampler:
         self,
         params: SamplingParams,
         seed: int,
-        prompt_ids: Sequence[int],
+        prompt_ids: Iterable[int],
         forbidden_ids: Collection[int] = (),
     ) -> None:
         """Set up the chain.
@@ -84,7 +84,13 @@ class Sampler:
             logits = logits.copy()
             apply_logit_bias(logits, self._bias_ids, self._bias)
             if params.has_penalties:
-                apply_penalties(logits, self._recent(), params)
+                apply_penalties(
+                    logits,
+                    self._recent(),
+                    repetition=params.repetition_penalty,
+                    presence=params.presence_penalty,
+                    frequency=params.frequency_penalty,
+                )
         best = int(logits.argmax())  # NaN counts as the maximum, so this looks at all of them
         if not np.isfinite(logits[best]):
             raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
@@ -93,7 +99,7 @@ class Sampler:
             self._history.append(token_id)
         return token_id
 
-    def _recent(self) -> Sequence[int]:
+    def _recent(self) -> list[int]:
         last_n = self.params.penalty_last_n
         return self._history if last_n < 0 else self._history[-last_n:]
 
@@ -113,7 +119,14 @@ def apply_logit_bias(
     logits[token_ids] += bias
 
 
-def apply_penalties(logits: NDArray[np.float32], recent_ids: Sequence[int], params: SamplingParams) -> None:
+def apply_penalties(
+    logits: NDArray[np.float32],
+    recent_ids: Collection[int],
+    *,
+    repetition: float = 1.0,
+    presence: float = 0.0,
+    frequency: float = 0.0,
+) -> None:
     """Make recent tokens less likely, in place.
 
     A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
@@ -121,8 +134,10 @@ def apply_penalties(logits: NDArray[np.float32], recent_ids: Sequence[int], para
 
     Args:
         logits: float32 (n_vocab,), changed.
-        recent_ids: the latest `params.penalty_last_n` tokens.
-        params: repetition, presence and frequency penalty.
+        recent_ids: the latest tokens; one that occurs several times is listed as often.
+        repetition: factor > 0; 1 is off.
+        presence: subtracted once from each of them.
+        frequency: subtracted as often as the token occurs.
     """
     if not recent_ids:
         return
@@ -130,9 +145,9 @@ def apply_penalties(logits: NDArray[np.float32], recent_ids: Sequence[int], para
     token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
     counts = np.fromiter(counted.values(), np.float32, len(counted))
     values = logits[token_ids]
-    repetition = np.float32(params.repetition_penalty)
-    values = np.where(values <= 0, values * repetition, values / repetition)
-    values -= counts * np.float32(params.frequency_penalty) + np.float32(params.presence_penalty)
+    factor = np.float32(repetition)
+    values = np.where(values <= 0, values * factor, values / factor)
+    values -= counts * np.float32(frequency) + np.float32(presence)
     logits[token_ids] = values
 
 
@@ -146,7 +161,7 @@ def top_k(candidates: Candidates, k: int) -> Candidates:
     if len(chosen) > k:
         equal = chosen[logits[chosen] == threshold]
         chosen = np.setdiff1d(chosen, equal[k - len(chosen) :], assume_unique=True)
-    return candidates.take(chosen)
+    return candidates.select(chosen)
 
 
 def top_p(candidates: Candidates, p: float) -> Candidates:
@@ -169,7 +184,7 @@ def min_p(candidates: Candidates, p: float) -> Candidates:
     if p <= 0:
         return candidates
     threshold = candidates.logits.max() + np.float32(math.log(p))
-    return candidates.take(candidates.logits >= threshold)
+    return candidates.select(candidates.logits >= threshold)
 
 
 def scale_temperature(candidates: Candidates, temperature: float) -> Candidates:

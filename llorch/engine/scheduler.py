@@ -1,50 +1,29 @@
 """Who computes how many tokens in the next step: no phases, no arrays.
 
 A sequence has tokens still to compute, many while its prompt is read and one afterwards; that is all the
-scheduler looks at. Admission is first come, first served, and nobody overtakes: a sequence is let in when a
-slot is free and all KV blocks it may ever need are, so it never has to be thrown out half-way.
+scheduler looks at. Admission is strictly first come, first served: a sequence is admitted when a slot is free and
+all KV blocks that it may ever need are, so that it never has to be preempted.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
+from llorch.engine.block_pool import BlockPool
 from llorch.engine.sequence import Sequence
-
-
-class BlockPool(Protocol):
-    """Where KV blocks come from (`llorch.model.kv_cache.KVCache`)."""
-
-    @property
-    def n_free(self) -> int:
-        """Blocks that belong to nobody."""
-        ...
-
-    def blocks_for(self, n_positions: int, /) -> int:
-        """Blocks that hold `n_positions`."""
-        ...
-
-    def allocate(self, n: int, /) -> list[int]:
-        """Take `n` blocks."""
-        ...
-
-    def release(self, blocks: list[int], /) -> None:
-        """Give blocks back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The share of one sequence in a step: its next `n_tokens` tokens."""
+    """What a step computes of one sequence: its next `n_tokens` tokens."""
 
     sequence: Sequence
     n_tokens: int
 
 
 class Scheduler:
-    """The waiting line and the running sequences.
+    """The waiting and the running sequences.
 
     Attributes:
         waiting: sequences without a slot, oldest first.
@@ -58,11 +37,11 @@ class Scheduler:
         self._free_slots = list(range(n_slots - 1, -1, -1))
 
     def add(self, sequence: Sequence) -> None:
-        """Put `sequence` at the end of the waiting line."""
+        """Append `sequence` to the waiting ones."""
         self.waiting.append(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give slots and KV blocks to those in front of the line; return the newcomers."""
+        """Give slots and KV blocks to the oldest waiting sequences; return those admitted."""
         admitted = []
         while self.waiting and self._free_slots:
             n_blocks = self._pool.blocks_for(self.waiting[0].n_positions)
@@ -76,7 +55,7 @@ class Scheduler:
         return admitted
 
     def schedule(self, n_rows: int) -> list[Chunk]:
-        """Share out at most `n_rows` rows of the next batch.
+        """Divide at most `n_rows` rows of the next batch among the running sequences.
 
         Sequences that need one token come first, so that a long prompt never keeps the others from going on;
         within that, the older come first.
@@ -90,7 +69,7 @@ class Scheduler:
         return chunks
 
     def remove(self, sequence: Sequence) -> None:
-        """Take out a sequence that is finished, failed or aborted; its slot and blocks are free at once."""
+        """Remove a sequence that is finished, failed or aborted; its slot and blocks are free at once."""
         if sequence.slot < 0:
             self.waiting.remove(sequence)
             return

@@ -1,94 +1,32 @@
-"""A generation: what was asked for (`Request`, immutable) and how far it is (`Sequence`)."""
+"""The state of a generation in the engine."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
 
-from llorch.engine.params import SamplingParams
+from llorch.engine.events import EndEvent, FinishReason, Timings, Usage
+from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
-from llorch.engine.stream import EndEvent, FinishReason, TextStream, Timings, Usage
-from llorch.errors import ContextLengthError, FieldError, RequestError
-
-MAX_STOP_STRINGS = 16
-MAX_STOP_CHARS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What shall be generated.
-
-    Attributes:
-        job_id: name of the generation, unique among those that are not finished.
-        token_ids: the prompt.
-        params: how tokens are chosen.
-        max_tokens: most tokens to generate; the context may end the text earlier.
-        stop: strings that end the text and are not part of it.
-        ignore_eos: never choose an end-of-generation token.
-    """
-
-    job_id: str
-    token_ids: tuple[int, ...]
-    params: SamplingParams
-    max_tokens: int
-    stop: tuple[str, ...] = ()
-    ignore_eos: bool = False
-
-    def check(self, n_vocab: int, n_ctx: int) -> None:
-        """Refuse what cannot be generated.
-
-        Raises:
-            RequestError: with every fault of the request.
-            ContextLengthError: the prompt fills the context.
-        """
-        rules = [
-            ("job_id", "1..128 characters", 1 <= len(self.job_id) <= 128),
-            ("prompt", "at least one token", len(self.token_ids) >= 1),
-            (
-                "token_ids",
-                f"0 <= id < {n_vocab}",
-                all(0 <= token_id < n_vocab for token_id in self.token_ids),
-            ),
-            ("max_tokens", "max_tokens >= 1", self.max_tokens >= 1),
-            (
-                "stop",
-                f"at most {MAX_STOP_STRINGS} strings, each 1..{MAX_STOP_CHARS} characters",
-                len(self.stop) <= MAX_STOP_STRINGS
-                and all(1 <= len(text) <= MAX_STOP_CHARS for text in self.stop),
-            ),
-            (
-                "logit_bias",
-                f"0 <= id < {n_vocab}",
-                all(token_id < n_vocab for token_id in self.params.logit_bias),
-            ),
-        ]
-        faults = [
-            FieldError(name, constraint, f"{name} must satisfy: {constraint}")
-            for name, constraint, is_good in rules
-            if not is_good
-        ]
-        if faults:
-            raise RequestError(faults)
-        if len(self.token_ids) >= n_ctx:
-            raise ContextLengthError(len(self.token_ids), n_ctx)
+from llorch.text.detokenizer import TextStream
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """A generation under way.
+    """A generation in the engine: its tokens, its place in the KV cache, its progress.
 
     Attributes:
         request: what was asked for.
-        seed: what its draws follow from.
+        seed: decides every draw.
         sampler: chooses its tokens.
-        stream: makes text of them.
-        n_max: tokens it may hold at most, the prompt's included.
-        submitted_s: when it came (clock of `time.perf_counter`).
+        text_stream: makes text of them.
+        n_max: most tokens it may hold, the prompt's included.
+        submitted_s: when the engine got it (clock of `time.perf_counter`).
         token_ids: prompt and generated tokens.
         n_computed: how many of them are in the KV cache.
         slot: its row of the block tables, while it runs.
-        kv_blocks: its KV blocks, reserved for all it may ever hold.
-        admitted_s: when it got them.
+        kv_blocks: its KV blocks, enough for all tokens it may ever hold.
+        admitted_s: when it got slot and blocks.
         first_token_s: when its first token was chosen.
         last_token_s: when its latest token was chosen.
     """
@@ -96,7 +34,7 @@ class Sequence:
     request: Request
     seed: int
     sampler: Sampler
-    stream: TextStream
+    text_stream: TextStream
     n_max: int
     submitted_s: float
     token_ids: list[int] = field(init=False)
@@ -127,26 +65,26 @@ class Sequence:
 
     @property
     def n_positions(self) -> int:
-        """KV positions it may come to fill; the last token is chosen but never computed."""
+        """Most KV positions it may fill; the last token is sampled but never computed."""
         return self.n_max - 1
 
     def append(self, token_id: int, now_s: float) -> None:
-        """Take over a token that was chosen."""
+        """Append a sampled token and update the timings."""
         if not self.n_generated:
             self.first_token_s = now_s
         self.last_token_s = now_s
         self.token_ids.append(token_id)
 
     def end_event(self, finish_reason: FinishReason, now_s: float) -> EndEvent:
-        """The account of the finished generation."""
+        """The last event of the finished generation."""
         return EndEvent(
             job_id=self.request.job_id,
             finish_reason=finish_reason,
-            text=self.stream.text,
+            text=self.text_stream.text,
             token_ids=tuple(self.token_ids[self.n_prompt :]),
             usage=Usage(self.n_prompt, self.n_generated, cached_tokens=0),
             seed=self.seed,
-            matched_stop=self.stream.matched_stop,
+            matched_stop=self.text_stream.matched_stop,
             timings=self._timings(now_s),
         )
 

@@ -1,96 +1,49 @@
-"""The one compute thread, and the door to it for an event loop.
+"""Generations for an event loop: a place in line, a queue of events, an orderly stop.
 
-Requests go in through a thread-safe inbox, events come out through `loop.call_soon_threadsafe`, one call per
-step; the compute thread touches nothing else of asyncio. While there is nothing to do it is blocked on the
-inbox. Whatever happens to it, every open request gets a last event.
+Requests go to the compute thread through its session's inbox; events come back through `loop.call_soon_threadsafe`,
+one call for each step and loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import queue
-import threading
+import functools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterable
 
-from llorch.engine.engine import Engine
+from llorch.engine.compute_thread import STOPPED, ComputeThread, Opener
+from llorch.engine.engine import open_configured
+from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event
-from llorch.errors import (
-    EngineStoppedError,
-    FieldError,
-    InputError,
-    LlorchError,
-    RequestError,
-)
-from llorch.open_model import OpenModel, open_model
-from llorch.progress import Progress
+from llorch.engine.request import Request, check_prompt, encode_prompt
+from llorch.open_model import OpenModel
+from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 QUICK_PROMPT_CHARS = 1000
 """Longer prompts are tokenised outside the event loop."""
 JOIN_S = 30.0
 """How long `stop` waits for the step that is being computed."""
 
-STOPPED = ErrorEvent("engine_stopped", "the server is shutting down", retriable=True)
-FAILED = ErrorEvent("engine_failed", "the engine failed and takes no more requests", retriable=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Add:
-    submission: Submission
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class _Abort:
-    submission: Submission  # its name may belong to another request by now
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
-
-
-class _LoadingStoppedError(LlorchError):
-    """`stop` was called before the model was loaded."""
-
 
 class EngineService:
-    """Generations for an event loop, computed on a thread of their own.
+    """Takes requests of an event loop and computes them on a `ComputeThread`.
+
+    `start`, `wait_until_ready`, `cancel`, `release` and the properties may be used from any thread.
 
     Attributes:
         settings: how to run.
-        loaded: the model, once it is ready.
-        failure: why the stage is ``"failed"``.
     """
 
-    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
-        """Nothing is loaded before `start`.
-
-        Args:
-            settings: how to run.
-            progress: called on the compute thread while the model is compiled and loaded.
-        """
+    def __init__(
+        self, settings: Settings, progress: Progress = ignore_progress, *, opener: Opener = open_configured
+    ) -> None:
+        """Nothing is loaded before `start`; arguments as for `ComputeThread`."""
         self.settings = settings
-        self.loaded: OpenModel | None = None
-        self.failure: BaseException | None = None
-        self._engine: Engine | None = None
-        self._report = progress
-        self._inbox: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
         self._ledger = Ledger(settings.parallel, settings.max_waiting)
-        self._settled = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="llorch-compute", daemon=True)
-
-    # For any thread
+        self._thread = ComputeThread(settings, self._ledger, progress=progress, opener=opener)
 
     @property
     def stage(self) -> Stage:
@@ -102,57 +55,37 @@ class EngineService:
         """Requests that have not had their last event."""
         return self._ledger.n_open
 
+    @property
+    def loaded(self) -> OpenModel | None:
+        """The model, once it is ready."""
+        return self._thread.loaded
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the stage is ``"failed"``."""
+        return self._thread.failure
+
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
         self._thread.start()
 
     def wait_until_ready(self, timeout_s: float | None = None) -> None:
-        """Block until requests are taken.
-
-        Raises:
-            LlorchError: whatever kept the model from being loaded (`InputError` for a bad file).
-            EngineStoppedError: the service was stopped meanwhile, or is not ready in time.
-        """
-        if not self._settled.wait(timeout_s):
-            raise EngineStoppedError(f"the model is not ready after {timeout_s:g} s ({self.stage})")
-        if self.failure is not None:
-            raise self.failure
-        if self.stage != "ready":
-            raise EngineStoppedError("the engine was stopped")
-
-    def cancel(self, job_id: str) -> bool:
-        """End a generation within one step; its `end` event says ``"abort"``.
-
-        Returns:
-            Whether there was an unfinished one of that name.
-        """
-        submission = self._ledger.find(job_id)
-        if submission is None:
-            return False
-        self.release(submission)
-        return True
-
-    def release(self, submission: Submission) -> None:
-        """Nobody reads the events of `submission` any more: end it if it is not finished. Idempotent."""
-        if self._ledger.holds(submission):
-            submission.is_cancelled = True
-            self._inbox.put(_Abort(submission))
-
-    # For the event loop
+        """Block until requests are taken; errors as in `ComputeThread.wait_until_ready`."""
+        self._thread.wait_until_ready(timeout_s)
 
     async def submit(
         self,
         *,
         prompt: str | None = None,
-        token_ids: Sequence[int] | None = None,
+        token_ids: Iterable[int] | None = None,
         params: SamplingParams | None = None,
         max_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Iterable[str] = (),
         ignore_eos: bool = False,
         job_id: str | None = None,
         parse_special: bool = False,
     ) -> Submission:
-        """Take a request, or refuse it at once; places are counted before anything is tokenised.
+        """Accept a request, or refuse it at once; places are counted before anything is tokenised.
 
         Args:
             prompt: text; or give `token_ids`.
@@ -170,6 +103,8 @@ class EngineService:
             RequestError: a field is wrong, with every fault; `ContextLengthError` if the prompt is too long.
         """
         submission = self._ledger.reserve(job_id if job_id is not None else uuid.uuid4().hex)
+        session = self._thread.session
+        assert session is not None  # the stage is "ready", or there would be no place
         try:
             request = Request(
                 job_id=submission.job_id,
@@ -179,25 +114,44 @@ class EngineService:
                 stop=tuple(stop),
                 ignore_eos=ignore_eos,
             )
-            assert self._engine is not None  # it is ready
-            self._engine.check(request)
-            submission.n_prompt = len(request.token_ids)
+            session.check(request)
         except BaseException:
-            self._ledger.give_back(submission)
+            self._ledger.release(submission)
             raise
-        self._inbox.put(_Add(submission, request))
+        submission.request = request
+        session.add(request)
+        if submission.is_cancelled:  # while its prompt was tokenised
+            session.abort(request)
         return submission
 
     async def stream(self, submission: Submission) -> AsyncGenerator[Event, None]:
         """The events of a request, the last an `EndEvent` or `ErrorEvent`; leaving early ends the request."""
+        event: Event | None = None
         try:
-            while True:
+            while not isinstance(event, LastEvent):
                 event = await submission.events.get()
                 yield event
-                if isinstance(event, (EndEvent, ErrorEvent)):
-                    return
         finally:
             self.release(submission)
+
+    def cancel(self, job_id: str) -> bool:
+        """End a generation within one step; its `end` event says ``"abort"``.
+
+        Returns:
+            Whether there was an unfinished one of that name.
+        """
+        submission = self._ledger.find(job_id)
+        if submission is None:
+            return False
+        self.release(submission)
+        return True
+
+    def release(self, submission: Submission) -> None:
+        """End the generation of `submission` if it is unfinished, because its client is gone. Idempotent."""
+        if self._ledger.holds(submission):
+            submission.is_cancelled = True
+            if submission.request is not None and self._thread.session is not None:
+                self._thread.session.abort(submission.request)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new requests, let the running ones finish for `grace_s`, abort the rest, end the thread.
@@ -211,96 +165,16 @@ class EngineService:
             while self.n_open and time.monotonic() < deadline_s:
                 await asyncio.sleep(0.02)
         finally:
-            self._inbox.put(_Stop())
-        if self._thread.ident is not None:
-            await asyncio.to_thread(self._thread.join, JOIN_S)
+            self._thread.stop()
+        await asyncio.to_thread(self._thread.join, JOIN_S)
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(
-        self, prompt: str | None, token_ids: Sequence[int] | None, parse_special: bool
+        self, prompt: str | None, token_ids: Iterable[int] | None, parse_special: bool
     ) -> tuple[int, ...]:
-        if (prompt is None) == (token_ids is None):
-            raise RequestError(
-                [FieldError("prompt", "prompt or token_ids", "give either prompt or token_ids")]
-            )
+        check_prompt(prompt, token_ids, self.settings.max_prompt_chars)
         if prompt is None:
             return tuple(token_ids or ())
-        limit = self.settings.max_prompt_chars
-        if not 1 <= len(prompt) <= limit:
-            message = f"prompt has {len(prompt)} characters, 1..{limit} are possible"
-            raise RequestError([FieldError("prompt", f"1..{limit} characters", message)])
         assert self.loaded is not None  # it is ready
-        encode = self.loaded.tokenizer.encode
-        try:
-            if len(prompt) <= QUICK_PROMPT_CHARS:
-                return tuple(encode(prompt, parse_special=parse_special))
-            return tuple(await asyncio.to_thread(encode, prompt, parse_special=parse_special))
-        except RequestError:
-            raise
-        except InputError as error:
-            raise RequestError([FieldError("prompt", "valid Unicode", str(error))]) from None
-
-    # For the compute thread
-
-    def _run(self) -> None:
-        try:
-            loaded = open_model(
-                self.settings.model,
-                n_threads=self.settings.threads,
-                n_batch=self.settings.batch_size,
-                weights=self.settings.weights,
-                progress=self._progress,
-            )
-            with contextlib.closing(loaded):
-                engine = Engine(loaded, self.settings)
-                self.loaded, self._engine = loaded, engine
-                self._enter("ready")
-                self._settled.set()
-                self._serve(engine)
-        except _LoadingStoppedError:
-            pass
-        except BaseException as error:
-            if not isinstance(error, InputError):
-                logger.error("the compute thread failed", exc_info=error)
-            self.failure = error
-            self._ledger.close("failed", FAILED)
-        else:
-            self._ledger.close("stopped", STOPPED)
-        finally:
-            self._settled.set()
-
-    def _progress(self, what: str, done: int, total: int) -> None:
-        self._enter("compiling" if what == "compiling" else "loading")
-        if self._report is not None:
-            self._report(what, done, total)
-
-    def _enter(self, stage: Stage) -> None:
-        """Go on to `stage`, unless the service is being stopped."""
-        if not self._ledger.advance(stage):
-            raise _LoadingStoppedError
-
-    def _serve(self, engine: Engine) -> None:
-        """Work until `_Stop` comes; then everything that is left is aborted."""
-        while self._take_inbox(engine):
-            for job_id in self._ledger.deliver(engine.step()):
-                engine.abort(job_id)
-        for job_id in self._ledger.names():
-            engine.abort(job_id)
-        self._ledger.deliver(engine.step())
-
-    def _take_inbox(self, engine: Engine) -> bool:
-        """Act on what has come in; wait for something if there is nothing to compute. False: stop."""
-        while True:
-            try:
-                message = self._inbox.get(block=not engine.has_work)
-            except queue.Empty:
-                return True
-            if isinstance(message, _Stop):
-                return False
-            if isinstance(message, _Abort):
-                if self._ledger.holds(message.submission):
-                    engine.abort(message.submission.job_id)
-                continue
-            engine.add(message.request)
-            if message.submission.is_cancelled:  # while its prompt was tokenised
-                engine.abort(message.request.job_id)
+        encode = functools.partial(encode_prompt, self.loaded.tokenizer, prompt, parse_special=parse_special)
+        return encode() if len(prompt) <= QUICK_PROMPT_CHARS else await asyncio.to_thread(encode)

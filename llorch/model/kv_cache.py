@@ -1,4 +1,4 @@
-"""The KV cache: a pool of fixed-size blocks, handed out to sequences through block tables.
+"""The KV cache: arrays of fixed-size blocks, which block tables assign to sequences.
 
 Keys of a block are stored transposed, ``[head_dim, kv_block_size]``, so that one vector holds one component
 of many positions and a score needs no horizontal sum; values are stored ``[kv_block_size, head_dim]``.
@@ -9,18 +9,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.errors import LlorchError
 from llorch.kernels.kv_types import KV_TYPES
 from llorch.kernels.layout import KV_BLOCK_SIZE, padded_head_dim
 from llorch.model.config import ModelConfig
 
 
 class KVCache:
-    """Keys and values of all sequences, and the list of free blocks.
+    """Keys and values of all sequences.
 
     Attributes:
         kv_type: ``"f32"`` or ``"f16"``.
-        n_blocks: blocks in the pool.
+        n_blocks: blocks of KV_BLOCK_SIZE positions.
         keys: float32 or float16 (n_layer, n_blocks, n_head_kv, head_dim, KV_BLOCK_SIZE).
         values: same dtype (n_layer, n_blocks, n_head_kv, KV_BLOCK_SIZE, head_dim padded to 16).
     """
@@ -34,7 +33,6 @@ class KVCache:
         self.values: NDArray[np.floating] = np.zeros(
             (*shape, KV_BLOCK_SIZE, padded_head_dim(config.head_dim)), dtype
         )
-        self._free = list(range(n_blocks - 1, -1, -1))
 
     @staticmethod
     def blocks_for(n_positions: int) -> int:
@@ -50,24 +48,5 @@ class KVCache:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the whole pool (pages never written are not resident)."""
+        """Memory of all blocks (pages never written are not resident)."""
         return int(self.keys.nbytes + self.values.nbytes)
-
-    @property
-    def n_free(self) -> int:
-        """Blocks that belong to no sequence."""
-        return len(self._free)
-
-    def allocate(self, n: int) -> list[int]:
-        """Take `n` blocks from the pool.
-
-        Raises:
-            LlorchError: fewer than `n` are free; the pool is unchanged then.
-        """
-        if n > len(self._free):
-            raise LlorchError(f"{n} KV blocks wanted, {len(self._free)} of {self.n_blocks} are free")
-        return [self._free.pop() for _ in range(n)]
-
-    def release(self, blocks: list[int]) -> None:
-        """Give blocks back to the pool."""
-        self._free.extend(reversed(blocks))

@@ -1,4 +1,4 @@
-"""Who may ask: API key, and the Host check that keeps web pages out of a server on localhost.
+"""Access control: the API key, and the Host check that keeps web pages out of a server on localhost.
 
 Plain ASGI middleware: it decides on the raw scope and leaves streams and disconnects alone.
 """
@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llorch.errors import FieldError
-from llorch.server.errors import refusal
+from llorch.server.errors import HTTPRefusalError, error_response
 
 OPEN_PATHS = frozenset({"/health"})
 """Paths that need no key, so that a supervisor can ask whether the process lives."""
@@ -46,12 +46,12 @@ class HostCheck:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is for this machine."""
+        """Pass on requests that are for this machine."""
         if scope["type"] == "http" and not is_loopback(host_of(Headers(scope=scope).get("host", ""))):
             error = FieldError(
                 "Host", "localhost or a loopback address", "this server answers only to localhost"
             )
-            await refusal([error], 403)(scope, receive, send)
+            await error_response(scope, HTTPRefusalError(403, error))(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
@@ -64,7 +64,7 @@ class KeyCheck:
         self._api_key = api_key.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is open or carries the key."""
+        """Pass on requests for open paths and those with the key."""
         if (
             scope["type"] == "http"
             and scope["path"] not in OPEN_PATHS
@@ -73,7 +73,8 @@ class KeyCheck:
             error = FieldError(
                 "Authorization", "Bearer <API key>", "the API key is missing or wrong (also taken: X-Api-Key)"
             )
-            await refusal([error], 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+            refusal = HTTPRefusalError(401, error, {"WWW-Authenticate": "Bearer"})
+            await error_response(scope, refusal)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 

@@ -1,22 +1,31 @@
-"""Request bodies: read within bounds, parsed strictly, refused in words."""
+"""Request bodies: read within bounds, parsed strictly, checked field by field, refused in words.
+
+A refusal never repeats a text: it names the field, the rule, and the value only where it is a number.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
 
-from llorch.errors import FieldError
+from llorch.errors import FieldError, RequestError
+from llorch.fields.table import Field, suggest
 from llorch.server.errors import HTTPRefusalError
+
+MAX_UNKNOWN_FIELDS = 20
+"""Unknown fields named one by one in an answer; the rest is counted."""
 
 BODY_DEADLINE_S = 30.0
 """A body must arrive within this time, or a client that trickles bytes would hold its connection for ever."""
 
 
 def _refuse(status: int, constraint: str, message: str) -> NoReturn:
-    # The connection is closed, because what is left of the body has not been read.
+    # The connection is closed, because the rest of the body has not been read.
     headers = {"Connection": "close"} if status in (408, 413) else None
     raise HTTPRefusalError(status, FieldError("body", constraint, message), headers)
 
@@ -87,3 +96,76 @@ def _json_type(value: object) -> str:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "an array"}
     return names.get(type(value), "an object")
+
+
+def check_fields(
+    body: Mapping[str, Any],
+    known: Mapping[str, Field],
+    *,
+    required: Collection[str] = (),
+    hints: Mapping[str, str] = MappingProxyType({}),
+    more_faults: Iterable[FieldError] = (),
+) -> dict[str, Any]:
+    """The fields that a body gives; null means that it does not.
+
+    Args:
+        body: a JSON object.
+        known: the fields it may have.
+        required: those it must have.
+        hints: what to add to the refusal of an unknown field, by its name.
+        more_faults: what is wrong with several fields together.
+
+    Raises:
+        RequestError: with every fault: unknown fields, then those of the known ones in their order, then `more_faults`.
+    """
+    faults = _unknown_faults([name for name in body if name not in known], known, hints)
+    given = {name: body[name] for name in known if body.get(name) is not None}
+    for name, field in known.items():
+        if name in given:
+            faults += field.faults(given[name])
+        elif name in required:
+            faults.append(FieldError(name, field.rule, f"{name} is required"))
+    faults += more_faults
+    if faults:
+        raise RequestError(faults)
+    return given
+
+
+def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) -> dict[str, Any]:
+    """JSON schema of a body with the fields `known`, for OpenAPI."""
+    properties = {}
+    for name, field in known.items():
+        schema = field.kind.adapter.json_schema()
+        if name not in required:
+            schema = {"anyOf": [schema, {"type": "null"}], "default": None}
+        properties[name] = {**schema, "description": field.words}
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def _unknown_faults(
+    names: list[str], known: Mapping[str, Field], hints: Mapping[str, str]
+) -> list[FieldError]:
+    faults = [_unknown_fault(name, known, hints.get(name, "")) for name in names[:MAX_UNKNOWN_FIELDS]]
+    if len(names) > MAX_UNKNOWN_FIELDS:
+        message = f"{len(names) - MAX_UNKNOWN_FIELDS} more fields are unknown"
+        faults.append(FieldError("body", "a known field", message))
+    return faults
+
+
+def _unknown_fault(name: str, known: Mapping[str, Field], hint: str) -> FieldError:
+    name = name.encode("utf-8", "backslashreplace").decode()  # JSON can spell lone surrogates
+    meant = next((field.name for field in known.values() if name in field.others_say), None)
+    if meant is None and not hint:
+        meant = suggest(name, known)
+    shown = name[:64]
+    clauses = [f"{shown} is not a field of this request"]
+    if meant is not None:
+        clauses.append(f"did you mean {meant}?" + (f" {hint}" if hint else ""))
+    elif hint:
+        clauses.append(hint)
+    return FieldError(shown, "a known field", "; ".join(clauses))

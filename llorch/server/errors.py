@@ -1,18 +1,20 @@
-"""Errors as HTTP answers.
+"""Errors as HTTP answers, in the shape of the API that was asked.
 
-What the client did wrong (4xx) is ``{"errors": [{"field", "constraint", "message"}, ...]}`` with every fault
-found; what the server cannot do now (5xx) has the keys of the stream's `error` event.
+The native shape: a 4xx is ``{"errors": [{"field", "constraint", "message"}, ...]}`` with every fault found; a 5xx has
+the keys of the stream's `error` event.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 from llorch.errors import (
     ContextLengthError,
@@ -26,12 +28,15 @@ from llorch.errors import (
 
 logger = logging.getLogger(__name__)
 
+ErrorShape: TypeAlias = Callable[[Exception], Response]
+"""Makes the answer to a request that ended in an exception."""
+
 NOT_READY_RETRY_S = 2
 """Seconds after which a client may ask again while the model is loaded or compiled."""
 
 
 class HTTPRefusalError(RequestError):
-    """A request is refused with a status other than 400."""
+    """A request is refused with another status than 400."""
 
     def __init__(self, status: int, error: FieldError, headers: Mapping[str, str] | None = None) -> None:
         super().__init__([error])
@@ -40,7 +45,7 @@ class HTTPRefusalError(RequestError):
 
 
 class NotReadyError(LlorchError):
-    """The model is not there yet, or not any more; `stage` says why."""
+    """Requests are not taken; `stage` says why."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(f"the server is not ready: {stage}")
@@ -73,8 +78,8 @@ def failure(
     return JSONResponse(content, status, headers)
 
 
-def response_for(error: Exception) -> Response:
-    """The answer to a request that ended in `error`."""
+def native_shape(error: Exception) -> Response:
+    """The answer of the native API to a request that ended in `error`."""
     if isinstance(error, HTTPRefusalError):
         return refusal(error.errors, error.status, error.headers)
     if isinstance(error, ContextLengthError):
@@ -112,8 +117,16 @@ _HTTP_MESSAGES = {
 }
 
 
-async def _on_llorch_error(request: Request, error: Exception) -> Response:
-    return response_for(error)
+def error_response(scope: Scope, error: Exception) -> Response:
+    """The answer to the request of `scope`, which ended in `error`: in the shape that belongs to its path."""
+    shapes: Mapping[str, ErrorShape] = scope["app"].state.error_shapes
+    path: str = scope["path"]
+    shape = next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), native_shape)
+    return shape(error)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    return error_response(request.scope, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -121,11 +134,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     field, constraint, message = _HTTP_MESSAGES.get(
         error.status_code, ("request", "an acceptable request", str(error.detail))
     )
-    return refusal([FieldError(field, constraint, message)], error.status_code, error.headers)
+    refusal = HTTPRefusalError(error.status_code, FieldError(field, constraint, message), error.headers)
+    return error_response(request.scope, refusal)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every error of a route one of the answers above."""
-    app.add_exception_handler(LlorchError, _on_llorch_error)
+def install_error_handlers(app: FastAPI, shapes: Mapping[str, ErrorShape]) -> None:
+    """Answer every error in the shape of its path.
+
+    Args:
+        app: the application; middleware finds `shapes` in its state.
+        shapes: by the beginning of the path; the first that fits counts.
+    """
+    app.state.error_shapes = shapes
+    app.add_exception_handler(LlorchError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(Exception, _on_llorch_error)
+    app.add_exception_handler(Exception, _on_error)

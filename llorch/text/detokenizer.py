@@ -1,9 +1,9 @@
-"""Token ids to text while they arrive, in whole characters."""
+"""Token ids to text as they arrive: whole characters only, and nothing of a stop string."""
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from llorch.text.tokenizer import Tokenizer
 
@@ -50,3 +50,84 @@ class Detokenizer:
     def finish(self) -> str:
         """End the stream: the bytes held back, as U+FFFD."""
         return self._utf8.decode(b"", final=True)
+
+
+class StopStrings:
+    """Finds stop strings in text that arrives in pieces.
+
+    The match that is complete first wins, and among those that end together the longest; so the outcome does
+    not depend on how the text was cut into pieces.
+
+    Attributes:
+        matched: the stop string that was found.
+    """
+
+    def __init__(self, stop: Iterable[str]) -> None:
+        self.matched: str | None = None
+        self._stop = tuple(stop)
+        self._longest = max(map(len, self._stop), default=0)
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """Add `text`; return what cannot be part of a stop string any more, or all before the one found."""
+        if not self._stop:
+            return text
+        text = self._held + text
+        ends = [
+            (begin + len(stop), -len(stop), stop) for stop in self._stop if (begin := text.find(stop)) >= 0
+        ]
+        if ends:
+            end, negative_length, self.matched = min(ends)
+            self._held = ""
+            return text[: end + negative_length]
+        n_held = next(n for n in range(min(len(text), self._longest), -1, -1) if self._may_begin(text, n))
+        self._held = text[len(text) - n_held :]
+        return text[: len(text) - n_held]
+
+    def finish(self) -> str:
+        """What was held back: no more text will come."""
+        held, self._held = self._held, ""
+        return held
+
+    def _may_begin(self, text: str, n: int) -> bool:
+        """Whether the last `n` characters can be the beginning of a stop string."""
+        return n == 0 or any(stop.startswith(text[-n:]) for stop in self._stop)
+
+
+class TextStream:
+    """Token ids in, showable text out, for one sequence.
+
+    Attributes:
+        text: everything that was given out.
+    """
+
+    def __init__(self, detokenizer: Detokenizer, stop: Iterable[str]) -> None:
+        self._detokenizer = detokenizer
+        self._stop = StopStrings(stop)
+        self._pieces: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """Everything given out so far."""
+        return "".join(self._pieces)
+
+    @property
+    def matched_stop(self) -> str | None:
+        """The stop string that ended the text; nothing must be pushed after it."""
+        return self._stop.matched
+
+    def push(self, token_id: int) -> str:
+        """Text that can be shown now that `token_id` has arrived."""
+        return self._keep(self._stop.push(self._detokenizer.push(token_id)))
+
+    def finish(self) -> str:
+        """The rest of the text, unless a stop string ended it."""
+        if self._stop.matched is not None:
+            return ""
+        last = self._stop.push(self._detokenizer.finish())
+        return self._keep(last if self._stop.matched is not None else last + self._stop.finish())
+
+    def _keep(self, text: str) -> str:
+        if text:
+            self._pieces.append(text)
+        return text

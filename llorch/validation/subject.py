@@ -90,6 +90,7 @@ def open_subject(
             n_threads=n_threads,
             n_batch=len(reference.prompt_token_ids),
             weights=residence,
+            kv_type="f32",
             progress=progress,
         )
         undo.pop_all()

@@ -21,9 +21,10 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(long_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
-    """Two sequences at a time, two may wait, prompts are read 64 tokens at a step."""
+    """Two sequences at a time, two may wait, prompts are read 64 tokens at a step; everything is logged."""
     log = tmp_path_factory.mktemp("server") / "log"
-    live = LiveServer(long_model, log, "-np", "2", "-b", "64", LLORCH_MAX_WAITING="2")
+    flags = ("-np", "2", "-b", "64", "--max-waiting", "2", "--log-level", "debug")
+    live = LiveServer(long_model, log, *flags)
     live.wait_until_ready()
     yield live
     assert live.stop() == 0

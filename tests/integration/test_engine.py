@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections import defaultdict
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 
 from llorch.engine.engine import Engine
+from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.sequence import Request
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent, TokenEvent
+from llorch.engine.request import Request
 from llorch.errors import ContextLengthError, RequestError, SettingsError
 from llorch.open_model import OpenModel, open_model
 from llorch.settings import Settings
+from tests.support.generations import check_protocol, end_of, run
 from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
 
 GREEDY = SamplingParams(temperature=0)
@@ -46,40 +48,6 @@ def request(
     return Request(job_id, tuple(loaded.tokenizer.encode(prompt)), params, max_tokens, **fields)  # type: ignore[arg-type]
 
 
-def run(engine: Engine, *requests: Request) -> dict[str, list[Event]]:
-    """All events by job, until nothing is left to do."""
-    for r in requests:
-        engine.add(r)
-    events: dict[str, list[Event]] = defaultdict(list)
-    while engine.has_work:
-        for step_event in engine.step():
-            events[step_event.job_id].append(step_event.event)
-    return events
-
-
-def end_of(events: list[Event]) -> EndEvent:
-    end = events[-1]
-    assert isinstance(end, EndEvent)
-    return end
-
-
-def check_protocol(events: list[Event]) -> None:
-    """started, then tokens that count up and spell the text, then exactly one end or error."""
-    assert isinstance(events[0], StartedEvent)
-    tokens = [event for event in events[1:-1] if isinstance(event, TokenEvent)]
-    assert len(tokens) == len(events) - 2
-    assert [token.i for token in tokens] == list(range(len(tokens)))
-    end = events[-1]
-    assert isinstance(end, (EndEvent, ErrorEvent))
-    if isinstance(end, EndEvent):
-        assert "".join(token.text for token in tokens) == end.text
-        ids = [token.id for token in tokens]
-        if ids and ids[-1] is None:
-            ids.pop()
-        assert tuple(ids) == end.token_ids
-        assert end.usage.completion_tokens == len(end.token_ids)
-
-
 def test_a_story_is_written_and_accounted_for(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
     events = run(engine, request(loaded))["job"]
@@ -94,8 +62,8 @@ def test_a_story_is_written_and_accounted_for(loaded: OpenModel) -> None:
     assert (
         min(timings.prompt_s, timings.decode_s, timings.prompt_tokens_per_s, timings.decode_tokens_per_s) > 0
     )
-    assert all(math.isfinite(value) for value in end.to_json()["timings"].values())  # type: ignore[attr-defined]
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert all(math.isfinite(value) for value in dataclasses.asdict(timings).values())
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
 
 
 def test_every_generation_is_as_if_it_were_alone(loaded: OpenModel) -> None:
@@ -224,7 +192,7 @@ def test_an_abort_frees_everything_at_once(loaded: OpenModel, n_steps: int) -> N
     events = [event for _ in range(n_steps) for event in engine.step()]
     engine.add(request(loaded, "next"))
     assert engine.abort("long")
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
     assert not engine.abort("long")
     by_job = run(engine)
     mine = [event.event for event in events if event.job_id == "long"] + by_job["long"]
@@ -271,7 +239,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
     model = open_model(path, n_threads=2, n_batch=16)
     try:
         params = SamplingParams(temperature=0, logit_bias={poison: -math.inf})
-        good = [Request(f"good {i}", tuple(range(3, 8 + i)), params, 20) for i in range(4)]
+        good = [Request(f"good-{i}", tuple(range(3, 8 + i)), params, 20) for i in range(4)]
         for kv_type in ("f32", "f16"):
             alone = {r.job_id: end_of(run(new_engine(model, kv_type=kv_type), r)[r.job_id]) for r in good}
             engine = new_engine(model, kv_type=kv_type, parallel=2)
@@ -283,7 +251,7 @@ def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
             assert (error.code, error.retriable) == ("numerical_error", False)
             for r in good:
                 assert end_of(events[r.job_id]).token_ids == alone[r.job_id].token_ids
-            assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+            assert engine.block_pool.n_free == engine.block_pool.n_blocks
     finally:
         model.close()
 
@@ -315,7 +283,7 @@ def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: OpenModel,
             events[step_event.job_id].append(step_event.event)
     for job_id, more in run(engine).items():
         events[job_id] += more
-    assert engine.kv_cache.n_free == engine.kv_cache.n_blocks
+    assert engine.block_pool.n_free == engine.block_pool.n_blocks
     assert (engine.n_running, engine.n_waiting) == (0, 0)
     for job in jobs:
         check_protocol(events[job.job_id])

@@ -1,4 +1,4 @@
-"""The compute thread behind its door: nothing hangs, whatever happens on either side of it."""
+"""The compute thread and its asyncio interface: nothing hangs, whatever happens on either side."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
-from llorch.engine.stream import EndEvent, ErrorEvent, Event, StartedEvent
 from llorch.errors import (
     ContextLengthError,
     EngineStoppedError,
@@ -27,8 +27,8 @@ from llorch.settings import Settings
 from tests.support.live_server import wait_until
 
 GREEDY = SamplingParams(temperature=0)
-LONG = 400
-"""Tokens that keep the engine busy for some tenths of a second."""
+ENDLESS = {"prompt": "Hello", "params": GREEDY, "max_tokens": 60000, "ignore_eos": True}
+"""A request that is unfinished whenever a test looks at it."""
 T = TypeVar("T")
 
 
@@ -52,9 +52,17 @@ def service(model: Path) -> Iterator[EngineService]:
     asyncio.run(service.stop(0))
 
 
+@pytest.fixture(scope="module")
+def endless(long_model: Path) -> Iterator[EngineService]:
+    """A service whose context holds the whole of `ENDLESS`."""
+    service = running(long_model)
+    yield service
+    asyncio.run(service.stop(0))
+
+
 def do(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` on an event loop of its own; nothing here may take long."""
-    return asyncio.run(asyncio.wait_for(work, 60))
+    return asyncio.run(asyncio.wait_for(work, 120))
 
 
 async def events_of(service: EngineService, **fields: Any) -> list[Event]:
@@ -69,7 +77,7 @@ async def end_of(service: EngineService, **fields: Any) -> EndEvent:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.002)
@@ -138,9 +146,10 @@ def test_an_over_long_prompt_is_refused_with_both_numbers(service: EngineService
     assert service.n_open == 0
 
 
-def test_an_active_job_id_is_taken_and_a_finished_one_is_free(service: EngineService) -> None:
+def test_an_active_job_id_is_taken_and_a_finished_one_is_free(endless: EngineService) -> None:
     async def work() -> None:
-        first = await service.submit(prompt="A", params=GREEDY, max_tokens=LONG, job_id="same")
+        service = endless
+        first = await service.submit(**ENDLESS, job_id="same")
         with pytest.raises(RequestError) as caught:
             await service.submit(prompt="B", job_id="same")
         assert [error.field for error in caught.value.errors] == ["job_id"]
@@ -151,27 +160,27 @@ def test_an_active_job_id_is_taken_and_a_finished_one_is_free(service: EngineSer
     do(work())
 
 
-def test_cancel_ends_running_and_waiting_requests(service: EngineService) -> None:
+def test_cancel_ends_running_and_waiting_requests(endless: EngineService) -> None:
     async def work() -> None:
+        service = endless
         names = ["a", "b", "c", "d"]  # two slots
-        submissions = [
-            await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG, job_id=name) for name in names
-        ]
+        submissions = [await service.submit(**ENDLESS, job_id=name) for name in names]
         assert all(service.cancel(name) for name in reversed(names))
         assert not service.cancel("nobody")
         for submission in submissions:
             end = [event async for event in service.stream(submission)][-1]
             assert isinstance(end, EndEvent)
             assert end.finish_reason == "abort"
-            assert end.usage.completion_tokens < LONG
+            assert end.usage.completion_tokens < 60000
         assert not service.cancel("a")
 
     do(work())
 
 
-def test_leaving_a_stream_ends_its_request(service: EngineService) -> None:
+def test_leaving_a_stream_ends_its_request(endless: EngineService) -> None:
     async def work() -> None:
-        submission = await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+        service = endless
+        submission = await service.submit(**ENDLESS)
         stream = service.stream(submission)
         async for event in stream:
             if event.type == "token":
@@ -183,9 +192,10 @@ def test_leaving_a_stream_ends_its_request(service: EngineService) -> None:
     do(work())
 
 
-def test_a_client_that_never_reads_is_released(service: EngineService) -> None:
+def test_a_client_that_never_reads_is_released(endless: EngineService) -> None:
     async def work() -> None:
-        submission = await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+        service = endless
+        submission = await service.submit(**ENDLESS)
         service.release(submission)
         await until(lambda: service.n_open == 0)
         last = None
@@ -210,12 +220,11 @@ def test_releasing_an_old_request_does_not_touch_its_namesake(service: EngineSer
     do(work())
 
 
-def test_the_waiting_line_is_bounded(service: EngineService) -> None:
+def test_the_waiting_line_is_bounded(endless: EngineService) -> None:
     async def work() -> None:
+        service = endless
         places = service.settings.parallel + service.settings.max_waiting
-        submissions = [
-            await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG) for _ in range(places)
-        ]
+        submissions = [await service.submit(**ENDLESS) for _ in range(places)]
         with pytest.raises(QueueFullError) as caught:
             await service.submit(prompt="Once")
         assert caught.value.retry_after_s >= 1
@@ -227,9 +236,11 @@ def test_the_waiting_line_is_bounded(service: EngineService) -> None:
     do(work())
 
 
-def test_a_closed_event_loop_does_not_stop_the_engine(service: EngineService) -> None:
+def test_a_closed_event_loop_does_not_stop_the_engine(endless: EngineService) -> None:
+    service = endless
+
     async def leave() -> None:
-        await service.submit(prompt="Once", params=GREEDY, max_tokens=LONG)
+        await service.submit(**ENDLESS)
 
     do(leave())  # its loop is closed now
     do(until(lambda: service.n_open == 0))
@@ -263,13 +274,14 @@ def test_stop_lets_the_running_finish_and_refuses_new_ones(model: Path) -> None:
     service = running(model)
 
     async def work() -> None:
-        going = asyncio.create_task(end_of(service, max_tokens=100))
-        await until(lambda: service.n_open == 1)
-        stopping = asyncio.create_task(service.stop(30))
+        going = await service.submit(prompt="Once upon a time", params=GREEDY, max_tokens=300)
+        stopping = asyncio.create_task(service.stop(60))
         await until(lambda: service.stage == "stopping")
         with pytest.raises(EngineStoppedError):
             await service.submit(prompt="Once")
-        assert (await going).finish_reason == "length"
+        end = [event async for event in service.stream(going)][-1]
+        assert isinstance(end, EndEvent)
+        assert end.finish_reason == "length"
         await stopping
         assert service.stage == "stopped"
         await service.stop(0)  # once more does no harm
@@ -279,11 +291,11 @@ def test_stop_lets_the_running_finish_and_refuses_new_ones(model: Path) -> None:
         service.wait_until_ready(1)
 
 
-def test_stop_aborts_what_is_left_after_the_grace_period(model: Path) -> None:
-    service = running(model)
+def test_stop_aborts_what_is_left_after_the_grace_period(long_model: Path) -> None:
+    service = running(long_model)
 
     async def work() -> None:
-        going = [asyncio.create_task(end_of(service, max_tokens=LONG, ignore_eos=True)) for _ in range(3)]
+        going = [asyncio.create_task(end_of(service, **ENDLESS)) for _ in range(3)]
         await until(lambda: service.n_open == 3)
         await service.stop(0)
         assert {(await task).finish_reason for task in going} == {"abort"}
@@ -292,18 +304,25 @@ def test_stop_aborts_what_is_left_after_the_grace_period(model: Path) -> None:
 
 
 def test_stop_before_the_model_is_loaded_ends_the_loading(model: Path) -> None:
-    reached = threading.Event()
+    reached, may_go_on = threading.Event(), threading.Event()
 
     def progress(*_: object) -> None:
         reached.set()
-        time.sleep(0.01)
+        may_go_on.wait(60)
 
     service = EngineService(Settings(model=str(model)), progress)
     service.start()
-    reached.wait(30)
+    reached.wait(60)
     with pytest.raises(EngineStoppedError, match=r"compiling|loading"):
         do(service.submit(prompt="Once"))
-    do(service.stop(0))
+
+    async def work() -> None:
+        stopping = asyncio.create_task(service.stop(0))
+        await until(lambda: service.stage == "stopping")
+        may_go_on.set()
+        await stopping
+
+    do(work())
     assert service.stage == "stopped"
     assert service.loaded is None
     with pytest.raises(EngineStoppedError):
@@ -332,11 +351,11 @@ def test_a_file_that_cannot_be_loaded_is_a_failure_with_its_reason(tmp_path: Pat
         assert service.stage == "failed"
 
 
-def test_when_the_compute_thread_dies_every_request_is_told(model: Path) -> None:
-    service = running(model)
+def test_when_the_compute_thread_dies_every_request_is_told(long_model: Path) -> None:
+    service = running(long_model)
 
     async def work() -> None:
-        going = [asyncio.create_task(events_of(service, max_tokens=LONG, ignore_eos=True)) for _ in range(4)]
+        going = [asyncio.create_task(events_of(service, **ENDLESS)) for _ in range(4)]
         await until(lambda: service.n_open == 4)
         assert service.loaded is not None
         service.loaded.llama.close()  # the next step fails for real

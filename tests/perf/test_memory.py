@@ -18,16 +18,23 @@ MOST_BESIDE = 300e6
 
 SCRIPT = """
 import json, sys
-import llorch
+from llorch.engine.engine import Engine, open_configured
+from llorch.engine.params import SamplingParams
+from llorch.engine.request import Request
+from llorch.engine.session import CallerDriver
+from llorch.settings import Settings
 
 def resident(field):
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
-with llorch.load(sys.argv[1], weights=sys.argv[2], kv_type="f32") as model:
-    model.generate("Once upon a time", max_tokens=64, temperature=0)
-    cache = model._engine.kv_cache.n_bytes
-    weights = model._loaded.llama.residence.n_bytes
+settings = Settings(model=sys.argv[1], weights=sys.argv[2], kv_type="f32")
+with open_configured(settings) as loaded:
+    engine = Engine(loaded, settings)
+    prompt = tuple(loaded.tokenizer.encode("Once upon a time"))
+    for _ in CallerDriver(engine).events(Request("job", prompt, SamplingParams(temperature=0), 64)):
+        pass
+    cache, weights = engine.kv_cache.n_bytes, loaded.llama.residence.n_bytes
     print(json.dumps({"anonymous": resident("RssAnon"), "cache": cache, "weights": weights}))
 """
 

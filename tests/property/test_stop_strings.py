@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llorch.engine.stream import StopStrings
+from llorch.text.detokenizer import StopStrings
 
 letters = st.text("ab", max_size=4)
 

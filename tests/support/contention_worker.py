@@ -19,7 +19,7 @@ def main() -> None:
     loaded = open_model(model_path, n_threads=n_threads)
     n_blocks = KVCache.blocks_for(n_tokens + 16)
     cache = KVCache(loaded.config, n_blocks)
-    table = np.array([cache.allocate(n_blocks)], np.int32)
+    table = np.arange(n_blocks, dtype=np.int32)[None]
     one = np.zeros(1, np.int32)
 
     def decode(first: int, last: int) -> None:

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-READY_S = 120.0
+READY_S = 200.0
 """The kernels may have to be compiled first."""
+WAIT_S = 100.0
+"""Only a failing test waits so long."""
 
 
 class LiveServer:
@@ -47,25 +50,40 @@ class LiveServer:
 
     def wait_until_ready(self) -> LiveServer:
         for _ in wait_until(READY_S):
-            if httpx.get(f"{self.url}/ready").status_code == 200:
+            if self.get("/ready").status_code == 200:
                 return self
         raise TimeoutError(self.log)
 
-    def wait_for_log(self, pattern: str, timeout_s: float = 10.0) -> str:
-        for _ in wait_until(timeout_s):
-            if found := re.search(pattern, self.log):
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}{path}", timeout=WAIT_S, **options)
+
+    def post(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", timeout=WAIT_S, **options)
+
+    def stream(self, path: str, **options: Any) -> AbstractContextManager[httpx.Response]:
+        return httpx.stream("POST", f"{self.url}{path}", timeout=WAIT_S, **options)
+
+    def wait_for_log(self, pattern: str, *, after: int = 0) -> str:
+        """Wait for a line of the log, among what comes after its first `after` characters."""
+        for _ in wait_until(WAIT_S):
+            if found := re.search(pattern, self.log[after:]):
                 return found[0]
-        raise TimeoutError(f"{pattern!r} is not in the log: {self.log}")
+        raise TimeoutError(f"{pattern!r} is not in the log: {self.log[after:]}")
+
+    def assert_alive(self) -> None:
+        """Whatever a client did, the server goes on serving."""
+        assert self.process.poll() is None, self.log
+        assert self.get("/health").status_code == 200
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=WAIT_S)
 
     def stop(self) -> int:
         """End it the polite way; the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(WAIT_S)
             except subprocess.TimeoutExpired:
                 self.process.kill()
         return self.process.wait()
@@ -99,7 +117,7 @@ def events(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def generate_events(url: str, **body: Any) -> list[tuple[str, dict[str, Any]]]:
     """All events of one streamed generation."""
-    with httpx.stream("POST", f"{url}/generate", json=body, timeout=60) as response:
+    with httpx.stream("POST", f"{url}/generate", json=body, timeout=WAIT_S) as response:
         assert response.status_code == 200, response.read()
         assert response.headers["content-type"].startswith("text/event-stream")
         return list(events(response.iter_lines()))

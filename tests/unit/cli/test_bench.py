@@ -15,7 +15,6 @@ from llorch.cli.main import main
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
 from llorch.model.llama import Llama
-from tests.support.tiny_models import write_tiny_llama
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +23,8 @@ def _small_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "tiny.gguf"
-    write_tiny_llama(path)
-    return str(path)
+def model(tiny_model: Path) -> str:
+    return str(tiny_model)
 
 
 def run_json(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:

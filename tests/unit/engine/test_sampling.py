@@ -98,12 +98,7 @@ def test_penalties_as_llama_cpp(
     recent: list[int], expected: list[float], repetition: float, frequency: float, presence: float
 ) -> None:
     logits = logits_of(0.2, 0.2, 0.2, 0.2, 0.2)
-    # llama.cpp's vectors lie outside the range requests may use.
-    params = SamplingParams()
-    object.__setattr__(params, "repetition_penalty", repetition)
-    object.__setattr__(params, "frequency_penalty", frequency)
-    object.__setattr__(params, "presence_penalty", presence)
-    apply_penalties(logits, recent, params)
+    apply_penalties(logits, recent, repetition=repetition, frequency=frequency, presence=presence)
     np.testing.assert_allclose(softmax(logits), expected, atol=2e-5)
 
 
@@ -120,18 +115,14 @@ def test_temperature_sharpens(temperature: float, expected: list[float]) -> None
 
 def test_penalties_by_hand() -> None:
     logits = np.array([2.0, -2.0, 0.0, 1.0], np.float32)
-    apply_penalties(
-        logits,
-        [0, 0, 1, 2],
-        SamplingParams(repetition_penalty=2, frequency_penalty=0.25, presence_penalty=0.5),
-    )
+    apply_penalties(logits, [0, 0, 1, 2], repetition=2, frequency=0.25, presence=0.5)
     # 2/2 - 2*.25 - .5; -2*2 - .25 - .5; 0*2 - .25 - .5; untouched
     assert logits.tolist() == [0.0, -4.75, -0.75, 1.0]
 
 
 def test_a_repetition_penalty_below_one_favours_recent_tokens() -> None:
     logits = np.array([2.0, -2.0], np.float32)
-    apply_penalties(logits, [0, 1], SamplingParams(repetition_penalty=0.5))
+    apply_penalties(logits, [0, 1], repetition=0.5)
     assert logits.tolist() == [4.0, -1.0]
 
 
@@ -212,17 +203,25 @@ def test_the_prompt_counts_as_recent_and_the_window_slides() -> None:
     assert Sampler(SamplingParams(temperature=0, presence_penalty=1.0), 0, long_ago).sample(logits) == 0
 
 
-def test_top_k_of_one_is_greedy_and_one_draw_is_made_per_token() -> None:
+def test_top_k_of_one_is_greedy_and_one_draw_is_made_per_token(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((20, 50)).astype(np.float32)
-    params = SamplingParams(temperature=1)
+    points: list[float] = []
+
+    def recorded(random: np.random.PCG64) -> float:
+        points.append(uniform(random))
+        return points[-1]
+
+    monkeypatch.setattr("llorch.engine.sampling.uniform", recorded)
     narrow = Sampler(SamplingParams(temperature=1, top_k=1), 7, [])
     assert [narrow.sample(row) for row in logits] == logits.argmax(axis=1).tolist()
     # After any token the generator stands at the same place, however many candidates there were.
-    wide = Sampler(params, 7, [])
+    of_narrow, points = points, []
+    wide = Sampler(SamplingParams(temperature=1), 7, [])
     for row in logits:
         wide.sample(row)
-    assert narrow._random.state == wide._random.state
+    assert len(points) == len(logits)
+    assert points == of_narrow
 
 
 def test_forbidden_tokens_are_not_chosen() -> None:

@@ -6,35 +6,19 @@ from typing import cast
 
 import pytest
 
+from llorch.engine.block_pool import BlockPool
 from llorch.engine.params import SamplingParams
+from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Scheduler
-from llorch.engine.sequence import Request, Sequence
-from llorch.engine.stream import TextStream
+from llorch.engine.sequence import Sequence
+from llorch.text.detokenizer import TextStream
 
 BLOCK = 4
 
 
-class Pool:
-    """The block accounting of the KV cache without its arrays."""
-
-    def __init__(self, n: int) -> None:
-        self.free = list(range(n))
-
-    @property
-    def n_free(self) -> int:
-        return len(self.free)
-
-    def blocks_for(self, n_positions: int) -> int:
-        return -(-n_positions // BLOCK)
-
-    def allocate(self, n: int) -> list[int]:
-        assert n <= len(self.free)
-        taken, self.free = self.free[:n], self.free[n:]
-        return taken
-
-    def release(self, blocks: list[int]) -> None:
-        self.free += blocks
+def new_pool(n_blocks: int) -> BlockPool:
+    return BlockPool(n_blocks, BLOCK)
 
 
 def sequence(name: str, n_prompt: int, max_tokens: int = 4) -> Sequence:
@@ -62,7 +46,7 @@ def step(scheduler: Scheduler, n_rows: int) -> list[tuple[str, int]]:
 
 
 def test_a_prompt_is_read_in_chunks_and_then_one_token_at_a_time() -> None:
-    scheduler = Scheduler(Pool(100), 4)
+    scheduler = Scheduler(new_pool(100), 4)
     scheduler.add(sequence("a", 10))
     assert [step(scheduler, 4) for _ in range(5)] == [
         [("a", 4)],
@@ -74,7 +58,7 @@ def test_a_prompt_is_read_in_chunks_and_then_one_token_at_a_time() -> None:
 
 
 def test_sequences_that_need_one_token_go_on_beside_a_long_prompt() -> None:
-    scheduler = Scheduler(Pool(100), 4)
+    scheduler = Scheduler(new_pool(100), 4)
     scheduler.add(sequence("short", 2))
     assert step(scheduler, 8) == [("short", 2)]
     scheduler.add(sequence("long", 20))
@@ -86,14 +70,14 @@ def test_sequences_that_need_one_token_go_on_beside_a_long_prompt() -> None:
 
 
 def test_the_older_come_first_when_there_are_more_than_rows() -> None:
-    scheduler = Scheduler(Pool(100), 4)
+    scheduler = Scheduler(new_pool(100), 4)
     for name in "abcd":
         scheduler.add(sequence(name, 1))
     assert step(scheduler, 3) == [("a", 1), ("b", 1), ("c", 1)]
 
 
 def test_slots_bound_the_running_and_the_line_is_first_come_first_served() -> None:
-    scheduler = Scheduler(Pool(100), 2)
+    scheduler = Scheduler(new_pool(100), 2)
     a, b, c, d = (sequence(name, 2) for name in "abcd")
     for s in (a, b, c, d):
         scheduler.add(s)
@@ -109,7 +93,7 @@ def test_slots_bound_the_running_and_the_line_is_first_come_first_served() -> No
 
 
 def test_blocks_for_prompt_and_answer_are_reserved_at_admission() -> None:
-    pool = Pool(10)
+    pool = new_pool(10)
     scheduler = Scheduler(pool, 4)
     s = sequence("a", 6, max_tokens=7)  # 12 positions: the 13th token is never computed
     scheduler.add(s)
@@ -119,7 +103,7 @@ def test_blocks_for_prompt_and_answer_are_reserved_at_admission() -> None:
 
 
 def test_nobody_overtakes_a_sequence_that_waits_for_blocks() -> None:
-    pool = Pool(10)
+    pool = new_pool(10)
     scheduler = Scheduler(pool, 4)
     first, big, small = sequence("first", 20), sequence("big", 30), sequence("small", 2)
     for s in (first, big, small):
@@ -136,7 +120,7 @@ def test_nobody_overtakes_a_sequence_that_waits_for_blocks() -> None:
 
 @pytest.mark.parametrize("is_running", [False, True])
 def test_a_removed_sequence_gives_everything_back(is_running: bool) -> None:
-    pool = Pool(10)
+    pool = new_pool(10)
     scheduler = Scheduler(pool, 1)
     s = sequence("a", 10)
     scheduler.add(s)

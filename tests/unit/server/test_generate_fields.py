@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llorch.errors import FieldError, RequestError
-from llorch.server.schemas import parse_cancel, parse_generate
+from llorch.server.routes.generate import parse_cancel, parse_generate
 
 
 def faults(**body: Any) -> list[FieldError]:
@@ -42,6 +42,7 @@ def fields(**body: Any) -> list[str]:
             "logit_bias": {"0": -100, "17": 100.0},
             "presence_penalty": -2,
             "frequency_penalty": 2,
+            "penalty_last_n": -1,
         },
     ],
 )
@@ -58,6 +59,7 @@ def test_values_at_the_edges_are_taken(body: dict[str, Any]) -> None:
         ("temperature", math.nan), ("temperature", math.inf), ("temperature", 10**400),
         ("top_k", -1), ("top_k", 2**31), ("top_p", -0.1), ("top_p", 1.1), ("min_p", 1.1), ("min_p", math.nan),
         ("repetition_penalty", 0), ("repetition_penalty", 2.1), ("presence_penalty", 3), ("frequency_penalty", -3),
+        ("penalty_last_n", -2), ("penalty_last_n", 2**31), ("penalty_last_n", 1.5),
         ("stop", ["a"] * 17), ("stop", 5), ("stop", {"a": 1}),
         ("seed", -1), ("seed", 2**64), ("seed", "1"), ("stream", 1), ("stream", "true"), ("ignore_eos", 0),
         ("job_id", ""), ("job_id", "a" * 65), ("job_id", "a b"), ("job_id", "a\n"), ("job_id", 5),
@@ -87,7 +89,7 @@ def test_exactly_one_of_prompt_and_token_ids() -> None:
 
 
 def test_single_stop_string_needs_no_brackets() -> None:
-    assert parse_generate({"prompt": "a", "stop": "\n"}, 100).stop == ["\n"]
+    assert parse_generate({"prompt": "a", "stop": "\n"}, 100)["stop"] == ["\n"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_a_flood_of_faults_costs_little_and_answers_briefly(body: dict[str, Any]
 
 
 def test_cancel_wants_a_job_id_and_nothing_else() -> None:
-    assert parse_cancel({"job_id": "a"}).job_id == "a"
+    assert parse_cancel({"job_id": "a"}) == {"job_id": "a"}
     with pytest.raises(RequestError) as caught:
         parse_cancel({"job": "a"})
     assert {fault.field for fault in caught.value.errors} == {"job", "job_id"}

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from llorch.engine.stream import (
-    EndEvent,
-    ErrorEvent,
-    StartedEvent,
-    StopStrings,
-    TextStream,
-    Timings,
-    TokenEvent,
-    Usage,
-)
-from llorch.formats.source import open_source
-from llorch.text.detokenizer import Detokenizer
-from llorch.text.tokenizer import Tokenizer, load_tokenizer
-from tests.support.tiny_models import N_SPECIAL, write_tiny_llama
+from llorch.open_model import open_tokenizer
+from llorch.text.detokenizer import Detokenizer, StopStrings, TextStream
+from llorch.text.tokenizer import Tokenizer
+from tests.support.tiny_models import N_SPECIAL
 
 
 def run(stop: list[str], pieces: list[str]) -> tuple[list[str], str | None]:
@@ -67,14 +56,8 @@ def test_a_stop_string_at_the_very_start_leaves_nothing() -> None:
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    path: Path = tmp_path_factory.mktemp("models") / "tiny.gguf"
-    write_tiny_llama(path)
-    source = open_source(path)
-    try:
-        return load_tokenizer(source.metadata)
-    finally:
-        source.close()
+def tokenizer(tiny_model: Path) -> Tokenizer:
+    return open_tokenizer(tiny_model)
 
 
 def byte_ids(text: str) -> list[int]:
@@ -101,37 +84,3 @@ def test_a_stop_string_is_found_across_bytes_and_never_given_out(tokenizer: Toke
     assert stream.matched_stop == "€!"
     assert stream.finish() == ""
     assert stream.text == "x€"
-
-
-def test_events_are_json_with_their_type() -> None:
-    timings = Timings(0.0, 0.1, 10.0, 0.2, 5.0)
-    end = EndEvent("j", "length", "text", (3, 4), Usage(1, 2, 0), 2**64 - 1, None, timings)
-    for event, expected in (
-        (
-            StartedEvent("j", "m", 3, 4),
-            {"type": "started", "job_id": "j", "model": "m", "prompt_tokens": 3, "seed": 4},
-        ),
-        (TokenEvent(0, 17, "a"), {"type": "token", "i": 0, "id": 17, "text": "a"}),
-        (ErrorEvent("c", "m", True), {"type": "error", "code": "c", "message": "m", "retriable": True}),
-        (
-            end,
-            {
-                "type": "end",
-                "job_id": "j",
-                "finish_reason": "length",
-                "text": "text",
-                "token_ids": [3, 4],
-                "usage": {"prompt_tokens": 1, "completion_tokens": 2, "cached_tokens": 0},
-                "seed": 2**64 - 1,
-                "matched_stop": None,
-                "timings": {
-                    "queue_s": 0.0,
-                    "prompt_s": 0.1,
-                    "prompt_tokens_per_s": 10.0,
-                    "decode_s": 0.2,
-                    "decode_tokens_per_s": 5.0,
-                },
-            },
-        ),
-    ):
-        assert json.loads(json.dumps(event.to_json())) == expected

@@ -1,0 +1,119 @@
+"""What leaves the engine: immutable events, which any thread may read.
+
+Each generation has one `StartedEvent`, then its `TokenEvent`s, then one last event: `EndEvent` or `ErrorEvent`.
+JSON and frames are made of them in `llorch.server`, not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+FinishReason: TypeAlias = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a generation; `cached_tokens` of the prompt were in the KV cache already."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Durations and speeds of a generation; 0.0 for a part that did not happen.
+
+    Attributes:
+        queue_s: from submission to admission (a slot and KV blocks).
+        prompt_s: from admission to the first token.
+        prompt_tokens_per_s: prompt tokens computed, over `prompt_s`.
+        decode_s: from the first token to the last.
+        decode_tokens_per_s: tokens after the first, over `decode_s`.
+    """
+
+    queue_s: float
+    prompt_s: float
+    prompt_tokens_per_s: float
+    decode_s: float
+    decode_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartedEvent:
+    """The request was accepted; it may still have to wait for a slot."""
+
+    type: ClassVar[str] = "started"
+    job_id: str
+    model: str
+    prompt_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEvent:
+    """One generated token.
+
+    Attributes:
+        i: index among the generated tokens.
+        id: token id; None in at most one event, just before the end: text that was held back when the answer
+            ended has no token of its own.
+        text: what can be shown now: whole characters, and nothing that may yet become a stop string.
+            The texts of all token events, joined, are the text of the `end` event.
+    """
+
+    type: ClassVar[str] = "token"
+    i: int
+    id: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndEvent:
+    """The generation ended as it should, or was aborted.
+
+    Attributes:
+        job_id: name of the generation.
+        finish_reason: ``"stop"`` (an end-of-generation token, or a stop string), ``"length"`` (`max_tokens`
+            or the context), ``"abort"``.
+        text: the whole generated text, up to the stop string.
+        token_ids: the generated tokens without the end-of-generation one; those that spell a stop string are
+            among them.
+        usage: token counts.
+        seed: the seed used.
+        matched_stop: the stop string that ended the text.
+        timings: durations and speeds.
+    """
+
+    type: ClassVar[str] = "end"
+    job_id: str
+    finish_reason: FinishReason
+    text: str
+    token_ids: tuple[int, ...]
+    usage: Usage
+    seed: int
+    matched_stop: str | None
+    timings: Timings
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEvent:
+    """The generation failed; `retriable` says whether the same request may succeed later."""
+
+    type: ClassVar[str] = "error"
+    code: str
+    message: str
+    retriable: bool
+
+
+LastEvent: TypeAlias = EndEvent | ErrorEvent
+Event: TypeAlias = StartedEvent | TokenEvent | LastEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """An event and the generation it belongs to."""
+
+    job_id: str
+    event: Event

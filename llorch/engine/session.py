@@ -1,0 +1,180 @@
+"""Requests in, events out: how any number of callers share one `Engine`.
+
+A `Session` computes only while it is pumped. There are two drivers: `CallerDriver`, where the caller who waits for an
+event computes a step for all, and `ComputeThread`, a thread that does nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from llorch.engine.engine import Engine
+from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
+from llorch.engine.request import Request, duplicate_job
+from llorch.errors import EngineStoppedError, LlorchError, NumericalError, RequestError
+
+logger = logging.getLogger(__name__)
+
+Deliver: TypeAlias = Callable[[list[StepEvent]], Iterable[str]]
+"""Takes the events of a step; returns the names of generations that no caller can read any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Add:
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class _Abort:
+    request: Request  # its name may belong to another one by now
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+class Session:
+    """An engine behind an inbox. Any thread may call it, except for `pump`: one thread at a time."""
+
+    def __init__(self, engine: Engine, deliver: Deliver) -> None:
+        """Set up.
+
+        Args:
+            engine: used by `pump` alone from now on, but for its `check`.
+            deliver: called by `pump`.
+        """
+        self._engine = engine
+        self._deliver = deliver
+        self._inbox: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
+
+    def check(self, request: Request) -> None:
+        """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
+        self._engine.check(request)
+
+    def add(self, request: Request) -> None:
+        """Begin a generation; if it cannot begin after all, its only event is an `ErrorEvent`."""
+        self._inbox.put(_Add(request))
+
+    def abort(self, request: Request) -> None:
+        """End a generation within one step, if it is unfinished. Safe in a destructor."""
+        self._inbox.put(_Abort(request))
+
+    def stop(self) -> None:
+        """Abort every generation; the next `pump` is the last."""
+        self._inbox.put(_Stop())
+
+    def pump(self, *, wait: bool) -> bool:
+        """Do what the inbox says, compute one step, deliver its events.
+
+        Args:
+            wait: block until the inbox has something, if there is nothing to compute.
+
+        Returns:
+            False after `stop`: nothing is unfinished any more.
+        """
+        events, is_going_on = self._drain_inbox(wait)
+        for job_id in self._deliver(events + self._engine.step()):
+            self._engine.abort(job_id)
+        return is_going_on
+
+    def _drain_inbox(self, wait: bool) -> tuple[list[StepEvent], bool]:
+        """Act on all messages; the events of requests that failed at once, and whether to go on."""
+        failures: list[StepEvent] = []
+        while True:
+            try:
+                message = self._inbox.get(block=wait and not (self._engine.has_work or failures))
+            except queue.Empty:
+                return failures, True
+            if isinstance(message, _Stop):
+                self._engine.abort_all()
+                return failures, False
+            if isinstance(message, _Add):
+                failures += self._add(message.request)
+            elif self._engine.holds(message.request):
+                self._engine.abort(message.request.job_id)
+
+    def _add(self, request: Request) -> list[StepEvent]:
+        """Hand `request` to the engine; a failure ends it and no other."""
+        try:
+            self._engine.add(request)
+        except RequestError as error:
+            return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
+        except Exception as error:
+            logger.error("a request could not begin: %s", type(error).__name__, exc_info=error)
+            message = "the request could not begin; the log says why"
+            return [StepEvent(request.job_id, ErrorEvent("internal_error", message, retriable=False))]
+        return []
+
+
+class CallerDriver:
+    """Pumps a session with the threads of its callers: one that waits for an event computes a step for all."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._session = Session(engine, self._deliver)
+        self._mailboxes: dict[str, deque[Event]] = {}
+        self._pumping = threading.Lock()
+        self._is_closed = False
+
+    def events(self, request: Request) -> Generator[Event]:
+        """The events of a generation, the last an `EndEvent`; leaving early aborts it.
+
+        The request is checked now; nothing is computed before the first event is asked for.
+
+        Raises:
+            RequestError: now, with every fault of the request; or later, if an unfinished one has its name.
+            NumericalError: later; the model computed NaN.
+            EngineStoppedError: later; the driver was closed.
+            LlorchError: later; the generation failed otherwise.
+        """
+        self._session.check(request)
+        return self._events(request)
+
+    def close(self) -> None:
+        """Compute no more; returns when the step under way is finished. Idempotent."""
+        with self._pumping:
+            self._is_closed = True
+
+    def _events(self, request: Request) -> Generator[Event]:
+        if request.job_id in self._mailboxes:
+            raise duplicate_job()
+        mailbox = self._mailboxes[request.job_id] = deque()
+        event: Event | None = None
+        try:
+            self._session.add(request)
+            while not isinstance(event, LastEvent):
+                event = self._next(mailbox)
+                if isinstance(event, ErrorEvent):
+                    raise _error_of(event)
+                yield event
+        finally:
+            if not isinstance(event, LastEvent):
+                self._session.abort(request)
+
+    def _next(self, mailbox: deque[Event]) -> Event:
+        while not mailbox:
+            with self._pumping:
+                if mailbox:  # another caller has computed it meanwhile
+                    break
+                if self._is_closed:
+                    raise EngineStoppedError("the model is closed")
+                self._session.pump(wait=False)
+        return mailbox.popleft()
+
+    def _deliver(self, events: list[StepEvent]) -> Iterable[str]:
+        for step_event in events:
+            mailbox = self._mailboxes[step_event.job_id]
+            mailbox.append(step_event.event)
+            if isinstance(step_event.event, LastEvent):
+                del self._mailboxes[step_event.job_id]
+        return ()
+
+
+def _error_of(event: ErrorEvent) -> LlorchError:
+    return NumericalError(event.message) if event.code == "numerical_error" else LlorchError(event.message)

@@ -1,0 +1,209 @@
+"""What values a field takes: a type with limits, and the rule in words. pydantic checks it, but only when asked.
+
+pydantic is imported on first use, because the command line reads the table for `--help` too. No message repeats a
+text: it may be a prompt or a key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral
+from types import FunctionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+from llorch.errors import shown
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+MAX_TOKEN_ID = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What values a field takes.
+
+    Attributes:
+        type: a Python type; or a function that makes one, where that needs pydantic.
+        rule: in words, ``{name}`` standing for the field.
+        limits: of values of `type`, as keywords of `pydantic.Field`.
+    """
+
+    type: Any
+    rule: str
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words there are to choose from; none where the kind is no choice."""
+        return get_args(self.type)
+
+    @cached_property
+    def adapter(self) -> TypeAdapter[Any]:
+        """pydantic's check: strict, without NaN and infinities."""
+        from pydantic import ConfigDict, Field, TypeAdapter
+
+        made = self.type() if isinstance(self.type, FunctionType) else self.type
+        annotated: Any = Annotated[made, Field(**self.limits)]
+        return TypeAdapter(annotated, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+    def faults(self, value: object) -> list[tuple[int | None, str]]:
+        """Everything in `value` that breaks the rule: the index of a list's item to blame, and what came instead."""
+        from pydantic import ValidationError
+
+        if not isinstance(value, int) and isinstance(value, Integral):
+            value = int(value)  # NumPy's integers are no `int`
+        try:
+            self.adapter.validate_python(value)
+        except ValidationError as error:
+            return [_fault(dict(fault)) for fault in error.errors(include_url=False)]
+        return []
+
+
+def integer(low: int, high: int | None = None) -> Kind:
+    """Integers from `low` to `high`, both included."""
+    return Kind(int, f"an integer, {_range(low, high)}", {"ge": low} | ({} if high is None else {"le": high}))
+
+
+def number(low: int, high: int, *, excludes_low: bool = False) -> Kind:
+    """Finite numbers from `low` (included, unless `excludes_low`) to `high` (included)."""
+    sign = "<" if excludes_low else "<="
+    return Kind(
+        float, f"a number, {_range(low, high, sign)}", {"gt" if excludes_low else "ge": low, "le": high}
+    )
+
+
+def choice(*words: str) -> Kind:
+    """One of `words`."""
+    *first, last = (f'"{word}"' for word in words)
+    return Kind(Literal[words], f"{', '.join(first)} or {last}")
+
+
+def text(rule: str = "a string that is not empty", pattern: str | None = None) -> Kind:
+    """Strings of at least one character that fit `pattern`, a regular expression from ``^`` to ``$``."""
+    return Kind(str, rule, {"min_length": 1} | ({} if pattern is None else {"pattern": pattern}))
+
+
+def strings(max_strings: int, max_chars: int) -> Kind:
+    """A list of strings, or one string alone."""
+
+    def make() -> Any:
+        from pydantic import BeforeValidator, Field
+
+        one = Annotated[str, Field(min_length=1, max_length=max_chars)]
+        return Annotated[list[one], BeforeValidator(_as_list), BeforeValidator(_at_most(max_strings))]
+
+    return Kind(make, f"at most {max_strings} strings, each 1 <= characters <= {max_chars}")
+
+
+def token_ids() -> Kind:
+    """A list of token ids; the vocabulary of a model limits them further."""
+
+    def make() -> Any:
+        from pydantic import BeforeValidator
+
+        return Annotated[list[int], BeforeValidator(_check_token_ids)]
+
+    return Kind(make, "a list of integers, 0 <= id < n_vocab", {"min_length": 1})
+
+
+def json_biases(low: int, high: int, max_pairs: int) -> Kind:
+    """A JSON object of token ids, which are strings there, and what is added to their logits."""
+
+    def make() -> Any:
+        from pydantic import BeforeValidator, Field
+
+        biases = dict[str, Annotated[float, Field(ge=low, le=high)]]
+        return Annotated[biases, BeforeValidator(_check_keys), BeforeValidator(_at_most(max_pairs))]
+
+    rule = f'an object of at most {max_pairs} pairs "id": bias, {low} <= bias <= {high}'
+    return Kind(make, rule)
+
+
+def biases(low: int, high: int) -> Kind:
+    """A mapping of token ids to what is added to their logits; ``-inf`` forbids a token."""
+
+    def make() -> Any:
+        from pydantic import BeforeValidator, Field
+
+        bias = Annotated[float, Field(ge=low, le=high)]
+        finite = BeforeValidator(lambda value: low if value == -math.inf else value)
+        token_id = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
+        as_dict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
+        return Annotated[dict[token_id, Annotated[bias, finite]], as_dict]
+
+    return Kind(make, f"a mapping of token ids to a bias, {low} <= bias <= {high} or -inf")
+
+
+BOOLEAN = Kind(bool, "true or false")
+
+
+def described(value: object) -> str:
+    """`value` in a message: numbers as they are, of everything else the size."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return shown(value)
+    if isinstance(value, str):
+        return f"a string of {len(value)} characters"
+    return f"a list of {len(value)}" if isinstance(value, list | tuple) else "an object"
+
+
+def _range(low: int, high: int | None, low_sign: str = "<=") -> str:
+    """``{name} >= 1``, ``0 <= {name} <= 2``, ``0 <= {name} < 2^31``."""
+    if high is None:
+        return f"{{name}} >= {low}"
+    is_power = high >= MAX_TOKEN_ID and not high & (high + 1)
+    return f"{low} {low_sign} {{name}} " + (f"< 2^{high.bit_length()}" if is_power else f"<= {high}")
+
+
+def _fault(fault: Mapping[str, Any]) -> tuple[int | None, str]:
+    """One of pydantic's errors: index of the item to blame, and what came instead of a good value."""
+    where = fault["loc"][0] if fault["loc"] else None
+    got = str(fault["msg"]) if fault["type"] == "bad_items" else f"got {described(fault['input'])}"
+    if fault["type"] == "string_unicode":
+        got += " with a lone surrogate, which is no character"
+    return (where if isinstance(where, int) else None), got
+
+
+def _bad_items(message: str) -> Exception:
+    from pydantic_core import PydanticCustomError
+
+    return PydanticCustomError("bad_items", message)
+
+
+def _as_list(value: object) -> object:
+    """One string may stand without brackets, and Python callers have tuples."""
+    return [value] if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+
+
+def _at_most(n: int) -> Callable[[object], object]:
+    """Refuse a long list or object before its items are looked at."""
+
+    def check(value: object) -> object:
+        if isinstance(value, list | tuple | dict) and len(value) > n:
+            raise _bad_items(f"got {len(value)} items")
+        return value
+
+    return check
+
+
+def _check_token_ids(value: object) -> object:
+    """Check the items in one pass and report them together: a list may hold hundreds of thousands."""
+    if isinstance(value, list):
+        bad = [i for i, item in enumerate(value) if type(item) is not int or not 0 <= item <= MAX_TOKEN_ID]
+        if bad:
+            raise _bad_items(f"got {len(bad)} of {len(value)} items wrong, first [{bad[0]}]")
+    return value
+
+
+def _check_keys(value: object) -> object:
+    """Refuse keys that are no token ids."""
+    if isinstance(value, dict):
+        n_bad = sum(not (key.isascii() and key.isdecimal() and len(key) < 10) for key in value)
+        if n_bad:
+            raise _bad_items(f"{n_bad} of its keys are no token ids")
+    return value

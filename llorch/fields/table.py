@@ -1,0 +1,183 @@
+"""The table: each setting and request field once, with its kind, default, meaning and spellings.
+
+Settings, request checks, sampling parameters, command-line flags, `config.toml` and the README's table are made from
+it. Names are those of the settings file and of `POST /generate`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from llorch.errors import FieldError
+from llorch.fields.kinds import (
+    BOOLEAN,
+    Kind,
+    biases,
+    choice,
+    integer,
+    json_biases,
+    number,
+    strings,
+    text,
+    token_ids,
+)
+
+MODEL = "The model and how it is computed"
+DEFAULTS = "What a request gets when it does not say"
+SERVER = "The server"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A setting, a request field, or both.
+
+    Attributes:
+        name: in requests, in the settings file and in Python.
+        kind: what values it takes.
+        default: None where there is none, or where it is made anew for each request.
+        section: where it stands in the settings file; None if it is no setting.
+        is_request: whether a request may have it.
+        words: what it means, in a clause or two, and its special values.
+        flags: command-line spellings, if there are more than the name with hyphens.
+        metavar: its value in the command's help; default: made from the kind.
+        python_kind: what Python callers may give, if that is more than JSON can say.
+        example: a value for the settings file, where there is no default.
+        others_say: names of the field in the requests of other servers.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    section: str | None = None
+    is_request: bool = False
+    words: str = field(kw_only=True)
+    flags: tuple[str, ...] = ()
+    metavar: str = ""
+    python_kind: Kind | None = None
+    example: str = ""
+    others_say: tuple[str, ...] = ()
+
+    @property
+    def rule(self) -> str:
+        """The rule in words: ``"a number, 0 <= temperature <= 2"``."""
+        return self.kind.rule.format(name=self.name)
+
+    def faults(self, value: object) -> list[FieldError]:
+        """Everything that is wrong with `value`, as JSON has it."""
+        rule = self.rule
+        errors = []
+        for index, got in self.kind.faults(value):
+            subject = self.name if index is None else f"{self.name}[{index}]"
+            errors.append(FieldError(subject, rule, f"{subject}: expected {rule}; {got}"))
+        return errors
+
+    def python_faults(self, value: object) -> list[FieldError]:
+        """The first thing that is wrong with `value`, as a Python caller gave it."""
+        kind = self.python_kind or self.kind
+        rule = kind.rule.format(name=self.name)
+        found = kind.faults(value)[:1]
+        return [FieldError(self.name, rule, f"{self.name}: expected {rule}; {got}") for _, got in found]
+
+
+_N_PREDICT = 256
+_INT32_MAX = 2**31 - 1
+
+# fmt: off
+TABLE = (
+    Field("model", text(), "demo", MODEL, flags=("-m", "--model"), metavar="PATH",
+          words='a .gguf file, or "demo", the small story-teller that comes with llorch'),
+    Field("alias", text(), None, MODEL, metavar="NAME", example="my-model",
+          words="the model's name for clients; without it, what the file calls itself"),
+    Field("ctx_size", integer(0), 0, MODEL, flags=("-c", "--ctx-size"),
+          words="tokens a sequence may hold, prompt and answer together; 0: as many as the model was trained on"),
+    Field("parallel", integer(1, 256), 4, MODEL, flags=("-np", "--parallel"),
+          words="sequences computed at the same time; more requests wait"),
+    Field("batch_size", integer(1, 65536), 512, MODEL, flags=("-b", "--batch-size"),
+          words="most tokens in one forward pass; a long prompt is read in pieces of this size"),
+    Field("threads", integer(0, 1024), 0, MODEL, flags=("-t", "--threads"),
+          words="compute threads; 0: as many as suit the CPU affinity, the container's quota and the physical cores"),
+    Field("kv_type", choice("f16", "f32"), "f16", MODEL,
+          words='number type of the KV cache; "f16" takes half the memory of "f32"'),
+    Field("weights", choice("auto", "packed", "mapped"), "auto", MODEL,
+          words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
+                'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),
+
+    Field("prompt", text(), None, is_request=True, others_say=("inputs",),
+          words="the text to continue, at most as long as the setting `max_prompt_chars`; or give `token_ids`"),
+    Field("token_ids", token_ids(), None, is_request=True, others_say=("input_ids", "prompt_token_ids"),
+          words="the prompt as ids, taken as they are (no BOS is added)"),
+    Field("n_predict", integer(1), _N_PREDICT, DEFAULTS, flags=("-n", "--n-predict"),
+          words="most tokens to generate, unless a request has `max_tokens`"),
+    Field("max_tokens", integer(1), _N_PREDICT, is_request=True,
+          others_say=("max_new_tokens", "n_predict", "num_predict", "max_completion_tokens", "n"),
+          words="most tokens to generate; the context may end the text earlier"),
+    Field("temperature", number(0, 2), 0.8, DEFAULTS, is_request=True, flags=("--temperature", "--temp"),
+          words="0 takes the most probable token each time"),
+    Field("top_k", integer(0, _INT32_MAX), 40, DEFAULTS, is_request=True,
+          words="keep so many of the most probable tokens; 0 keeps all"),
+    Field("top_p", number(0, 1), 0.95, DEFAULTS, is_request=True,
+          words="of those, keep the most probable that sum up to this probability; 1 keeps all"),
+    Field("min_p", number(0, 1), 0.05, DEFAULTS, is_request=True,
+          words="drop tokens less probable than this times the most probable one; 0 drops none"),
+    Field("repetition_penalty", number(0, 2, excludes_low=True), 1.0, DEFAULTS, is_request=True,
+          others_say=("repeat_penalty",),
+          words="above 1, recent tokens become less probable; 1 is off"),
+    Field("presence_penalty", number(-2, 2), 0.0, DEFAULTS, is_request=True,
+          words="subtracted once from the logit of a recent token"),
+    Field("frequency_penalty", number(-2, 2), 0.0, DEFAULTS, is_request=True,
+          words="subtracted from the logit of a recent token as often as it occurred"),
+    Field("penalty_last_n", integer(-1, _INT32_MAX), 64, DEFAULTS, is_request=True, others_say=("repeat_last_n",),
+          words="how many of the latest tokens, the prompt's too, are recent; -1: all, 0: none"),
+    Field("logit_bias", json_biases(-100, 100, max_pairs=1024), None, is_request=True,
+          python_kind=biases(-100, 100),
+          words="token id (as a string) to a number added to its logit"),
+    Field("stop", strings(max_strings=16, max_chars=100), None, is_request=True, others_say=("stop_sequences",),
+          metavar="TEXT",
+          words="the text ends before any of these strings; one alone may stand without brackets"),
+    Field("seed", integer(0, 2**64 - 1), None, is_request=True,
+          words="the same seed gives the same text; made, and reported, when absent"),
+    Field("ignore_eos", BOOLEAN, False, is_request=True,
+          words="go on to `max_tokens`, past the model's end of the text"),
+    Field("stream", BOOLEAN, True, is_request=True,
+          words="server-sent events, or one JSON body"),
+    Field("job_id", text("a string of 1 to 64 characters from A-Z a-z 0-9 . _ : -", "^[A-Za-z0-9._:-]{1,64}$"), None,
+          is_request=True, others_say=("request_id", "id"),
+          words="name for `POST /cancel`; made when absent"),
+
+    Field("host", text(), "127.0.0.1", SERVER, metavar="ADDRESS",
+          words="where to listen; 127.0.0.1: this machine only; with any other address, set an api_key"),
+    Field("port", integer(0, 65535), 8080, SERVER,
+          words="port to listen on; 0: any free one"),
+    Field("api_key", text(), None, SERVER, metavar="KEY", example="...",
+          words="clients must send it (Authorization: Bearer KEY); LLORCH_API_KEY keeps it out of files"),
+    Field("max_waiting", integer(0), 64, SERVER,
+          words="requests that may wait for a free sequence; more are told to come back (503 with Retry-After)"),
+    Field("max_prompt_chars", integer(1), 32768, SERVER,
+          words="longest prompt, in characters"),
+    Field("max_body_bytes", integer(1024), 1 << 20, SERVER,
+          words="largest request body, in bytes"),
+    Field("keep_alive_s", number(0, 3600, excludes_low=True), 15.0, SERVER,
+          words="a stream gets a comment line every so many seconds, so that proxies keep it open"),
+    Field("send_timeout_s", number(0, 3600, excludes_low=True), 30.0, SERVER,
+          words="a client that reads nothing from its stream for so many seconds is dropped"),
+    Field("shutdown_grace_s", number(0, 3600), 10.0, SERVER,
+          words='seconds that running requests have to finish on SIGTERM; then they end with finish_reason "abort"'),
+    Field("log_format", choice("text", "json"), "text", SERVER,
+          words='"text" for people, "json" for machines: one object per line'),
+    Field("log_level", choice("debug", "info", "warning", "error"), "info", SERVER,
+          words="lowest level that is logged"),
+)
+# fmt: on
+
+FIELDS = {entry.name: entry for entry in TABLE}
+SETTINGS = {name: entry for name, entry in FIELDS.items() if entry.section is not None}
+REQUEST = {name: entry for name, entry in FIELDS.items() if entry.is_request}
+
+
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that `name` was probably meant to be."""
+    close = difflib.get_close_matches(name[:64].lower().replace("-", "_"), known, n=1, cutoff=0.6)
+    return close[0] if close else None

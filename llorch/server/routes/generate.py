@@ -1,0 +1,149 @@
+"""`POST /generate` and `POST /cancel`, the native API: the fields they take, and the events they answer with."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from llorch.engine.events import ErrorEvent, Event, TokenEvent
+from llorch.engine.params import SamplingParams
+from llorch.engine.service import EngineService
+from llorch.errors import FieldError
+from llorch.fields.table import REQUEST, Field
+from llorch.server.body import check_fields, object_schema, read_json_object
+from llorch.server.errors import HTTPRefusalError, NotReadyError, failure
+from llorch.server.streaming import event_stream, last_event, sse_frame
+
+router = APIRouter(tags=["generate"])
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Every fault of the request, as `errors`"},
+    413: {"description": "The body is too large"},
+    503: {"description": "Not ready, or too many requests are waiting; Retry-After says when to come back"},
+}
+_HINTS = {
+    "inputs": "the `parameters` of text-generation-inference stand at the top level here",
+    "parameters": "its members stand at the top level here (max_tokens, temperature, ...)",
+    "options": "its members stand at the top level here (max_tokens, temperature, ...)",
+    "messages": "/generate continues plain text",
+    "do_sample": "temperature 0 is greedy",
+}
+_CANCEL = {"job_id": REQUEST["job_id"]}
+
+
+def _openapi(known: Mapping[str, Field], required: Collection[str] = ()) -> dict[str, Any]:
+    """OpenAPI's description of a body that the route reads by itself."""
+    content = {"application/json": {"schema": object_schema(known, required)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def parse_generate(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
+    """The fields given in a body of `POST /generate`, `stop` as a list and `logit_bias` by token id.
+
+    Raises:
+        RequestError: with every fault of the body.
+    """
+    prompt_faults = _prompt_faults(body.get("prompt"), body.get("token_ids"), max_prompt_chars)
+    given = check_fields(body, REQUEST, hints=_HINTS, more_faults=prompt_faults)
+    if isinstance(given.get("stop"), str):
+        given["stop"] = [given["stop"]]
+    if "logit_bias" in given:
+        given["logit_bias"] = {int(token_id): bias for token_id, bias in given["logit_bias"].items()}
+    return given
+
+
+def _prompt_faults(prompt: object, token_ids: object, max_chars: int) -> list[FieldError]:
+    """What is wrong with prompt and token_ids together, and with the length of the prompt."""
+    rule = "exactly one of prompt and token_ids"
+    if prompt is None and token_ids is None:
+        return [FieldError("prompt", rule, "give the text to continue as prompt, or its ids as token_ids")]
+    faults = []
+    if prompt is not None and token_ids is not None:
+        faults.append(FieldError("prompt", rule, "prompt and token_ids exclude each other"))
+    if isinstance(prompt, str) and len(prompt) > max_chars:
+        rule = f"1 <= characters <= {max_chars}"
+        faults.append(FieldError("prompt", rule, f"prompt: expected {rule}; got {len(prompt)} characters"))
+    return faults
+
+
+def parse_cancel(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields given in a body of `POST /cancel`.
+
+    Raises:
+        RequestError: with every fault of the body.
+    """
+    return check_fields(body, _CANCEL, required=_CANCEL)
+
+
+@router.post(
+    "/generate",
+    summary="Continue a text",
+    responses={
+        200: {
+            "description": "Events `started`, `token`..., `end` or `error`; with `stream: false` only `end`",
+            "content": {"text/event-stream": {}, "application/json": {}},
+        },
+        **_REFUSALS,
+    },
+    openapi_extra=_openapi(REQUEST),
+)
+async def generate(request: Request) -> Response:
+    """Check the request, take a place in line, then answer; no status is sent before that."""
+    service: EngineService = request.app.state.service
+    settings = service.settings
+    body = await read_json_object(request, settings.max_body_bytes)
+    given = parse_generate(body, settings.max_prompt_chars)
+    if service.stage != "ready":
+        raise NotReadyError(service.stage)
+    sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
+    submission = await service.submit(
+        prompt=given.get("prompt"),
+        token_ids=given.get("token_ids"),
+        params=dataclasses.replace(SamplingParams.from_settings(settings), **sampling),
+        max_tokens=given.get("max_tokens"),
+        stop=given.get("stop", ()),
+        ignore_eos=given.get("ignore_eos", False),
+        job_id=given.get("job_id"),
+    )
+    if given.get("stream", True):
+        return event_stream(service, submission, event_frame)
+    last = await last_event(request, service, submission)
+    if isinstance(last, ErrorEvent):
+        return failure(
+            last.code, last.message, status=503 if last.retriable else 500, is_retriable=last.retriable
+        )
+    return JSONResponse(event_json(last))
+
+
+@router.post(
+    "/cancel",
+    summary="End a generation",
+    responses={404: {"description": "No unfinished generation has this job_id"}, **_REFUSALS},
+    openapi_extra=_openapi(_CANCEL, required=_CANCEL),
+)
+async def cancel(request: Request) -> dict[str, Any]:
+    """Its stream ends with an `end` event whose finish_reason is `abort`."""
+    service: EngineService = request.app.state.service
+    body = await read_json_object(request, service.settings.max_body_bytes)
+    job_id = parse_cancel(body)["job_id"]
+    if not service.cancel(job_id):
+        message = "no unfinished generation has this job_id"
+        raise HTTPRefusalError(404, FieldError("job_id", "an unfinished generation", message))
+    return {"job_id": job_id, "cancelled": True}
+
+
+def event_json(event: Event) -> dict[str, object]:
+    """An event as the native API writes it."""
+    if isinstance(event, TokenEvent):  # one for every token, and `asdict` is slow
+        return {"type": "token", "i": event.i, "id": event.id, "text": event.text}
+    return {"type": event.type, **dataclasses.asdict(event)}
+
+
+def event_frame(event: Event) -> bytes:
+    """An event as a frame of the native stream."""
+    return sse_frame(event_json(event), event.type)

@@ -1,0 +1,159 @@
+"""One generation on its way to its client: events become the frames of an API, and the log says how it ended.
+
+An API brings the function that writes an event as bytes; everything else is the same for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeAlias
+
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent
+from llorch.engine.ledger import Submission
+from llorch.engine.service import EngineService
+
+logger = logging.getLogger(__name__)
+
+# On SIGTERM sse-starlette would cut every stream at once. Ours end by themselves: the server lets them
+# finish, and after its grace period the engine aborts the rest, each with an `end` event.
+AppStatus.enable_automatic_graceful_drain = False
+
+Write: TypeAlias = Callable[[Event], bytes]
+"""Writes an event as bytes of a stream."""
+
+_LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
+"""Line ends to Unicode but not to server-sent events: clients that split lines the Unicode way (httpx does) would
+break an event there, so they travel as JSON escapes. JSON escapes the other ones itself."""
+
+
+def sse_frame(payload: object, name: str | None = None) -> bytes:
+    """A server-sent event with `payload` as JSON data, called `name` if there is one."""
+    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    event = "" if name is None else f"event: {name}\n"
+    return f"{event}data: {data.translate(_LINE_ENDS)}\n\n".encode()
+
+
+class _Frames:
+    """The events of a generation as bytes. An iterator and no generator, so that closing it closes `events`."""
+
+    def __init__(self, events: AsyncGenerator[Event], write: Write) -> None:
+        self.last: Event | None = None
+        self._events = events
+        self._write = write
+
+    def __aiter__(self) -> _Frames:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self.last = await anext(self._events)
+        return self._write(self.last)
+
+    async def aclose(self) -> None:
+        await self._events.aclose()
+
+
+def _keep_alive() -> ServerSentEvent:
+    return ServerSentEvent(comment="keep-alive", sep="\n")
+
+
+class EventStream(EventSourceResponse):
+    """A `text/event-stream` response, and what to do when it is over.
+
+    Args:
+        events: closed when the client leaves.
+        write: makes a frame of an event.
+        on_end: called once, with the last event sent, when the stream has ended or the client is gone. `events`'
+            own `finally` is not enough: it never runs when the client leaves before the first event was asked
+            for (sse-starlette issue 156).
+        keep_alive_s: a comment line is sent this often.
+        send_timeout_s: a client that reads nothing for this long is dropped.
+    """
+
+    def __init__(
+        self,
+        events: AsyncGenerator[Event],
+        write: Write,
+        on_end: Callable[[Event | None], None],
+        *,
+        keep_alive_s: float,
+        send_timeout_s: float,
+    ) -> None:
+        self._frames = _Frames(events, write)
+        self._on_end = on_end
+        super().__init__(
+            self._frames,
+            ping=keep_alive_s,
+            ping_message_factory=_keep_alive,
+            sep="\n",
+            send_timeout=send_timeout_s,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; a client that reads nothing ends it quietly."""
+        try:
+            await super().__call__(scope, receive, send)
+        except SendTimeoutError:
+            pass
+        finally:
+            self._on_end(self._frames.last)
+
+
+def event_stream(service: EngineService, submission: Submission, write: Write) -> EventStream:
+    """The answer that sends every event of a generation as it happens."""
+    return EventStream(
+        service.stream(submission),
+        write,
+        lambda last: _finish(service, submission, last),
+        keep_alive_s=service.settings.keep_alive_s,
+        send_timeout_s=service.settings.send_timeout_s,
+    )
+
+
+async def last_event(request: Request, service: EngineService, submission: Submission) -> LastEvent:
+    """Wait for the end of a generation; a client that leaves meanwhile aborts it."""
+    departure = asyncio.create_task(_wait_for_departure(request))
+    departure.add_done_callback(lambda _: service.release(submission))  # its `end` event comes within a step
+    last: Event | None = None
+    try:
+        async for event in service.stream(submission):
+            last = event
+    finally:
+        departure.cancel()
+        _finish(service, submission, last)
+    assert isinstance(last, LastEvent)  # the service ends every stream with one
+    return last
+
+
+async def _wait_for_departure(request: Request) -> None:
+    """Return when the client has closed the connection; its body has been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _finish(service: EngineService, submission: Submission, last: Event | None) -> None:
+    """End a generation whose client is gone, and log one line about it: counts and times, never text."""
+    service.release(submission)
+    total_s = time.monotonic() - submission.submitted_s
+    extra: dict[str, object] = {
+        "job_id": submission.job_id,
+        "prompt_tokens": submission.n_prompt,
+        "total_s": round(total_s, 4),
+    }
+    outcome = last.code if isinstance(last, ErrorEvent) else "client left"
+    if isinstance(last, EndEvent):
+        outcome = str(last.finish_reason)
+        extra["completion_tokens"] = last.usage.completion_tokens
+        extra |= {name: round(value, 4) for name, value in dataclasses.asdict(last.timings).items()}
+    extra["outcome"] = outcome
+    counts = f"{submission.n_prompt} + {extra.get('completion_tokens', '?')} tokens"
+    logger.info("%s: %s, %s in %.2f s", submission.job_id, outcome, counts, total_s, extra=extra)

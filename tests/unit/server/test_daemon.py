@@ -1,0 +1,117 @@
+"""Connections that never finish their headers are closed; slow answers and idle connections are not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from llorch.errors import InputError
+from llorch.server import daemon
+from llorch.server.daemon import HEADER_DEADLINE_S, DeadlineProtocol, bind, url_of
+from tests.support import virtual_time
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def slow_app(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(2 * HEADER_DEADLINE_S)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Connection(asyncio.Transport):
+    """A client that is connected to a `DeadlineProtocol`, without a network."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.received = b""
+        self.is_cut = False
+        config = uvicorn.Config(slow_app, lifespan="off", log_config=None, timeout_keep_alive=3600)
+        config.load()
+        self._protocol = DeadlineProtocol(config, ServerState(), app_state={})
+        self._protocol.connection_made(self)
+
+    def send(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+
+    def write(self, data: Any) -> None:
+        self.received += data
+
+    def abort(self) -> None:
+        self.is_cut = True
+        self._protocol.connection_lost(None)
+
+    def is_closing(self) -> bool:
+        return self.is_cut
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST[:20]])
+def test_unfinished_headers_are_cut_off_at_the_deadline(sent: bytes) -> None:
+    async def scenario() -> None:
+        client = Connection()
+        if sent:
+            client.send(sent)
+        await asyncio.sleep(HEADER_DEADLINE_S - 0.1)
+        assert not client.is_cut
+        await asyncio.sleep(0.2)
+        assert client.is_cut
+
+    virtual_time.run(scenario())
+
+
+def test_slow_answers_and_idle_connections_stay_and_a_second_request_has_a_deadline_too() -> None:
+    async def scenario() -> None:
+        client = Connection()
+        for n in (1, 2):
+            client.send(REQUEST)
+            await asyncio.sleep(3 * HEADER_DEADLINE_S)  # two for the answer, one idle
+            assert not client.is_cut
+            assert client.received.count(b"HTTP/1.1 200") == client.received.count(b"\r\n\r\nok") == n
+        client.send(REQUEST[:20])
+        await asyncio.sleep(HEADER_DEADLINE_S - 0.1)
+        assert not client.is_cut
+        await asyncio.sleep(0.2)
+        assert client.is_cut
+
+    virtual_time.run(scenario())
+
+
+def test_a_real_connection_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "HEADER_DEADLINE_S", 0.1)
+    listener = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(slow_app, http=DeadlineProtocol, lifespan="off", log_config=None))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    try:
+        with socket.create_connection(listener.getsockname(), timeout=60) as client:
+            client.sendall(REQUEST[:20])
+            with contextlib.suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+    finally:
+        server.should_exit = True
+        thread.join(60)
+
+
+def test_an_address_in_use_or_not_ours_is_named() -> None:
+    with bind("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        assert url_of(listener) == f"http://127.0.0.1:{port}"
+        with pytest.raises(
+            InputError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+        ):
+            bind("127.0.0.1", port)
+    with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1 port 0: "):
+        bind("192.0.2.1", 0)
