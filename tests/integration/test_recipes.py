@@ -127,6 +127,28 @@ def test_the_recipe_for_an_operation_makes_it_compute(copy: Path) -> None:
     run_python(OPERATION, copy)
 
 
+ENDPOINT = """
+from llorch.engine.service import EngineService
+from llorch.server.app import create_app
+from llorch.settings import Settings
+from starlette.testclient import TestClient
+
+service = EngineService(Settings())
+with TestClient(create_app(service), base_url="http://localhost") as client:
+    service.wait_until_ready(200)
+    answer = client.post("/count", json={"prompt": "Once upon a time"})
+    assert answer.json() == {"n_tokens": len(service.loaded.tokenizer.encode("Once upon a time"))}, answer.text
+    assert client.post("/count", json={"promt": "x"}).status_code == 400
+    assert "/count" in client.get("/openapi.json").json()["paths"]
+"""
+
+
+def test_the_recipe_for_an_endpoint_makes_it_answer(copy: Path) -> None:
+    touched = apply_recipe("an endpoint", copy)
+    assert set(touched) == {"llorch/server/app.py", "llorch/server/routes/count.py"}
+    run_python(ENDPOINT, copy)
+
+
 CPU_PATH = """
 import numpy as np
 from llorch.kernels import paths
