@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.open_model import OpenModel, open_model
-from llorch.validation.subject import Conversation
+from llorch.conversation import Conversation
 
 TOLERANCE = 1e-4
 """Largest difference of a logit: two float32 computations through all layers of a small model."""

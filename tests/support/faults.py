@@ -23,6 +23,7 @@ from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama
 from llorch.model.weights import Weights
+from llorch.open_model import OpenModel
 from llorch.quant.codecs import dequantize
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import F32
@@ -55,14 +56,16 @@ def faulty_subject(
     right = ModelConfig.from_metadata(source.metadata)
     changed = tensors(reference_tensors(source.tensors, sha256, reference)[0])
     with patch("llorch.model.forward_pass.Program", program):
+        checked = weights(Weights.from_tensors(right, changed))
         engine = llama(
             config(right),
-            weights(Weights.from_tensors(right, changed)),
+            checked,
             n_threads=1,
             n_batch=len(reference.prompt_token_ids),
             residence="mapped",
         )
-        subject = Subject(path, sha256, "", "", right, engine, source)
+        model = OpenModel(path.stem, source, right, checked, engine, None)
+        subject = Subject(path, sha256, "", "", model)
         try:
             yield subject
         finally:
