@@ -31,14 +31,17 @@ LAYERS = [
 """Lowest first. A module imports only from lower layers and its own package."""
 
 WEB = ("server/", "settings.py")
+RECORDS = (*WEB, "fields.py", "validation/")
 FENCES: dict[str, tuple[str, ...]] = {
     "numba": ("kernels/",),
     "llvmlite": ("kernels/",),
     "fastapi": WEB,
     "starlette": WEB,
     "sse_starlette": WEB,
-    "pydantic": WEB,
-    "pydantic_core": WEB,
+    "matplotlib": ("bench/plots.py",),
+    "PIL": ("bench/plots.py",),
+    "pydantic": RECORDS,
+    "pydantic_core": RECORDS,
     "pydantic_settings": WEB,
     "uvicorn": (*WEB, "cli/serve.py"),
     "jinja2": ("text/chat_template.py",),
@@ -177,8 +180,14 @@ def test_importing_llorch_imports_nothing_else_of_it() -> None:
 
 def test_only_declared_dependencies_are_imported() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    comes_with = {"llvmlite": "numba", "starlette": "fastapi", "pydantic_core": "pydantic"}
+    lines = project["dependencies"] + project["optional-dependencies"]["plots"]
+    declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in lines}
+    comes_with = {
+        "llvmlite": "numba",
+        "starlette": "fastapi",
+        "pydantic_core": "pydantic",
+        "PIL": "matplotlib",
+    }
     known = declared | {name for name, host in comes_with.items() if host in declared}
     known |= set(sys.stdlib_module_names) | {"llorch"}
     assert {
@@ -233,6 +242,7 @@ def test_nothing_is_left_to_be_done_or_vaguely_named(module: Module) -> None:
         ("model/a.py", "from numba import njit", "model/a.py:1 imports numba"),
         ("engine/a.py", "import pydantic.types", "engine/a.py:1 imports pydantic.types"),
         ("cli/main.py", "import uvicorn", "cli/main.py:1 imports uvicorn"),
+        ("bench/tests.py", "import matplotlib", "bench/tests.py:1 imports matplotlib"),
     ],
 )
 def test_the_rules_catch_what_they_forbid(path: str, source: str, fault: str) -> None:
@@ -250,6 +260,7 @@ def test_the_rules_catch_what_they_forbid(path: str, source: str, fault: str) ->
         ),
         ("kernels/linear/a.py", "from numba import njit\nfrom ..jit import f"),
         ("settings.py", "import pydantic_settings\nfrom llorch.errors import SettingsError"),
+        ("validation/a.py", "import pydantic\nfrom llorch.bench.plots import curves"),
     ],
 )
 def test_the_rules_allow_what_the_design_allows(path: str, source: str) -> None:
