@@ -9,6 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_SHOWN_CHARS = 60
+
+
+def shown(value: object) -> str:
+    """A value for a message: its `repr`, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
+
 
 class LlorchError(Exception):
     """Root of all errors raised by llorch."""

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llorch.open_model import OpenModel, open_model
 from llorch.conversation import Conversation
+from llorch.open_model import OpenModel, open_model
 
 TOLERANCE = 1e-4
 """Largest difference of a logit: two float32 computations through all layers of a small model."""

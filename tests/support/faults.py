@@ -27,8 +27,8 @@ from llorch.open_model import OpenModel
 from llorch.quant.codecs import dequantize
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import F32
-from llorch.validation.bundle import sha256_of_file
 from llorch.validation.dumps import Reference
+from llorch.validation.records import sha256_of_file
 from llorch.validation.subject import Subject, reference_tensors
 
 Tensors = Mapping[str, Tensor]
@@ -61,15 +61,11 @@ def faulty_subject(
             config(right),
             checked,
             n_threads=1,
-            n_batch=len(reference.prompt_token_ids),
+            n_batch=len(reference.manifest.prompt.token_ids),
             residence="mapped",
         )
-        model = OpenModel(path.stem, source, right, checked, engine, None)
-        subject = Subject(path, sha256, "", "", model)
-        try:
-            yield subject
-        finally:
-            subject.close()
+        with OpenModel(path.stem, source, right, checked, engine, None) as model:
+            yield Subject(model, {})
 
 
 # Weights and configuration
