@@ -9,14 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-_SHOWN_CHARS = 60
-
-
-def shown(value: object) -> str:
-    """A value for a message: its `repr`, cut to 60 characters."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[: _SHOWN_CHARS - 3]}..."
-
 
 class LlorchError(Exception):
     """Root of all errors raised by llorch."""
@@ -96,3 +88,12 @@ class KernelError(LlorchError):
 
 class NumericalError(LlorchError):
     """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """`value` in a message: its `repr`, cut to `limit` characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python converts
+        text = f"<{type(value).__name__} with too many digits>"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
