@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
@@ -15,13 +14,12 @@ from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
 from llorch.open_model import DEMO, resolve_model_path
 from llorch.settings import Settings
-from llorch.validation.bundle import BundleWriter, reproducible_command
-from llorch.validation.checkpoint_bundle import labels_of, write_checkpoint_bundle
-from llorch.validation.checkpoint_summary import difference_text, failure_lines, place_text
-from llorch.validation.checkpoints import Outcome, Row, validate
+from llorch.validation.bundle import Bundle, BundleWriter, reproducible_command
+from llorch.validation.checkpoint_bundle import write_checkpoint_bundle
+from llorch.validation.checkpoint_summary import failure_lines
+from llorch.validation.checkpoints import TableRow, ValidationResult, labelled, validate
 from llorch.validation.dumps import MANIFEST, Reference
 from llorch.validation.findings import Verdict
-from llorch.validation.opened_bundle import Bundle
 from llorch.validation.subject import open_subject
 from llorch.validation.verify import verify
 
@@ -66,13 +64,18 @@ def run(args: argparse.Namespace) -> int:
     references = _references(args, settings)
     writer = BundleWriter("checkpoint", args.proof_dir)
     command = reproducible_command(["llorch", *args.words])
-    outcomes = _validate(args, settings, references)
-    folder = write_checkpoint_bundle(writer, outcomes, command)
-    passed = all(outcome.passed for outcome in outcomes)
+    results = labelled(_validate(args, settings, references))
+    folder = write_checkpoint_bundle(writer, results, command)
+    passed = all(result.passed for result in results.values())
     if args.json:
-        console.print_json({"passed": passed, "bundle": str(folder), "checkpoints": _documents(outcomes)})
+        checkpoints = [
+            {"profile": label, **row.model_dump(mode="json")}
+            for label, result in results.items()
+            for row in result.rows
+        ]
+        console.print_json({"passed": passed, "bundle": str(folder), "checkpoints": checkpoints})
     else:
-        _print(outcomes, folder)
+        _print(results, folder)
     return 0 if passed else 1
 
 
@@ -95,9 +98,10 @@ def _references(args: argparse.Namespace, settings: Settings) -> list[Reference]
     if not chosen:
         raise InputError(f"none of the references has profile {args.profile}")
     for reference in chosen:
-        if args.prompt is not None and args.prompt != reference.prompt:
+        prompt = reference.manifest.prompt.text
+        if args.prompt is not None and args.prompt != prompt:
             raise ReferenceDumpError(
-                f"{reference.directory} was made from the prompt {reference.prompt!r}, not from {args.prompt!r}"
+                f"{reference.directory} was made from the prompt {prompt!r}, not from {args.prompt!r}"
             )
     return sorted(chosen, key=lambda reference: reference.profile, reverse=True)
 
@@ -112,80 +116,58 @@ def _expand(folder: Path) -> Sequence[Path]:
     return inner
 
 
-def _validate(args: argparse.Namespace, settings: Settings, references: list[Reference]) -> list[Outcome]:
+def _validate(
+    args: argparse.Namespace, settings: Settings, references: list[Reference]
+) -> list[ValidationResult]:
     path = resolve_model_path(settings.model)
-    outcomes = []
+    results = []
     with console.Progress() as progress:
         for reference in references:
             subject = open_subject(
-                path,
-                reference,
-                n_threads=settings.threads,
-                residence=settings.weights,
-                progress=progress,
+                path, reference, n_threads=settings.threads, residence=settings.weights, progress=progress
             )
-            try:
-                outcomes.append(validate(subject, reference, goes_on=args.all, tell=progress))
-            finally:
-                subject.close()
-            if not outcomes[-1].passed and not args.all:
+            with subject.model:
+                results.append(validate(subject, reference, goes_on=args.all, progress=progress))
+            if not results[-1].passed and not args.all:
                 break
-    return outcomes
+    return results
 
 
-def _documents(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    return [
-        {"profile": label, **row.to_json()}
-        for label, outcome in zip(labels_of(outcomes), outcomes, strict=True)
-        for row in outcome.rows
-    ]
-
-
-def _print(outcomes: Sequence[Outcome], folder: Path) -> None:
+def _print(results: Mapping[str, ValidationResult], folder: Path) -> None:
     order = ", floats added in llama.cpp's order" if paths.sums() == "llama.cpp" else ""
-    for label, outcome in zip(labels_of(outcomes), outcomes, strict=True):
-        reference = outcome.reference
-        made_by = " ".join(str(reference.identity.get(key))[:9] for key in ("program", "version", "commit"))
+    for label, result in results.items():
+        manifest = result.reference.manifest
+        made_by = " ".join(str(manifest.reference.get(key))[:9] for key in ("program", "version", "commit"))
         print(
-            f"{reference.model_file}, profile {label}, against {made_by}: "
-            f"{len(reference.prompt_token_ids)} prompt tokens, {reference.n_decode} decode steps, "
-            f"{len(outcome.findings.checks)} comparisons{order}"
+            f"{manifest.model.file}, profile {label}, against {made_by}: "
+            f"{len(manifest.prompt.token_ids)} prompt tokens, {manifest.n_decode} decode steps, "
+            f"{len(result.findings.results)} comparisons{order}"
         )
-        _print_table(outcome.rows)
-        if failure := outcome.findings.first_failure:
-            print()
-            for line in failure_lines(failure):
-                print(f"  {line}")
+        _print_table(result)
+        if failure := result.findings.first_failure:
+            print("", *failure_lines(failure), sep="\n  ")
         print()
-    passed = all(outcome.passed for outcome in outcomes)
+    passed = all(result.passed for result in results.values())
     print(f"{_coloured('pass' if passed else 'fail', 'passed' if passed else 'FAILED')}: {folder}")
 
 
-def _print_table(rows: Sequence[Row]) -> None:
+def _print_table(result: ValidationResult) -> None:
     """One line per checkpoint: both ways, and where the worst difference is."""
-    title_width = max(len(row.checkpoint.title) for row in rows)
+    title_width = max(len(title) for _, title, _ in result.lines())
     print(f"   #  {'checkpoint':{title_width}}  {'stage by stage':30}  end to end")
-    for number in dict.fromkeys(row.checkpoint.number for row in rows):
-        of_number = {row.way: row for row in rows if row.checkpoint.number == number}
-        title = next(iter(of_number.values())).checkpoint.title
-        local = of_number.get("local")
-        cells = [_cell(local, 30) if local else " " * 30, _cell(of_number.get("end_to_end"), 0)]
-        print(f"{number:>4}  {title:{title_width}}  {'  '.join(cells)}".rstrip())
+    for number, title, (local, own) in result.lines():
+        print(f"{number:>4}  {title:{title_width}}  {_cell(local, 30)}  {_cell(own, 0)}".rstrip())
 
 
-def _cell(row: Row | None, width: int) -> str:
+def _cell(row: TableRow | None, width: int) -> str:
     if row is None:
-        return ""
-    text = row.verdict
-    if row.verdict == "skipped":
+        return " " * width
+    if row.worst is None:
         detail = row.reason.split(":")[0]
-    elif row.verdict == "fail" and row.worst:
-        detail = place_text(row.worst)
     else:
-        detail = difference_text(row.worst) if row.worst else ""
-    return f"{_coloured(row.verdict, f'{text:4}')} {detail}" + " " * (
-        width - max(4, len(text)) - 1 - len(detail)
-    )
+        detail = str(row.worst) if row.verdict == "fail" else row.worst.difference
+    verdict = f"{row.verdict:4}"
+    return f"{_coloured(row.verdict, verdict)} {detail:{max(0, width - len(verdict) - 1)}}"
 
 
 def _coloured(verdict: Verdict, text: str) -> str:
@@ -196,27 +178,26 @@ def _coloured(verdict: Verdict, text: str) -> str:
 
 def _verify(args: argparse.Namespace) -> int:
     bundle = verify(args.verify)
-    verdict = bundle.index.get("passed")
-    holds = not bundle.problems and verdict is not False
+    passed = bundle.index.passed
     if args.json:
         console.print_json(
             {
                 "bundle": str(args.verify),
-                "kind": bundle.kind,
+                "kind": bundle.index.kind,
                 "is_intact": not bundle.problems,
-                "passed": verdict,
+                "passed": passed,
                 "problems": bundle.problems,
                 "n_recomputed": bundle.n_recomputed,
             }
         )
     else:
         _print_verified(bundle)
-    return 0 if holds else 1
+    return 0 if not bundle.problems and passed is not False else 1
 
 
 def _print_verified(bundle: Bundle) -> None:
     index = bundle.index
-    print(f"{bundle.folder}: {bundle.kind} bundle of {index.get('created')}, {len(index['files'])} files")
+    print(f"{bundle.folder}: {index.kind} bundle of {index.created}, {len(index.files)} files")
     for problem in bundle.problems[:N_PROBLEMS_SHOWN]:
         print(f"  {problem}")
     if len(bundle.problems) > N_PROBLEMS_SHOWN:
@@ -225,10 +206,11 @@ def _print_verified(bundle: Bundle) -> None:
         print(_coloured("fail", "it does not hold"))
         return
     from_rows = f" ({bundle.n_from_rows} from their deciding rows)" if bundle.n_from_rows else ""
-    what = "figures" if bundle.kind == "performance" else "verdicts"
+    what = "figures" if index.kind == "performance" else "verdicts"
     print(f"hashes hold, {bundle.n_recomputed} {what} recomputed{from_rows}")
-    if bundle.kind == "performance":
+    if index.kind == "performance":
         print(_coloured("pass", "it holds"))
-        return
-    verdict: Verdict = "fail" if index.get("passed") is False else "pass"
-    print(_coloured(verdict, {True: "passed", False: "FAILED"}[verdict == "pass"]))
+    elif index.passed is False:
+        print(_coloured("fail", "FAILED"))
+    else:
+        print(_coloured("pass", "passed"))

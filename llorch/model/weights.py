@@ -15,6 +15,45 @@ from llorch.quant.tensor import Tensor, dequantize
 _IGNORED_SUFFIXES = ("attn_rot_embd.weight", "attn.rotary_emb.inv_freq")
 """Precomputed tables that old converters left in files; llama.cpp skips them too."""
 
+OPTIONAL_WEIGHTS = ("output.weight", "rope_freqs.weight")
+"""Tensors a file may lack: its head is then the embedding table, its RoPE frequencies are plain."""
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def expected_shapes(config: ModelConfig) -> Shapes:
+    """Shape of every tensor that a configuration implies, `OPTIONAL_WEIGHTS` included, by GGUF name."""
+    of_layer = _layer_shapes(config)
+    return _outer_shapes(config) | {
+        f"blk.{i}.{name}": shape for i in range(config.n_layer) for name, shape in of_layer.items()
+    }
+
+
+def _outer_shapes(c: ModelConfig) -> Shapes:
+    """Shapes of the tensors outside the layers."""
+    return {
+        "token_embd.weight": (c.n_vocab, c.n_embd),
+        "output_norm.weight": (c.n_embd,),
+        "output.weight": (c.n_vocab, c.n_embd),
+        "rope_freqs.weight": (c.n_rot // 2,),
+    }
+
+
+def _layer_shapes(c: ModelConfig) -> Shapes:
+    """Shapes of the tensors of each layer, by their names without the layer."""
+    return {
+        "attn_norm.weight": (c.n_embd,),
+        "attn_q.weight": (c.n_embd_q, c.n_embd),
+        "attn_k.weight": (c.n_embd_kv, c.n_embd),
+        "attn_v.weight": (c.n_embd_kv, c.n_embd),
+        "attn_output.weight": (c.n_embd, c.n_embd_q),
+        "ffn_norm.weight": (c.n_embd,),
+        "ffn_gate.weight": (c.n_ff, c.n_embd),
+        "ffn_up.weight": (c.n_ff, c.n_embd),
+        "ffn_down.weight": (c.n_embd, c.n_ff),
+    }
+
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
@@ -72,17 +111,15 @@ class Weights:
         Raises:
             ModelError: a tensor is missing, has another shape, or is not part of the architecture.
         """
-        pick = _Picker(tensors)
-        c = config
-        token_embd = pick.matrix("token_embd.weight", c.n_vocab, c.n_embd)
-        layers = tuple(_layer(pick, c, f"blk.{i}.") for i in range(c.n_layer))
-        output_norm = pick.vector("output_norm.weight", c.n_embd)
-        output = token_embd
-        if "output.weight" in tensors:
-            output = pick.matrix("output.weight", c.n_vocab, c.n_embd)
+        pick, outer, inner = _Picker(tensors), _outer_shapes(config), _layer_shapes(config)
+        token_embd = pick.matrix("token_embd.weight", outer)
+        # Not by `expected_shapes`: metadata may claim millions of layers, and the first that is missing ends it.
+        layers = tuple(_layer(pick, inner, f"blk.{i}.") for i in range(config.n_layer))
+        output_norm = pick.vector("output_norm.weight", outer)
+        output = pick.matrix("output.weight", outer) if "output.weight" in tensors else token_embd
         rope_freqs = None
         if "rope_freqs.weight" in tensors:
-            rope_freqs = pick.vector("rope_freqs.weight", c.n_rot // 2)
+            rope_freqs = pick.vector("rope_freqs.weight", outer)
             if not (rope_freqs > 0).all():
                 raise ModelError("tensor 'rope_freqs.weight': expected numbers above 0")
         pick.nothing_left()
@@ -94,14 +131,15 @@ class _Picker:
         self._tensors = tensors
         self._used: set[str] = set()
 
-    def matrix(self, name: str, n_out: int, n_in: int) -> Tensor:
-        return self._pick(name, (n_out, n_in))
+    def matrix(self, name: str, shapes: Shapes, prefix: str = "") -> Tensor:
+        return self._pick(prefix + name, shapes[name])
 
-    def vector(self, name: str, n: int) -> NDArray[np.float32]:
-        values = np.ascontiguousarray(dequantize(self._pick(name, (n,))), np.float32)
+    def vector(self, name: str, shapes: Shapes, prefix: str = "") -> NDArray[np.float32]:
+        tensor = self._pick(prefix + name, shapes[name])
+        values = np.ascontiguousarray(dequantize(tensor), np.float32)
         if not np.isfinite(values).all():
             raise ModelError(
-                f"tensor {name!r}: value {int(np.argmin(np.isfinite(values)))} is not a finite number"
+                f"tensor {tensor.name!r}: value {int(np.argmin(np.isfinite(values)))} is not a finite number"
             )
         return values
 
@@ -120,15 +158,15 @@ class _Picker:
                 raise ModelError(f"tensor {name!r} is not part of a llama model as the metadata describes it")
 
 
-def _layer(pick: _Picker, c: ModelConfig, prefix: str) -> LayerWeights:
+def _layer(pick: _Picker, shapes: Shapes, prefix: str) -> LayerWeights:
     return LayerWeights(
-        attn_norm=pick.vector(prefix + "attn_norm.weight", c.n_embd),
-        attn_q=pick.matrix(prefix + "attn_q.weight", c.n_embd_q, c.n_embd),
-        attn_k=pick.matrix(prefix + "attn_k.weight", c.n_embd_kv, c.n_embd),
-        attn_v=pick.matrix(prefix + "attn_v.weight", c.n_embd_kv, c.n_embd),
-        attn_output=pick.matrix(prefix + "attn_output.weight", c.n_embd, c.n_embd_q),
-        ffn_norm=pick.vector(prefix + "ffn_norm.weight", c.n_embd),
-        ffn_gate=pick.matrix(prefix + "ffn_gate.weight", c.n_ff, c.n_embd),
-        ffn_up=pick.matrix(prefix + "ffn_up.weight", c.n_ff, c.n_embd),
-        ffn_down=pick.matrix(prefix + "ffn_down.weight", c.n_embd, c.n_ff),
+        attn_norm=pick.vector("attn_norm.weight", shapes, prefix),
+        attn_q=pick.matrix("attn_q.weight", shapes, prefix),
+        attn_k=pick.matrix("attn_k.weight", shapes, prefix),
+        attn_v=pick.matrix("attn_v.weight", shapes, prefix),
+        attn_output=pick.matrix("attn_output.weight", shapes, prefix),
+        ffn_norm=pick.vector("ffn_norm.weight", shapes, prefix),
+        ffn_gate=pick.matrix("ffn_gate.weight", shapes, prefix),
+        ffn_up=pick.matrix("ffn_up.weight", shapes, prefix),
+        ffn_down=pick.matrix("ffn_down.weight", shapes, prefix),
     )

@@ -1,8 +1,7 @@
-"""Proof bundles: folders of data that somebody else can check, written whole or not at all.
+"""Proof bundles: folders of data that anyone can check again, written whole or not at all.
 
-`proof_bundle/<kind>/<run_id>/` holds data first (JSON, NDJSON, npz), plots, a `summary.md` for people, and
-`bundle.json`, which says what the bundle is and keeps the hash of every other file. Every file says that it
-is generated.
+`proof_bundle/<kind>/<run_id>/` holds data (JSON, NDJSON, npz), pictures, a `summary.md` for people, and `bundle.json`,
+which says what the bundle is and keeps the hash of every other file. Every file says that it is generated.
 """
 
 from __future__ import annotations
@@ -17,51 +16,114 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
-from llorch.errors import InputError
+from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
+from llorch.validation.records import HashedFile, R, Record, parse_record, read_record
 from llorch.version import __version__
 
-SCHEMA = "llorch-proof/1"
-KINDS = ("loading", "checkpoint", "performance")
+Kind = Literal["loading", "checkpoint", "performance"]
 INDEX = "bundle.json"
 SUMMARY = "summary.md"
 GENERATED_BY = f"llorch {__version__}; generated, do not edit"
 DIRECTORY_VARIABLE = "LLORCH_PROOF_DIR"
 RUN_ID_VARIABLE = "LLORCH_RUN_ID"
 _PACKAGES = ("numpy", "numba", "llvmlite")
+_INDEX_BYTES_AT_MOST = 16 << 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _plain_name(name: str) -> str:
+    if Path(name).name != name or name in ("", ".", "..", INDEX):
+        raise ValueError("the name of a file in the bundle")
+    return name
+
+
+class BundleIndex(Record, extra="allow"):
+    """`bundle.json`, as far as every kind has it; `passed` is None when the bundle judges nothing."""
+
+    schema_: Literal["llorch-proof/1"] = Field(alias="schema")
+    kind: Kind
+    created: str | None = None
+    passed: bool | None = None
+    files: dict[Annotated[str, AfterValidator(_plain_name)], HashedFile]
+
+
+@dataclass(slots=True)
+class Bundle:
+    """An opened bundle, and what was found wrong with it.
+
+    Attributes:
+        folder: where it lies.
+        index: `bundle.json`.
+        problems: sentences; none when everything holds.
+        n_recomputed: verdicts computed anew.
+        n_from_rows: those of them for which only the deciding rows were kept.
+    """
+
+    folder: Path
+    index: BundleIndex
+    problems: list[str] = field(default_factory=list)
+    n_recomputed: int = 0
+    n_from_rows: int = 0
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Read the index; no other file is looked at yet."""
+        return cls(folder, read_record(BundleIndex, folder / INDEX, _INDEX_BYTES_AT_MOST))
+
+    def require(self, holds: bool, problem: str) -> None:
+        """Note a problem unless something holds."""
+        if not holds:
+            self.problems.append(problem)
+
+    def path(self, name: str) -> Path:
+        """A file that the index lists."""
+        if name not in self.index.files:
+            raise ReferenceDumpError(f"{self.folder / INDEX}: {name} is not among the files")
+        return self.folder / name
+
+    def record(self, name: str, model: type[R]) -> R:
+        """A JSON file."""
+        return parse_record(model, self.path(name).read_bytes(), str(self.folder / name))
+
+    def rows(self, name: str, model: type[R]) -> list[R]:
+        """The objects of an NDJSON file, without its mark."""
+        lines, where = self.path(name).read_bytes().splitlines()[1:], self.folder / name
+        return [parse_record(model, line, f"{where}: line {number}") for number, line in enumerate(lines, 2)]
 
 
 class BundleWriter:
     """Collects the files of one bundle in memory and writes them together.
 
     Attributes:
-        kind: ``"loading"``, ``"checkpoint"`` or ``"performance"``.
+        kind: what it proves.
         run_id: name of the bundle's folder.
         folder: where it will lie.
     """
 
-    def __init__(self, kind: str, directory: Path | None = None, run_id: str | None = None) -> None:
+    def __init__(self, kind: Kind, directory: Path | None = None, run_id: str | None = None) -> None:
         """Choose the place; nothing is written yet.
 
         Args:
-            kind: one of `KINDS`.
+            kind: what it proves.
             directory: the folder of all bundles; default `$LLORCH_PROOF_DIR`, else ``proof_bundle``.
             run_id: default `$LLORCH_RUN_ID`, else the time and the commit.
 
         Raises:
             InputError: the run id is no plain name, or there is such a bundle already.
         """
-        if kind not in KINDS:
-            raise ValueError(f"a bundle's kind is one of {', '.join(KINDS)}, got {kind!r}")
+        if kind not in get_args(Kind):
+            raise ValueError(f"a bundle's kind is one of {', '.join(get_args(Kind))}, got {kind!r}")
         self.kind = kind
         self.run_id = run_id or os.environ.get(RUN_ID_VARIABLE) or new_run_id()
         if not _RUN_ID.fullmatch(self.run_id):
@@ -92,7 +154,7 @@ class BundleWriter:
         self._files[name] = buffer.getvalue()
 
     def add_png(self, name: str, content: bytes) -> None:
-        """Add a picture (`llorch.validation.canvas` marks what it draws)."""
+        """Add a picture that bears the mark (see `llorch.bench.plots`)."""
         self._files[name] = content
 
     def add_summary(self, markdown: str) -> None:
@@ -115,7 +177,7 @@ class BundleWriter:
         """
         index = {
             "generated_by": GENERATED_BY,
-            "schema": SCHEMA,
+            "schema": "llorch-proof/1",
             "kind": self.kind,
             "run_id": self.run_id,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -169,11 +231,10 @@ def git_state() -> dict[str, Any]:
         return none
     answers = []
     for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "llorch"]):
+        git = ["git", "-C", str(root), *words]
         try:
-            done = subprocess.run(["git", "-C", root, *words], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return none
-        if done.returncode:
+            done = subprocess.run(git, capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError):
             return none
         answers.append(done.stdout.strip())
     return {"commit": answers[0], "is_modified": bool(answers[1])}
@@ -200,9 +261,3 @@ def reproducible_command(words: Sequence[str]) -> str:
             word = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
         shown.append(word)
     return shlex.join(shown)
-
-
-def sha256_of_file(path: Path) -> str:
-    """Hash of a whole file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

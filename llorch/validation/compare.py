@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.validation.tolerances import Tolerance
+from llorch.validation.records import Figure, Record
+from llorch.validation.tolerances import Bounds
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Record):
     """Result of one comparison; all sums are taken in float64.
 
     Attributes:
@@ -31,30 +30,20 @@ class Comparison:
     """
 
     n_values: int
-    max_abs: float
-    mean_abs: float
-    relative: float
-    nmse: float
-    cosine: float
+    max_abs: Figure
+    mean_abs: Figure
+    relative: Figure
+    nmse: Figure
+    cosine: Figure
     worst_index: tuple[int, ...]
-    ours: float
-    theirs: float
-    limit: float | None
+    ours: Figure
+    theirs: Figure
+    limit: Figure | None
     passed: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values; NaN and infinities, which JSON lacks, become strings."""
-        return {
-            key: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in {**asdict(self), "worst_index": list(self.worst_index)}.items()
-        }
 
 
 def compare(
-    ours: NDArray[Any],
-    theirs: NDArray[Any],
-    tolerance: Tolerance,
-    where: NDArray[np.bool_] | None = None,
+    ours: NDArray[Any], theirs: NDArray[Any], tolerance: Bounds, where: NDArray[np.bool_] | None = None
 ) -> Comparison:
     """Compare our values with the reference's.
 
@@ -79,7 +68,9 @@ def compare(
     counted = np.ones(a.shape, np.bool_) if where is None else np.broadcast_to(where, a.shape)
     n_values = int(np.count_nonzero(counted))
     if n_values == 0:
-        return Comparison(0, 0.0, 0.0, 0.0, 0.0, 1.0, (), 0.0, 0.0, tolerance.absolute, True)
+        none = dict.fromkeys(("max_abs", "mean_abs", "relative", "nmse", "ours", "theirs"), 0.0)
+        limit = tolerance.absolute
+        return Comparison(n_values=0, cosine=1.0, worst_index=(), limit=limit, passed=True, **none)
     same = (a == b) | (np.isnan(a) & np.isnan(b)) | ~counted
     with np.errstate(invalid="ignore", over="ignore"):
         difference = np.where(same, 0.0, np.abs(a - b))

@@ -7,44 +7,37 @@ folder is opened, arrays to their shapes when they are read.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, FiniteFloat
 
 from llorch.errors import ReferenceDumpError
-from llorch.validation.manifests import Fields
+from llorch.validation.records import ArrayFile, Count, HashedFile, Record, Sha256, read_record
 from llorch.validation.tolerances import Profile, stage_names
 
-SCHEMA = "llorch-reference/1"
 MANIFEST = "manifest.json"
-FILES = ("prefill.npz", "decode.npz")
 DECODE_KV_STAGES = ("Kcur_rope", "Vcur", "result_output")
 _MANIFEST_BYTES_AT_MOST = 64 << 20
-_SIZE_LIMIT = 1 << 31
-_LAYERS_AT_MOST = 4096
-_NPY_HEADER_BYTES_AT_MOST = 4096
+
+Size = Annotated[int, Field(ge=1, lt=1 << 31)]
+Ids = tuple[Count, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(Record, extra="forbid"):
     """Sizes of the reference's model, in GGUF words."""
 
-    n_layer: int
-    n_embd: int
-    n_head: int
-    n_head_kv: int
-    head_dim: int
-    n_ff: int
-    n_vocab: int
+    n_layer: Annotated[int, Field(ge=1, le=4096)]
+    n_embd: Size
+    n_head: Size
+    n_head_kv: Size
+    head_dim: Size
+    n_ff: Size
+    n_vocab: Size
 
     def shape(self, stage: str, n_tokens: int, n_kv: int) -> tuple[int, ...]:
         """Shape of a stage in a pass of `n_tokens`, after which the cache holds `n_kv` tokens."""
@@ -59,6 +52,87 @@ class Sizes:
         if stage == "kqv_out":
             return n_tokens, self.n_head * self.head_dim
         return n_tokens, self.n_vocab if stage == "result_output" else self.n_embd
+
+
+class SourceModel(HashedFile):
+    """The model that the reference is about."""
+
+    file: str
+    name: str | None = None
+    sizes: Sizes
+    tensor_types: dict[str, int] | None = None
+
+
+class Twin(HashedFile):
+    """The F32 twin that was run in its place; `weights_sha256` is taken over its weights alone."""
+
+    weights_sha256: Sha256
+    gguf_package: str = ""
+
+
+class Prompt(Record, extra="forbid"):
+    """What was fed; `token_ids` include BOS."""
+
+    text: str
+    token_ids: Ids
+
+
+class Greedy(Record, extra="forbid"):
+    """One id from the prompt pass and from each decode step; `margins`: best minus second-best logit."""
+
+    token_ids: Ids
+    margins: tuple[FiniteFloat, ...]
+    end_of_sequence_at: Ids = ()
+
+
+class Manifest(Record, extra="forbid"):
+    """`manifest.json`.
+
+    Attributes:
+        twin: None when the model's own file was run.
+        reference: which llama.cpp: version, commit, features, hashes of its libraries.
+        settings: what was asked of it: KV type, flash attention, threads.
+        layers: layers kept in full; `l_out` is there for all.
+        decode_stages: ``"kv"`` when decode steps hold rotated K, V and logits only.
+        tensors: for each stage key its graph node, op and source weight.
+        arrays: file and shape of each array.
+    """
+
+    schema_: Literal["llorch-reference/1"] = Field(alias="schema")
+    generated_by: str = ""
+    command: str
+    profile: Profile
+    model: SourceModel
+    twin: Twin | None = None
+    reference: dict[str, Any]
+    settings: dict[str, Any]
+    prompt: Prompt
+    greedy: Greedy
+    layers: Ids
+    n_decode: Count
+    decode_stages: Literal["all", "kv"]
+    tensors: dict[str, Any]
+    arrays: dict[str, Any] | None = None
+    files: dict[str, HashedFile]
+
+    def fault(self) -> str | None:
+        """What contradicts itself, None when nothing does."""
+        sizes, greedy = self.model.sizes, self.greedy
+        for name, numbers, limit in (
+            ("prompt: token_ids", self.prompt.token_ids, sizes.n_vocab),
+            ("greedy: token_ids", greedy.token_ids, sizes.n_vocab),
+            ("layers", self.layers, sizes.n_layer),
+        ):
+            if too_large := [number for number in numbers if number >= limit]:
+                return f"{name} is {too_large[0]}, expected a whole number below {limit}"
+        if not self.prompt.token_ids:
+            return "the prompt has no token"
+        for name, n in (("token_ids", len(greedy.token_ids)), ("margins", len(greedy.margins))):
+            if n != self.n_decode + 1:
+                return f"greedy.{name} has {n} entries, expected n_decode + 1 = {self.n_decode + 1}"
+        if sorted(set(self.layers)) != list(self.layers) or not self.layers:
+            return f"layers is {list(self.layers)}, expected ascending numbers"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +154,22 @@ class Pass:
         """Tokens in the cache after this pass."""
         return self.position + len(self.token_ids)
 
+    @property
+    def file(self) -> str:
+        """Name of the npz file that holds its arrays."""
+        return f"{self.name.split('/')[0]}.npz"
+
 
 def stage_key(stage: str, layer: int) -> str:
     """``"attn_norm-0"``, or the plain name outside the layers (layer -1)."""
     return stage if layer < 0 else f"{stage}-{layer}"
+
+
+def dumped_stages(n_layer: int, layers: Collection[int]) -> Iterator[tuple[str, int]]:
+    """Stages (name, layer) that a dump of these `layers` holds of the prompt pass, in order of the computation."""
+    for stage, layer in stage_names(n_layer):
+        if layer < 0 or layer in layers or stage == "l_out":
+            yield stage, layer
 
 
 class Reference:
@@ -91,61 +177,13 @@ class Reference:
 
     Attributes:
         directory: where it lies.
-        profile: ``"native"`` or ``"f32"``.
-        model_file: name of the source model's file.
-        model_sha256: hash of that file.
-        twin_sha256: hash of the F32 twin that was run instead; None when the model itself was.
-        twin_weights_sha256: hash over the twin's weights alone; None likewise.
-        sizes: sizes of the model.
-        prompt: the prompt's text.
-        prompt_token_ids: the prompt as ids, BOS included.
-        greedy_token_ids: one id from the prompt pass and one from each decode step.
-        greedy_margins: best minus second-best logit, for each of them.
-        layers: layers kept in full; `l_out` is there for all.
-        n_decode: number of decode steps.
-        has_all_decode_stages: whether decode steps hold every stage, or rotated K, V and logits only.
-        identity: which llama.cpp: version, commit, features, hashes of its libraries.
-        settings: what was asked of it: KV type, flash attention, threads.
-        nodes: for each stage key its graph node, op and source weight.
-        command: the command line that made the dump.
+        manifest: what it says about itself.
     """
 
-    def __init__(self, directory: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory = directory
-        top = Fields(manifest, str(directory / MANIFEST))
-        if (schema := top.text("schema")) != SCHEMA:
-            raise ReferenceDumpError(f"{directory / MANIFEST}: schema is {schema!r}, expected {SCHEMA!r}")
-        profile = top.text("profile")
-        if profile not in get_args(Profile):
-            raise ReferenceDumpError(
-                f"{directory / MANIFEST}: profile is {profile!r}, expected native or f32"
-            )
-        self.profile: Profile = "native" if profile == "native" else "f32"
-        model = top.section("model")
-        self.model_file = model.text("file")
-        self.model_sha256 = model.sha256("sha256")
-        sizes = model.section("sizes")
-        self.sizes = Sizes(
-            **{name: sizes.count(name, at_least=1, below=_SIZE_LIMIT) for name in Sizes.__slots__}
-        )
-        twin = top.section("twin") if manifest.get("twin") is not None else None
-        self.twin_sha256 = twin.sha256("sha256") if twin else None
-        self.twin_weights_sha256 = twin.sha256("weights_sha256") if twin else None
-        prompt = top.section("prompt")
-        self.prompt = prompt.text("text")
-        self.prompt_token_ids = prompt.counts("token_ids", below=self.sizes.n_vocab)
-        greedy = top.section("greedy")
-        self.greedy_token_ids = greedy.counts("token_ids", below=self.sizes.n_vocab)
-        self.greedy_margins = greedy.numbers("margins")
-        self.layers = top.counts("layers", below=self.sizes.n_layer)
-        self.n_decode = top.count("n_decode")
-        self.has_all_decode_stages = top.text("decode_stages") == "all"
-        self.identity = dict(top.section("reference").values)
-        self.settings = dict(top.section("settings").values)
-        self.nodes = dict(top.section("tensors").values)
-        self.command = top.text("command")
-        self._files = top.section("files")
-        self._check_consistent(top)
+        self.manifest = manifest
+        self._archives: dict[str, ArrayFile] = {}
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
@@ -155,33 +193,34 @@ class Reference:
             ReferenceDumpError: something is missing, altered, malformed or contradicts itself.
         """
         path = directory / MANIFEST
-        try:
-            if path.stat().st_size > _MANIFEST_BYTES_AT_MOST:
-                raise ReferenceDumpError(f"{path} is larger than {_MANIFEST_BYTES_AT_MOST >> 20} MiB")
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ReferenceDumpError(f"{path} cannot be read: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise ReferenceDumpError(f"{path} is no JSON: {error}") from None
-        if not isinstance(manifest, dict):
-            raise ReferenceDumpError(f"{path} holds {type(manifest).__name__}, expected an object")
-        reference = cls(directory, manifest)
+        reference = cls(directory, read_record(Manifest, path, _MANIFEST_BYTES_AT_MOST))
+        if fault := reference.manifest.fault():
+            raise ReferenceDumpError(f"{path}: {fault}")
         reference._check_files()
         return reference
 
+    @property
+    def profile(self) -> Profile:
+        """``"native"`` or ``"f32"``."""
+        return self.manifest.profile
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the model."""
+        return self.manifest.model.sizes
+
     def passes(self) -> Iterator[Pass]:
         """The prompt pass, then the decode steps."""
-        yield Pass("prefill", self.prompt_token_ids, 0)
-        for step in range(self.n_decode):
-            yield Pass(f"decode/{step}", (self.greedy_token_ids[step],), len(self.prompt_token_ids) + step)
+        prompt = self.manifest.prompt.token_ids
+        yield Pass("prefill", prompt, 0)
+        for step, token_id in enumerate(self.manifest.greedy.token_ids[:-1]):
+            yield Pass(f"decode/{step}", (token_id,), len(prompt) + step)
 
     def stages(self, run: Pass) -> Iterator[tuple[str, int]]:
         """Stages that were kept of a pass as (name, layer), in the order of the computation."""
-        chosen = frozenset(self.layers)
-        everything = run.name == "prefill" or self.has_all_decode_stages
-        for stage, layer in stage_names(self.sizes.n_layer):
-            kept = layer < 0 or layer in chosen or stage == "l_out"
-            if kept and (everything or stage in DECODE_KV_STAGES):
+        everything = run.name == "prefill" or self.manifest.decode_stages == "all"
+        for stage, layer in dumped_stages(self.sizes.n_layer, frozenset(self.manifest.layers)):
+            if everything or stage in DECODE_KV_STAGES:
                 yield stage, layer
 
     def array(self, run: Pass, stage: str, layer: int = -1) -> NDArray[np.float32]:
@@ -192,24 +231,13 @@ class Reference:
         """
         key = f"{run.name}/{stage_key(stage, layer)}"
         expected = self.sizes.shape(stage, len(run.token_ids), run.n_kv)
-        name = FILES[0] if run.name == "prefill" else FILES[1]
-        where = f"{self.directory / name}: {key}"
-        archive = self._archive(name)
-        try:
-            n_bytes = archive.getinfo(f"{key}.npy").file_size
-            if not 0 <= n_bytes - 4 * math.prod(expected) <= _NPY_HEADER_BYTES_AT_MOST:
-                raise ReferenceDumpError(f"{where} takes {n_bytes} bytes, expected shape {expected}")
-            with archive.open(f"{key}.npy") as member:
-                values = np.lib.format.read_array(member, allow_pickle=False)
-        except KeyError:
-            raise ReferenceDumpError(f"{where} is missing") from None
-        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
-            raise ReferenceDumpError(f"{where} cannot be read: {error}") from None
+        path = self.directory / run.file
+        values = self._archive(run.file).read(key, expected)
         if values.dtype != np.float32 or values.shape != expected:
             found = f"{values.dtype} {values.shape}"
-            raise ReferenceDumpError(f"{where} is {found}, expected float32 {expected}")
+            raise ReferenceDumpError(f"{path}: {key} is {found}, expected float32 {expected}")
         if not np.isfinite(values).all():
-            raise ReferenceDumpError(f"{where} holds NaN or infinity")
+            raise ReferenceDumpError(f"{path}: {key} holds NaN or infinity")
         values.flags.writeable = False
         return values
 
@@ -219,72 +247,37 @@ class Reference:
         Args:
             sha256: hash of the file that llorch runs: the source model or its F32 twin.
         """
-        if sha256 not in (self.model_sha256, self.twin_sha256):
+        model, twin = self.manifest.model, self.manifest.twin
+        if sha256 != model.sha256 and (twin is None or sha256 != twin.sha256):
             raise ReferenceDumpError(
-                f"{self.directory} was made from {self.model_file} with sha256 {self.model_sha256[:16]}…, "
+                f"{self.directory} was made from {model.file} with sha256 {model.sha256[:16]}…, "
                 f"but this model has {sha256[:16]}…"
             )
 
     def require_prompt(self, token_ids: tuple[int, ...]) -> None:
         """Refuse when our tokenizer gives other ids than the reference was run with."""
-        if token_ids != self.prompt_token_ids:
+        theirs = self.manifest.prompt.token_ids
+        if token_ids != theirs:
             raise ReferenceDumpError(
-                f"{self.directory} was run with prompt ids {list(self.prompt_token_ids)}, "
+                f"{self.directory} was run with prompt ids {list(theirs)}, "
                 f"but its text gives {list(token_ids)} here"
             )
 
-    @cached_property
-    def _archives(self) -> dict[str, zipfile.ZipFile]:
-        return {}
-
-    def _archive(self, name: str) -> zipfile.ZipFile:
+    def _archive(self, name: str) -> ArrayFile:
         if name not in self._archives:
-            try:
-                self._archives[name] = zipfile.ZipFile(self.directory / name)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise ReferenceDumpError(f"{self.directory / name} cannot be opened: {error}") from None
+            self._archives[name] = ArrayFile(self.directory / name)
         return self._archives[name]
-
-    def _check_consistent(self, top: Fields) -> None:
-        """Counts that must agree with each other."""
-        where = top.where
-        if self.sizes.n_layer > _LAYERS_AT_MOST:
-            raise ReferenceDumpError(f"{where}: n_layer is {self.sizes.n_layer}, at most {_LAYERS_AT_MOST}")
-        if not self.prompt_token_ids:
-            raise ReferenceDumpError(f"{where}: the prompt has no token")
-        for name, values in (("token_ids", self.greedy_token_ids), ("margins", self.greedy_margins)):
-            if len(values) != self.n_decode + 1:
-                expected = f"n_decode + 1 = {self.n_decode + 1}"
-                raise ReferenceDumpError(
-                    f"{where}: greedy.{name} has {len(values)} entries, expected {expected}"
-                )
-        if sorted(set(self.layers)) != list(self.layers) or not self.layers:
-            raise ReferenceDumpError(f"{where}: layers is {list(self.layers)}, expected ascending numbers")
-        if top.text("decode_stages") not in ("all", "kv"):
-            raise ReferenceDumpError(
-                f"{where}: decode_stages is {top.text('decode_stages')!r}, expected all or kv"
-            )
 
     def _check_files(self) -> None:
         """Hashes of the files, and that their members are the stages this dump must hold."""
-        expected: dict[str, set[str]] = {FILES[0]: set(), FILES[1]: set()}
+        expected: dict[str, set[str]] = {}
         for run in self.passes():
-            members = {f"{run.name}/{stage_key(stage, layer)}.npy" for stage, layer in self.stages(run)}
-            expected[FILES[0] if run.name == "prefill" else FILES[1]] |= members
-        for name, members in expected.items():
-            if not members:
-                continue
+            keys = {f"{run.name}/{stage_key(*stage)}" for stage in self.stages(run)}
+            expected.setdefault(run.file, set()).update(keys)
+        for name, keys in expected.items():
             path = self.directory / name
-            recorded = self._files.section(name).sha256("sha256")
-            try:
-                with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise ReferenceDumpError(f"{path} cannot be read: {error.strerror}") from None
-            if found != recorded:
-                raise ReferenceDumpError(
-                    f"{path} was altered: sha256 {found[:16]}…, recorded {recorded[:16]}…"
-                )
-            if missing := sorted(members - set(self._archive(name).namelist())):
-                shown = ", ".join(member.removesuffix(".npy") for member in missing[:5])
-                raise ReferenceDumpError(f"{path} lacks {len(missing)} arrays: {shown}")
+            if name not in self.manifest.files:
+                raise ReferenceDumpError(f"{self.directory / MANIFEST}: files: {name} is missing")
+            self.manifest.files[name].require(path, str(path))
+            if missing := self._archive(name).missing(keys):
+                raise ReferenceDumpError(f"{path} lacks {len(missing)} arrays: {', '.join(missing[:5])}")

@@ -1,21 +1,26 @@
-"""What a validation has found so far: one `Check` per comparison, and the values behind it."""
+"""What a validation has found so far: one `StageResult` per comparison, and the values behind it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from llorch.validation.compare import Comparison, compare
+from llorch.validation.compare import Comparison, causal, compare
 from llorch.validation.dumps import stage_key
-from llorch.validation.tolerances import Checkpoint, Tolerance, hint_of
+from llorch.validation.records import Record
+from llorch.validation.tolerances import BY_NUMBER, Bounds, Tolerance, hint_of
 
 Way = Literal["local", "end_to_end"]
 """`local`: computed from the reference's own input. `end_to_end`: from our own values all the way."""
+
+WAYS: Mapping[Way, str] = {"local": "stage by stage", "end_to_end": "end to end"}
+"""What people call them."""
 
 Verdict = Literal["pass", "fail", "skipped"]
 KEPT_WHOLE_VALUES = 1024
@@ -25,30 +30,33 @@ KEPT_WHOLE_STAGES = ("l_out", "result_norm", "result_output")
 KEPT_BYTES = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where in the computation a comparison stands.
+class Location(Record):
+    """Where a result stands, in the table of checkpoints and in the computation.
 
     Attributes:
+        checkpoint: number in the table.
         way: what fed the stage.
         run: name of the pass, e.g. ``"prefill"`` or ``"decode/0"``.
         stage: public name of the value, or what else is compared (``"cache_k"``, ``"most likely"``, ...).
         layer: -1 outside the layers.
     """
 
+    checkpoint: str
     way: Way
     run: str
     stage: str
-    layer: int = -1
+    layer: int
 
     @property
     def key(self) -> str:
         """``"local/prefill/attn_norm-0"``."""
         return f"{self.way}/{self.run}/{stage_key(self.stage, self.layer)}"
 
+    def __str__(self) -> str:
+        return f"{stage_key(self.stage, self.layer)}, {self.run}"
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+
+class KeptArrays(Record):
     """Which values stand behind a comparison, as names of arrays.
 
     Attributes:
@@ -62,65 +70,54 @@ class Kept:
     rows: tuple[tuple[int, ...], ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One comparison, made or left out.
+class StageResult(Location):
+    """The result of one comparison.
 
     Attributes:
-        checkpoint: its number in the table.
-        place: where it stands.
-        verdict: the outcome.
-        note: what was compared or why it was not, where the place does not say it.
+        verdict: pass or fail.
+        note: what was compared, where the location does not say it.
         hint: what usually causes a failure here; empty unless it failed.
         tolerance: what was allowed.
-        comparison: the figures; None where the check is no comparison of arrays.
+        comparison: the figures; None where no arrays were compared.
         causal_position: position of the first query when only unmasked scores were compared; else None.
         kept: the values behind it.
-        data: what a check of another kind was decided on.
+        data: what a result without a comparison was decided on.
     """
 
-    checkpoint: str
-    place: Place
-    verdict: Verdict
+    verdict: Literal["pass", "fail"]
     note: str = ""
     hint: str = ""
-    tolerance: Tolerance | None = None
+    tolerance: Bounds
     comparison: Comparison | None = None
     causal_position: int | None = None
-    kept: Kept | None = None
-    data: Mapping[str, Any] | None = None
+    kept: KeptArrays | None = None
+    data: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is None or empty is left out."""
+        return {key: value for key, value in handler(self).items() if value not in (None, "", {})}
 
     @property
     def share(self) -> float:
         """How much of the tolerance was used up, 0 to 1 for a pass; 0 where there is nothing to measure."""
-        if self.comparison is None or self.tolerance is None:
+        if self.comparison is None:
             return 0.0
-        shares = [0.0]
-        if self.comparison.limit is not None:
-            shares.append(_ratio(self.comparison.max_abs, self.comparison.limit))
-        if self.tolerance.nmse is not None:
-            shares.append(_ratio(self.comparison.nmse, self.tolerance.nmse))
-        return max(shares)
+        used = [(self.comparison.max_abs, self.comparison.limit), (self.comparison.nmse, self.tolerance.nmse)]
+        return max((_ratio(value, limit) for value, limit in used if limit is not None), default=0.0)
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON values, what is None or empty left out; reasons stand in the table of tolerances."""
-        tolerance = asdict(self.tolerance) if self.tolerance else {}
-        tolerance.pop("reason", None)
-        optional = {
-            "note": self.note,
-            "hint": self.hint,
-            "tolerance": tolerance,
-            "comparison": self.comparison.to_json() if self.comparison else None,
-            "causal_position": self.causal_position,
-            "kept": asdict(self.kept) if self.kept else None,
-            "data": dict(self.data) if self.data is not None else None,
-        }
-        return {
-            "checkpoint": self.checkpoint,
-            **asdict(self.place),
-            "verdict": self.verdict,
-            **{key: value for key, value in optional.items() if value not in (None, "", {})},
-        }
+    @property
+    def difference(self) -> str:
+        """The largest difference and what was allowed, in a few characters."""
+        c = self.comparison
+        if c is None:
+            return self.note.split(";")[0]
+        if c.max_abs == 0:
+            return "identical bits" if c.limit == 0 else "0"
+        if c.limit is not None:
+            return f"{c.max_abs:.2g} of {c.limit:.2g}"
+        allowed = self.tolerance.nmse
+        return f"NMSE {c.nmse:.1e}" + (f" of {allowed:.0e}" if allowed is not None else "")
 
 
 def _ratio(value: float, limit: float) -> float:
@@ -129,26 +126,24 @@ def _ratio(value: float, limit: float) -> float:
 
 @dataclass(slots=True)
 class Findings:
-    """Collects the checks of one profile.
+    """Collects the results of one profile.
 
     Attributes:
         stops_at_first: whether the first failure ends the validation.
-        on_check: called with every check, e.g. to show progress.
-        checks: in the order they were made.
+        results: in the order they were made.
         values: arrays by name, each content once.
     """
 
     stops_at_first: bool = True
-    on_check: Callable[[Check], None] | None = None
-    checks: list[Check] = field(default_factory=list)
+    results: list[StageResult] = field(default_factory=list)
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     _by_content: dict[str, str] = field(default_factory=dict)
     _n_bytes: int = 0
 
     @property
-    def first_failure(self) -> Check | None:
-        """The first check that failed."""
-        return next((check for check in self.checks if check.verdict == "fail"), None)
+    def first_failure(self) -> StageResult | None:
+        """The first result that failed."""
+        return next((result for result in self.results if result.verdict == "fail"), None)
 
     @property
     def is_stopped(self) -> bool:
@@ -157,94 +152,62 @@ class Findings:
 
     def compare(
         self,
-        checkpoint: Checkpoint,
-        place: Place,
+        location: Location,
         ours: NDArray[Any],
         theirs: NDArray[Any],
         *,
         tolerance: Tolerance | None = None,
-        where: NDArray[np.bool_] | None = None,
         causal_position: int | None = None,
         note: str = "",
     ) -> None:
         """Compare two arrays (see `llorch.validation.compare.compare`) and record it; both are copied.
 
         Args:
-            checkpoint: what it belongs to; gives the tolerance when none is passed.
-            place: where it stands.
+            location: where they stand.
             ours: our values.
             theirs: the reference's, or those of ours that they must equal.
             tolerance: another than the checkpoint's.
-            where: which pairs count.
-            causal_position: how `where` came about (see `Check`).
+            causal_position: of the first query of raw scores [head, query, key]; later keys do not count.
             note: what is compared.
         """
         if ours.shape != theirs.shape:
-            shapes = {"ours": list(ours.shape), "theirs": list(theirs.shape)}
             note = f"our shape {ours.shape} differs from the reference's {theirs.shape}"
-            self.state(checkpoint, place, False, note, shapes)
+            self.state(location, False, note, {"ours": list(ours.shape), "theirs": list(theirs.shape)})
             return
-        tolerance = tolerance or checkpoint.tolerance
-        comparison = compare(ours, theirs, tolerance, where)
-        self._add(
-            Check(
-                checkpoint=checkpoint.number,
-                place=place,
-                verdict="pass" if comparison.passed else "fail",
-                note=note,
-                hint="" if comparison.passed else _hint(checkpoint, place.stage),
-                tolerance=tolerance,
-                comparison=comparison,
-                causal_position=causal_position,
-                kept=self._keep(place, ours, theirs, comparison.worst_index, where),
-            )
-        )
+        tolerance = tolerance or BY_NUMBER[location.checkpoint].tolerance
+        mask = None
+        if causal_position is not None:
+            mask = causal(theirs.shape[-2], causal_position, theirs.shape[-1])
+        comparison = compare(ours, theirs, tolerance, mask)
+        kept = self._keep(location, ours, theirs, comparison.worst_index, mask)
+        figures = {"comparison": comparison, "causal_position": causal_position, "kept": kept}
+        self._add(location, comparison.passed, note, tolerance, **figures)
 
-    def state(
-        self, checkpoint: Checkpoint, place: Place, passed: bool, note: str, data: Mapping[str, Any]
-    ) -> None:
-        """Record a check that is no comparison of arrays."""
-        self._add(
-            Check(
-                checkpoint=checkpoint.number,
-                place=place,
-                verdict="pass" if passed else "fail",
-                note=note,
-                hint="" if passed else _hint(checkpoint, place.stage),
-                tolerance=checkpoint.tolerance,
-                data=data,
-            )
-        )
+    def state(self, location: Location, passed: bool, note: str, data: Mapping[str, Any]) -> None:
+        """Record a result that is no comparison of arrays, and the data that it was judged on."""
+        self._add(location, passed, note, BY_NUMBER[location.checkpoint].tolerance, data=dict(data))
 
-    def skip(self, checkpoint: Checkpoint, place: Place, reason: str) -> None:
-        """Record that something was not compared, and why."""
-        self._add(Check(checkpoint.number, place, "skipped", note=reason))
-
-    def _add(self, check: Check) -> None:
-        self.checks.append(check)
-        if self.on_check:
-            self.on_check(check)
+    def _add(self, location: Location, passed: bool, note: str, tolerance: Tolerance, **found: Any) -> None:
+        found |= {"verdict": "pass" if passed else "fail", "note": note, "tolerance": tolerance.bounds}
+        if not passed:
+            found["hint"] = hint_of(location.checkpoint, location.stage)
+        self.results.append(StageResult(**dict(location), **found))
 
     def _keep(
-        self,
-        place: Place,
-        ours: NDArray[Any],
-        theirs: NDArray[Any],
-        worst: tuple[int, ...],
-        where: NDArray[np.bool_] | None,
-    ) -> Kept | None:
+        self, location: Location, ours: NDArray[Any], theirs: NDArray[Any], worst: tuple[int, ...], mask: Any
+    ) -> KeptArrays | None:
         if not worst:
             return None
         rows: tuple[tuple[int, ...], ...] | None = None
-        is_whole_stage = place.way == "end_to_end" and place.stage in KEPT_WHOLE_STAGES
+        is_whole_stage = location.way == "end_to_end" and location.stage in KEPT_WHOLE_STAGES
         if theirs.size > KEPT_WHOLE_VALUES and not (is_whole_stage and self._n_bytes < KEPT_BYTES):
-            counted = np.abs(theirs) if where is None else np.where(where, np.abs(theirs), 0)
+            counted = np.abs(theirs) if mask is None else np.where(mask, np.abs(theirs), 0)
             peak = np.unravel_index(int(counted.argmax()), theirs.shape)
             rows = tuple(dict.fromkeys((worst[:-1], tuple(int(i) for i in peak[:-1]))))
             ours, theirs = (np.stack([values[row] for row in rows]) for values in (ours, theirs))
-        name = f"theirs/{place.key.split('/', 1)[1]}"
-        kept_theirs = self._keep_array(name if rows is None else f"{name}@{place.way}", theirs)
-        return Kept(self._keep_array(place.key, ours), kept_theirs, rows)
+        name = f"theirs/{location.key.split('/', 1)[1]}"
+        kept_theirs = self._keep_array(name if rows is None else f"{name}@{location.way}", theirs)
+        return KeptArrays(ours=self._keep_array(location.key, ours), theirs=kept_theirs, rows=rows)
 
     def _keep_array(self, name: str, values: NDArray[Any]) -> str:
         """Keep a copy unless the same content is kept already; returns the name it is kept under."""
@@ -258,9 +221,3 @@ class Findings:
         self._by_content[digest] = name
         self._n_bytes += content.nbytes
         return name
-
-
-def _hint(checkpoint: Checkpoint, stage: str) -> str:
-    if any(stage == known.name for known in checkpoint.stages):
-        return hint_of(stage)
-    return checkpoint.hint

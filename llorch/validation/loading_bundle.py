@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from llorch import kernels
 from llorch.conversation import Conversation
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
-from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
-from llorch.model.llama import Llama
-from llorch.model.weights import Weights
+from llorch.open_model import OpenModel, open_model
+from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer
-from llorch.validation.bundle import BundleWriter, environment, sha256_of_file
+from llorch.validation.bundle import BundleWriter, environment
+from llorch.validation.records import Record, sha256_of_file
 
 LOADING_FILE, TENSORS_FILE = "loading.json", "tensors.ndjson"
-_N_SHOWN = 4
-_TOLD = Callable[[str, int, int], None]
+ALL_FINITE = "all weights are finite"
+_N_ITEMS = 4
+"""Items of a metadata array that are repeated; the rest is counted and hashed."""
 
 
-@dataclasses.dataclass(slots=True)
-class _Record:
-    """Checks and timings as they come in."""
+class TensorRow(Record):
+    """One tensor: `offset` in its `part` of the file, and the first block whose scale is not finite."""
 
-    checks: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    part: int
+    offset: int
+    bytes: int
+    sha256: str
+    first_bad_block: int | None
+
+
+class LoadingCheck(Record):
+    """One verdict on the file, and what was found."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(slots=True)
+class _Log:
+    """Checks as they come in, and the seconds of each step, which begins where the one before ended."""
+
+    checks: list[LoadingCheck] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    _begun_s: float = field(default_factory=time.perf_counter)
 
     def check(self, name: str, passed: bool, detail: str) -> None:
-        self.checks.append({"name": name, "passed": passed, "detail": detail})
+        self.checks.append(LoadingCheck(name=name, passed=passed, detail=detail))
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        self.timings[name] = round(time.perf_counter() - begun, 6)
+    def end(self, step: str) -> None:
+        begun_s, self._begun_s = self._begun_s, time.perf_counter()
+        self.timings[step] = round(self._begun_s - begun_s, 6)
 
 
 def write_loading_bundle(
@@ -56,9 +76,9 @@ def write_loading_bundle(
     n_threads: int = 0,
     residence: str = "auto",
     kv_type: str = "f16",
-    progress: _TOLD = lambda what, done, total: None,
+    progress: Progress = ignore_progress,
 ) -> tuple[Path, bool]:
-    """Load a model step by step, record each step, and try damaged copies of its header.
+    """Load a model, record each step, and try damaged copies of its header.
 
     Args:
         writer: a new bundle of kind ``"loading"``.
@@ -75,93 +95,100 @@ def write_loading_bundle(
     Raises:
         InputError: the model cannot be loaded at all.
     """
-    record = _Record()
-    with record.timed("open_and_check_header_s"):
-        source = GGUFFile(path)
+    log = _Log()
+    source = GGUFFile(path)
+    log.end("open_and_check_header_s")
     with closing(source):
-        with record.timed("hash_s"):
-            model = {"file": path.name, "sha256": sha256_of_file(path), "bytes": source.n_bytes}
-            tensors = _tensors(source, progress)
-        bad = [row["name"] for row in tensors if row["first_bad_block"] is not None]
-        found = f"not finite: {bad[:5]}" if bad else "no NaN, no infinity"
-        record.check("all weights are finite", not bad, found)
-        config, memory = _load(source, record, n_threads, residence, kv_type, progress)
-        _try_damaged_headers(source, record)
-        document = {
-            "passed": all(check["passed"] for check in record.checks),
-            "model": {**model, "version": source.version, "alignment": source.alignment},
-            "metadata": {key: _shown(value) for key, value in source.metadata.items()},
-            "config": dataclasses.asdict(config),
-            "memory": memory,
-            "timings": record.timings,
-            "checks": record.checks,
-        }
+        file = {"file": path.name, "sha256": sha256_of_file(path), "bytes": source.n_bytes}
+        tensors = _tensors(source, progress)
+        log.end("hash_s")
+        bad = [row.name for row in tensors if row.first_bad_block is not None]
+        log.check(ALL_FINITE, not bad, f"not finite: {bad[:5]}" if bad else "no NaN, no infinity")
+        with _open(source, log, n_threads, residence, progress) as model:
+            _first_step(model, log)
+            _try_damaged_headers(source, log)
+            document = {
+                "passed": all(check.passed for check in log.checks),
+                "model": {**file, "version": source.version, "alignment": source.alignment},
+                "metadata": {key: _json_value(value) for key, value in source.metadata.items()},
+                "config": asdict(model.config),
+                "memory": _memory(model, source, kv_type),
+                "timings": log.timings,
+                "checks": [check.model_dump() for check in log.checks],
+            }
     writer.add_json(LOADING_FILE, document)
-    writer.add_ndjson(TENSORS_FILE, tensors)
+    writer.add_ndjson(TENSORS_FILE, (row.model_dump(mode="json") for row in tensors))
     writer.add_summary(_summary(document, tensors, command, writer.run_id))
     passed = bool(document["passed"])
-    return writer.write({"model": model}, passed, command), passed
+    return writer.write({"model": file}, passed, command), passed
 
 
-def _load(
-    source: GGUFFile, record: _Record, n_threads: int, residence: str, kv_type: str, progress: _TOLD
-) -> tuple[ModelConfig, dict[str, Any]]:
-    """Everything that `llorch generate` does before its first token, and that token's logits."""
-    with record.timed("check_config_and_weights_s"):
-        config = ModelConfig.from_metadata(source.metadata)
-        weights = Weights.from_tensors(config, source.tensors)
-    record.check("config and tensors fit", True, f"{len(source.tensors)} tensors, all that are implied")
-    with record.timed("load_tokenizer_s"):
-        vocab = load_tokenizer(source.metadata).vocab
-    same = vocab.n_vocab == config.n_vocab
-    record.check("vocabulary fits", same, f"{vocab.n_vocab} tokens, logits for {config.n_vocab}")
-    with record.timed("load_kernels_s"):
-        kernels.compile_all(progress)
-    with record.timed("place_weights_s"):
-        llama = Llama(config, weights, n_threads=n_threads, n_batch=8, residence=residence, progress=progress)
-    with closing(llama):
-        _first_step(llama, vocab.bos_id or 0, record)
-        return config, _memory(llama, source, kv_type)
-
-
-def _tensors(source: GGUFFile, progress: _TOLD) -> list[dict[str, Any]]:
+def _tensors(source: GGUFFile, progress: Progress) -> list[TensorRow]:
     rows = []
     for number, (name, tensor) in enumerate(source.tensors.items()):
         progress("hashing tensors", number, len(source.tensors))
         info = source.tensor_infos[name]
-        rows.append(
-            {
-                "name": name,
-                "type": tensor.type.name,
-                "shape": list(tensor.shape),
-                "part": info.part,
-                "offset": info.offset,
-                "bytes": tensor.n_bytes,
-                "sha256": hashlib.sha256(tensor.data.data).hexdigest(),
-                "first_bad_block": first_bad_scale(tensor),
-            }
+        row = TensorRow(
+            name=name,
+            type=tensor.type.name,
+            shape=tensor.shape,
+            part=info.part,
+            offset=info.offset,
+            bytes=tensor.n_bytes,
+            sha256=hashlib.sha256(tensor.data.data).hexdigest(),
+            first_bad_block=first_bad_scale(tensor),
         )
+        rows.append(row)
     return rows
 
 
-def _memory(llama: Llama, source: GGUFFile, kv_type: str) -> dict[str, Any]:
-    n_ctx, n_blocks = plan_kv_cache(llama.config, ctx_size=0, n_parallel=1, kv_type=kv_type)
+def _open(source: GGUFFile, log: _Log, n_threads: int, residence: str, progress: Progress) -> OpenModel:
+    """Open the model; what it tells of compiling divides its time into steps."""
+
+    def watch(what: str, done: int, total: int) -> None:
+        if what == "compiling" and "check_config_and_weights_s" not in log.timings:
+            log.end("check_config_and_weights_s")
+        if what == "compiling" and done == total:
+            log.end("load_kernels_s")
+        progress(what, done, total)
+
+    model = open_model(
+        source,
+        with_tokenizer=False,
+        n_threads=n_threads,
+        n_batch=8,
+        weights=residence,
+        kv_type="f32",
+        progress=watch,
+    )
+    log.end("place_weights_s")
+    log.check("config and tensors fit", True, f"{len(source.tensors)} tensors, all that are implied")
+    return model
+
+
+def _first_step(model: OpenModel, log: _Log) -> None:
+    """What `llorch generate` does up to the logits of its first token."""
+    vocab, n = load_tokenizer(model.source.metadata).vocab, model.config.n_vocab
+    log.end("load_tokenizer_s")
+    log.check("vocabulary fits", vocab.n_vocab == n, f"{vocab.n_vocab} tokens, logits for {n}")
+    token_id = vocab.bos_id or 0
+    logits = Conversation(model.llama, 1).feed((token_id,), 0)
+    log.end("first_step_s")
+    finite = bool(np.isfinite(logits).all())
+    log.check("the first step gives finite logits", finite, f"{logits.size} logits of token {token_id}")
+
+
+def _memory(model: OpenModel, source: GGUFFile, kv_type: str) -> dict[str, Any]:
+    n_ctx, n_blocks = plan_kv_cache(model.config, ctx_size=0, n_parallel=1, kv_type=kv_type)
     return {
         "file_bytes": source.n_bytes,
-        "weights_residence": llama.residence.kind,
-        "weights_reason": llama.residence_reason,
-        "weights_bytes": llama.residence.n_bytes,
+        "weights_residence": model.llama.residence.kind,
+        "weights_reason": model.llama.residence_reason,
+        "weights_bytes": model.llama.residence.n_bytes,
         "kv_type": kv_type,
         "n_ctx": n_ctx,
-        "kv_bytes": n_blocks * KVCache.bytes_per_block(llama.config, kv_type),
+        "kv_bytes": n_blocks * KVCache.bytes_per_block(model.config, kv_type),
     }
-
-
-def _first_step(llama: Llama, token_id: int, record: _Record) -> None:
-    with record.timed("first_step_s"):
-        logits = Conversation(llama, 1).feed((token_id,), 0)
-    finite = bool(np.isfinite(logits).all())
-    record.check("the first step gives finite logits", finite, f"{logits.size} logits of token {token_id}")
 
 
 def _damages(head: bytes) -> Mapping[str, bytes]:
@@ -180,7 +207,7 @@ def _damages(head: bytes) -> Mapping[str, bytes]:
     }
 
 
-def _try_damaged_headers(source: GGUFFile, record: _Record) -> None:
+def _try_damaged_headers(source: GGUFFile, log: _Log) -> None:
     data_start = min(info.offset for info in source.tensor_infos.values() if info.part == 0)
     with source.part_paths[0].open("rb") as file:
         head = file.read(data_start)
@@ -191,66 +218,72 @@ def _try_damaged_headers(source: GGUFFile, record: _Record) -> None:
             try:
                 GGUFFile(path).close()
             except GGUFError as error:
-                record.check(f"refused: {name}", True, str(error).replace(str(path), path.name))
+                log.check(f"refused: {name}", True, str(error).replace(str(path), path.name))
             else:
-                record.check(f"refused: {name}", False, "it was opened")
+                log.check(f"refused: {name}", False, "it was opened")
 
 
-def _shown(value: object) -> object:
+def _json_value(value: object) -> object:
     """A metadata value as JSON; an array by its length, hash and first items."""
     if isinstance(value, np.ndarray):
         content = np.ascontiguousarray(value).tobytes()
-        first: list[object] = value[:_N_SHOWN].tolist()
-        return {"n_items": len(value), "sha256": hashlib.sha256(content).hexdigest(), "first": first}
-    if isinstance(value, list):
+        first: list[object] = value[:_N_ITEMS].tolist()
+    elif isinstance(value, list):
         content = b"".join(len(item).to_bytes(8, "little") + item for item in value)
-        first = [item.decode("utf-8", "backslashreplace") for item in value[:_N_SHOWN]]
-        return {"n_items": len(value), "sha256": hashlib.sha256(content).hexdigest(), "first": first}
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)
-    return value
+        first = [item.decode("utf-8", "backslashreplace") for item in value[:_N_ITEMS]]
+    else:
+        return str(value) if isinstance(value, float) and not np.isfinite(value) else value
+    return {"n_items": len(value), "sha256": hashlib.sha256(content).hexdigest(), "first": first}
 
 
-def _summary(document: Mapping[str, Any], tensors: list[dict[str, Any]], command: str, run_id: str) -> str:
-    model, memory, config = document["model"], document["memory"], document["config"]
-    here = environment()
+def _summary(document: Mapping[str, Any], tensors: list[TensorRow], command: str, run_id: str) -> str:
+    model, memory, here = document["model"], document["memory"], environment()
     types: dict[str, list[int]] = {}
     for row in tensors:
-        types.setdefault(row["type"], []).append(row["bytes"])
-    timings = [
-        (name.removesuffix("_s").replace("_", " "), f"{1000 * value:.2f} ms")
-        for name, value in document["timings"].items()
-    ]
-    checks = [
+        types.setdefault(row.type, []).append(row.bytes)
+    of_types = ", ".join(f"{len(n)} {name} ({sum(n):,} bytes)" for name, n in sorted(types.items()))
+    checks = "\n".join(
         f"| {check['name']} | {'pass' if check['passed'] else '**FAIL**'} | {check['detail'].replace('|', '/')} |"
         for check in document["checks"]
-    ]
-    parts = [
-        f"# Loading {model['file']}: {'passed' if document['passed'] else 'FAILED'}",
-        f"What llorch read from the file, checked, and would take to run it (run {run_id}).",
-        "\n".join(
-            [
-                f"- **file**: GGUF v{model['version']}, {model['bytes']:,} bytes, sha256 `{model['sha256']}`",
-                "- **sizes**: " + ", ".join(f"{key} {value:g}" for key, value in config.items()),
-                "- **tensors**: "
-                + ", ".join(f"{len(n)} {name} ({sum(n):,} bytes)" for name, n in sorted(types.items())),
-                f"- **metadata**: {len(document['metadata'])} keys",
-                f"- **weights**: {memory['weights_residence']}, {memory['weights_bytes']:,} bytes of memory "
-                f"({memory['weights_reason']})",
-                f"- **KV cache**: at most {memory['kv_bytes']:,} bytes for {memory['n_ctx']} tokens, "
-                f"{memory['kv_type']}",
-                f"- **kernels**: {here['kernels']['path']} on {here['kernels']['cpu']}",
-                f"- **llorch**: {here['llorch']}, commit `{here['commit']}`, Python {here['python']}, "
-                f"NumPy {here['numpy']}, Numba {here['numba']}",
-            ]
-        ),
-        "## Checks",
-        "\n".join(["| check | verdict | what was found |", "|---|---|---|", *checks]),
-        "## Time, on this machine, once",
-        "\n".join(["| step | time |", "|---|---|", *(f"| {name} | {value} |" for name, value in timings)]),
-        "## Check it yourself",
-        f"    {command}\n\n    llorch validate --verify proof_bundle/loading/{run_id}\n\n"
-        "Files: `loading.json` (metadata, sizes, memory, timings, checks), `tensors.ndjson` (place, size and "
-        "hash of every tensor), `bundle.json` (environment and hashes).",
-    ]
-    return "\n\n".join(parts) + "\n"
+    )
+    timings = "\n".join(
+        f"| {name.removesuffix('_s').replace('_', ' ')} | {1000 * value:.2f} ms |"
+        for name, value in document["timings"].items()
+    )
+    return f"""\
+# Loading {model["file"]}: {"passed" if document["passed"] else "FAILED"}
+
+What llorch read from the file, checked, and would take to run it (run {run_id}).
+
+- **file**: GGUF v{model["version"]}, {model["bytes"]:,} bytes, sha256 `{model["sha256"]}`
+- **sizes**: {", ".join(f"{key} {value:g}" for key, value in document["config"].items())}
+- **tensors**: {of_types}
+- **metadata**: {len(document["metadata"])} keys
+- **weights**: {memory["weights_residence"]}, {memory["weights_bytes"]:,} bytes of memory \
+({memory["weights_reason"]})
+- **KV cache**: at most {memory["kv_bytes"]:,} bytes for {memory["n_ctx"]} tokens, {memory["kv_type"]}
+- **kernels**: {here["kernels"]["path"]} on {here["kernels"]["cpu"]}
+- **llorch**: {here["llorch"]}, commit `{here["commit"]}`, Python {here["python"]}, \
+NumPy {here["numpy"]}, Numba {here["numba"]}
+
+## Checks
+
+| check | verdict | what was found |
+|---|---|---|
+{checks}
+
+## Time, on this machine, once
+
+| step | time |
+|---|---|
+{timings}
+
+## Check it yourself
+
+    {command}
+
+    llorch validate --verify proof_bundle/loading/{run_id}
+
+Files: `loading.json` (metadata, sizes, memory, timings, checks), `tensors.ndjson` (place, size and \
+hash of every tensor), `bundle.json` (environment and hashes).
+"""

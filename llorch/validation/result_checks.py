@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from llorch.conversation import Conversation
 from llorch.engine.sampling import Candidates, scale_temperature, softmax
+from llorch.progress import Progress
 from llorch.validation.dumps import Reference
-from llorch.validation.findings import Findings, Place
-from llorch.validation.stage_checks import BY_NUMBER, Tell
+from llorch.validation.findings import Findings, Location
 from llorch.validation.subject import Subject
 from llorch.validation.tolerances import (
     N_GREEDY_TOKENS,
@@ -29,32 +29,43 @@ from llorch.validation.tolerances import (
     TIE_SPREAD,
 )
 
-Logits = Mapping[str, NDArray[np.float32]]
+Array = NDArray[np.float32]
+Logits = Mapping[str, Array]
+Data = Mapping[str, Any]
+
+
+def _location(checkpoint: str, run: str, stage: str) -> Location:
+    return Location(checkpoint=checkpoint, way="end_to_end", run=run, stage=stage, layer=-1)
+
+
+def _state(findings: Findings, location: Location, data: Data) -> None:
+    passed, note = JUDGES[location.stage](data)
+    findings.state(location, passed, note, data)
 
 
 def check_last_row(subject: Subject, reference: Reference, findings: Findings, own: Logits) -> None:
     """Checkpoint 9: the last row alone, and fed token by token, has the bits of the watched pass."""
-    ids = reference.prompt_token_ids
+    ids = reference.manifest.prompt.token_ids
     alone = Conversation(subject.llama, len(ids)).feed(ids, 0)
     talk = Conversation(subject.llama, len(ids))
     for position, token_id in enumerate(ids):
         fed = talk.feed((token_id,), position)
-    for name, row, note in (
-        ("last row", alone, "one row of a pass with fused steps against the watched pass"),
-        ("token by token", fed, "the prompt fed one token at a time against the watched pass"),
+    for name, row, what in (
+        ("last row", alone, "one row of a pass with fused steps"),
+        ("token by token", fed, "the prompt fed one token at a time"),
     ):
         if not findings.is_stopped:
-            place = Place("end_to_end", "prefill", name)
-            findings.compare(BY_NUMBER["9"], place, row[0], own["prefill"][-1], note=note)
+            location = _location("9", "prefill", name)
+            findings.compare(location, row[0], own["prefill"][-1], note=f"{what} against the watched pass")
 
 
-def tie_margins(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> list[float]:
-    """How close two of the reference's logits must be to count as a tie, for each row of float32 (n, n_vocab)."""
-    spread = np.sqrt(np.square(ours.astype(np.float64) - theirs).mean(-1))
-    return [max(TIE_MARGIN, TIE_SPREAD * float(value)) for value in spread]
+def check_most_likely(reference: Reference, findings: Findings, own: Logits) -> None:
+    """Checkpoint 10: the most likely token at every position of the prompt and after every decode step."""
+    rows = ((own[run.name], reference.array(run, "result_output")) for run in reference.passes())
+    _state(findings, _location("10", "all", "most likely"), most_likely_data(rows))
 
 
-def most_likely_data(rows: Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> dict[str, list[Any]]:
+def most_likely_data(rows: Iterable[tuple[Array, Array]]) -> dict[str, list[Any]]:
     """What checkpoint 10 is decided on, from our and the reference's logits of every pass."""
     data: dict[str, list[Any]] = {"ours": [], "theirs": [], "behind_best": [], "tie_margins": []}
     for ours, theirs in rows:
@@ -63,46 +74,35 @@ def most_likely_data(rows: Iterable[tuple[NDArray[np.float32], NDArray[np.float3
         data["ours"] += best.tolist()
         data["theirs"] += theirs.argmax(-1).tolist()
         data["behind_best"] += behind.tolist()
-        data["tie_margins"] += tie_margins(ours, theirs)
+        data["tie_margins"] += _tie_margins(ours, theirs)
     return data
 
 
-def check_most_likely(reference: Reference, findings: Findings, own: Logits) -> None:
-    """Checkpoint 10: the most likely token at every position of the prompt and after every decode step."""
-    data = most_likely_data(
-        (own[run.name], reference.array(run, "result_output")) for run in reference.passes()
-    )
-    passed, n_ties = judge_most_likely(data)
-    note = f"{len(data['ours'])} positions" + (f", {n_ties} of them ties of the reference" if n_ties else "")
-    findings.state(BY_NUMBER["10"], Place("end_to_end", "all", "most likely"), passed, note, data)
+def _tie_margins(ours: Array, theirs: Array) -> list[float]:
+    """How close two of the reference's logits must be to count as a tie, for each row of float32 (n, n_vocab)."""
+    spread = np.sqrt(np.square(ours.astype(np.float64) - theirs).mean(-1))
+    return [max(TIE_MARGIN, TIE_SPREAD * float(value)) for value in spread]
 
 
-def judge_most_likely(data: Mapping[str, Any]) -> tuple[bool, int]:
-    """Verdict on checkpoint 10, and how many different tokens are ties.
-
-    Args:
-        data: `ours` and `theirs` (ids), `behind_best` (how far the reference's logit of our id is behind its
-            best one), `tie_margins`.
-    """
+def _judge_most_likely(data: Data) -> tuple[bool, str]:
+    """Ids may differ where the reference's logit of our id is behind its best one by no more than a tie."""
     rows = zip(data["ours"], data["theirs"], data["behind_best"], data["tie_margins"], strict=True)
     ties = [behind <= margin for mine, best, behind, margin in rows if mine != best]
-    return all(ties), len(ties)
+    note = f"{len(data['ours'])} positions" + (f", {len(ties)} of them ties of the reference" if ties else "")
+    return all(ties), note
+
+
+def _probabilities(logits: Array) -> Array:
+    return softmax(scale_temperature(Candidates.from_logits(logits), SOFTMAX_TEMPERATURE).logits)
 
 
 def check_softmax(reference: Reference, findings: Findings, own: Logits) -> None:
     """Checkpoint 11: our softmax of the reference's logits, and the best tokens of our own."""
-    run = next(reference.passes())
-    theirs = reference.array(run, "result_output")[-1]
-    scaled = scale_temperature(Candidates.from_logits(theirs), SOFTMAX_TEMPERATURE).logits
+    theirs = reference.array(next(reference.passes()), "result_output")[-1]
     exact = np.exp((theirs.astype(np.float64) - theirs.max()) / SOFTMAX_TEMPERATURE)
-    probabilities = softmax(scaled)
-    findings.compare(
-        BY_NUMBER["11"],
-        Place("local", "prefill", "softmax"),
-        probabilities,
-        exact / exact.sum(),
-        note="our softmax of the reference's logits against float64",
-    )
+    location = Location(checkpoint="11", way="local", run="prefill", stage="softmax", layer=-1)
+    note = "our softmax of the reference's logits against float64"
+    findings.compare(location, _probabilities(theirs), exact / exact.sum(), note=note)
     if findings.is_stopped:
         return
     ours = own["prefill"][-1]
@@ -112,46 +112,41 @@ def check_softmax(reference: Reference, findings: Findings, own: Logits) -> None
         "ours": best.tolist(),
         "theirs": order[:N_TOP_TOKENS].tolist(),
         "behind_best": (theirs[order[: len(best)]] - theirs[best]).tolist(),
-        "tie_margin": tie_margins(ours[None], theirs[None])[0],
-        "sum": float(
-            softmax(scale_temperature(Candidates.from_logits(ours), SOFTMAX_TEMPERATURE).logits).sum()
-        ),
+        "tie_margin": _tie_margins(ours[None], theirs[None])[0],
+        "sum": float(_probabilities(ours).sum()),
     }
-    place = Place("end_to_end", "prefill", "best tokens")
-    note = f"{N_TOP_TOKENS} best ids of our own logits; probabilities sum to {data['sum']:.7f}"
-    findings.state(BY_NUMBER["11"], place, judge_best_tokens(data), note, data)
+    _state(findings, _location("11", "prefill", "best tokens"), data)
 
 
-def judge_best_tokens(data: Mapping[str, Any]) -> bool:
-    """Verdict on the second half of checkpoint 11; a token may stand elsewhere when the reference has a tie."""
+def _judge_best_tokens(data: Data) -> tuple[bool, str]:
+    """A token may stand elsewhere when the reference has a tie."""
     rows = zip(data["ours"], data["theirs"], data["behind_best"], strict=True)
-    return abs(data["sum"] - 1.0) <= 1e-6 and all(
+    passed = abs(data["sum"] - 1.0) <= 1e-6 and all(
         mine == best or abs(margin) <= data["tie_margin"] for mine, best, margin in rows
     )
+    return passed, f"{N_TOP_TOKENS} best ids of our own logits; probabilities sum to {data['sum']:.7f}"
 
 
 def check_greedy(
-    subject: Subject, reference: Reference, findings: Findings, own: Logits, tell: Tell
+    subject: Subject, reference: Reference, findings: Findings, own: Logits, progress: Progress
 ) -> list[dict[str, Any]]:
     """Checkpoint 12: greedy tokens of our own, in identical runs; returns ids and hashes of the runs."""
-    n = min(N_GREEDY_TOKENS, reference.n_decode + 1)
+    greedy = reference.manifest.greedy
+    n = min(N_GREEDY_TOKENS, len(greedy.token_ids))
     runs: list[dict[str, Any]] = []
     for number in range(N_IDENTICAL_RUNS):
-        tell(f"{reference.profile}: greedy run {number + 1}", number, N_IDENTICAL_RUNS)
-        runs.append(_greedy_run(subject, reference.prompt_token_ids, n))
+        progress(f"{reference.profile}: greedy run {number + 1}", number, N_IDENTICAL_RUNS)
+        runs.append(_greedy_run(subject, reference.manifest.prompt.token_ids, n))
     data = {
         "runs": runs,
-        "theirs": list(reference.greedy_token_ids[:n]),
-        "margins": list(reference.greedy_margins[:n]),
+        "theirs": list(greedy.token_ids[:n]),
+        "margins": list(greedy.margins[:n]),
         "tie_margins": [
-            tie_margins(own[run.name][-1:], reference.array(run, "result_output")[-1:])[0]
+            _tie_margins(own[run.name][-1:], reference.array(run, "result_output")[-1:])[0]
             for run in itertools.islice(reference.passes(), n)
         ],
     }
-    passed, note = judge_greedy(data)
-    if n < N_GREEDY_TOKENS:
-        note += f" (the reference has no more than {n})"
-    findings.state(BY_NUMBER["12"], Place("end_to_end", "greedy", "greedy tokens"), passed, note, data)
+    _state(findings, _location("12", "greedy", "greedy tokens"), data)
     return runs
 
 
@@ -168,16 +163,25 @@ def _greedy_run(subject: Subject, prompt: tuple[int, ...], n: int) -> dict[str, 
     return {"token_ids": token_ids, "logits_sha256": digest.hexdigest()}
 
 
-def judge_greedy(data: Mapping[str, Any]) -> tuple[bool, str]:
-    """Verdict on checkpoint 12 with a note; ids may part where the reference has a tie."""
-    runs = data["runs"]
+def _judge_greedy(data: Data) -> tuple[bool, str]:
+    """All runs are equal; ids may part from the reference's where it has a tie."""
+    runs, n = data["runs"], len(data["theirs"])
+    few = f" (the reference has no more than {n})" if n < N_GREEDY_TOKENS else ""
     if any(run != runs[0] for run in runs):
-        return False, f"the {len(runs)} runs differ among themselves"
+        return False, f"the {len(runs)} runs differ among themselves{few}"
     ours = runs[0]["token_ids"]
     rows = zip(ours, data["theirs"], data["margins"], data["tie_margins"], strict=True)
     for i, (mine, best, margin, allowed) in enumerate(rows):
         if mine != best:
             is_tie = margin <= allowed
             what = "a tie there" if is_tie else f"{margin:g} ahead there"
-            return is_tie, f"token {i} is {mine}, the reference's {best} is {what}"
-    return True, f"{len(ours)} tokens equal; {len(runs)} runs with the same bits"
+            return is_tie, f"token {i} is {mine}, the reference's {best} is {what}{few}"
+    return True, f"{len(ours)} tokens equal; {len(runs)} runs with the same bits{few}"
+
+
+JUDGES: Mapping[str, Callable[[Data], tuple[bool, str]]] = {
+    "most likely": _judge_most_likely,
+    "best tokens": _judge_best_tokens,
+    "greedy tokens": _judge_greedy,
+}
+"""Verdict and note by stage, for what is decided on data and not on a comparison of arrays."""

@@ -6,19 +6,18 @@ stage starts from the reference's input and a fault shows where it is. End to en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llorch.conversation import Conversation
-from llorch.validation.compare import causal
+from llorch.progress import Progress
 from llorch.validation.dumps import Pass, Reference
-from llorch.validation.findings import Findings, Place
+from llorch.validation.findings import WAYS, Findings, Location, Way
 from llorch.validation.subject import Subject
-from llorch.validation.tolerances import CHECKPOINTS, WHOLE_LAYER, Checkpoint, checkpoint_of
+from llorch.validation.tolerances import BY_NUMBER, STAGES, WHOLE_LAYER, Profile, Tolerance
 
-BY_NUMBER: Mapping[str, Checkpoint] = {checkpoint.number: checkpoint for checkpoint in CHECKPOINTS}
 _SHOWN_ONLY = ("kq", "kq_soft_max")
 """Scores are computed for the probe alone: attention goes from Q and the cache to its output in one step."""
 
@@ -26,140 +25,112 @@ _CACHED = {"Kcur_rope": "cache_k", "Vcur": "cache_v"}
 _CACHE_TRIGGER = "kq"
 """When this is shown, the layer's new rows have been written to the cache."""
 
-Tell = Callable[[str, int, int], None]
+_CACHE_PASSES = ("prefill", "decode/0")
 
 
-class CacheWatch:
-    """Checkpoint 3b: what stood at the taps of rotated K and plain V must be in the cache, bit for bit."""
-
-    def __init__(self, findings: Findings, talk: Conversation) -> None:
-        self._findings = findings
-        self._talk = talk
-        self._fed: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
-
-    def feed(self, stage: str, layer: int, value: NDArray[np.float32]) -> None:
-        """Remember what goes into the cache next."""
-        if stage in _CACHED:
-            self._fed.setdefault((stage, layer), []).append(value.copy())
-
-    def check(self, place_of: Callable[[str, int], Place], layers: Iterable[int]) -> None:
-        """Compare the cache of some layers with everything that was fed so far."""
-        for layer in layers:
-            for stage, name in _CACHED.items():
-                if self._findings.is_stopped or (stage, layer) not in self._fed:
-                    continue
-                expected = np.concatenate(self._fed[stage, layer])
-                read = self._talk.keys if stage == "Kcur_rope" else self._talk.values
-                self._findings.compare(
-                    BY_NUMBER["3b"],
-                    place_of(name, layer),
-                    read(layer, len(expected)),
-                    expected,
-                    note=f"all {len(expected)} rows of the cache against our own {stage}",
-                )
+def tolerance_of(location: Location, profile: Profile, layers: Collection[int]) -> Tolerance:
+    """What is allowed at a location; `layers` are those that the reference holds in full."""
+    checkpoint = BY_NUMBER[location.checkpoint]
+    if location.stage not in checkpoint.stages:
+        return checkpoint.tolerance
+    if location.way == "end_to_end":
+        return checkpoint.drift[profile]
+    is_whole_layer = location.layer >= 0 and location.layer not in layers
+    return WHOLE_LAYER[profile] if is_whole_layer else checkpoint.tolerance
 
 
 class StageProbe:
-    """Compares every intermediate of one pass, and puts the reference's in its place when it works locally."""
+    """Compares every intermediate of one pass after another, and replaces ours by the reference's when local.
 
-    def __init__(
-        self, reference: Reference, run: Pass, is_local: bool, findings: Findings, cache: CacheWatch
-    ) -> None:
+    It also checks the cache (3b): rotated K and plain V, as they were tapped, must be in it, bit for bit.
+    """
+
+    def __init__(self, reference: Reference, way: Way, findings: Findings, talk: Conversation) -> None:
         self._reference = reference
-        self._run = run
-        self._is_local = is_local
+        self._way = way
         self._findings = findings
-        self._cache = cache
-        self._in_full = frozenset(reference.layers)
-        self._dumped = frozenset(reference.stages(run))
+        self._talk = talk
+        self._in_full = frozenset(reference.manifest.layers)
+        self._cached: dict[tuple[str, int], list[NDArray[np.float32]]] = {}
+
+    def begin(self, run: Pass) -> None:
+        """Watch this pass from now on."""
+        self._run = run
+        self._dumped = frozenset(self._reference.stages(run))
         # Where the reference holds no input for the stages of this pass, only its cache rows are checked.
-        self._has_inputs = run.name == "prefill" or reference.has_all_decode_stages
+        has_inputs = run.name == "prefill" or self._reference.manifest.decode_stages == "all"
+        self._compared = self._dumped if has_inputs or self._way == "end_to_end" else frozenset()
 
     def wants(self, name: str, layer: int) -> bool:
         """Everything the reference holds, and what checkpoint 3b needs, until a failure stops it."""
-        if self._findings.is_stopped:
-            return False
-        return (name, layer) in self._dumped or (
-            layer in self._in_full and (name in _CACHED or name == _CACHE_TRIGGER)
-        )
+        for_cache = layer in self._in_full and (name in _CACHED or name == _CACHE_TRIGGER)
+        return not self._findings.is_stopped and (for_cache or (name, layer) in self._dumped)
 
     def tap(self, name: str, layer: int, value: NDArray[np.float32]) -> None:
         """Compare and, when local, replace."""
-        is_compared = (name, layer) in self._dumped and (self._has_inputs or not self._is_local)
-        if name == _CACHE_TRIGGER and self._is_local:
-            self._cache.check(self._place, [layer])
-        if is_compared and not self._findings.is_stopped:
+        is_local = self._way == "local"
+        if name == _CACHE_TRIGGER and is_local:
+            self.check_cache([layer])
+        if (name, layer) in self._compared and not self._findings.is_stopped:
             theirs = self._reference.array(self._run, name, layer)
             self._compare(name, layer, value, theirs)
-            if self._is_local and name not in _SHOWN_ONLY and value.shape == theirs.shape:
+            if is_local and name not in _SHOWN_ONLY and value.shape == theirs.shape:
                 value[...] = theirs
-        self._cache.feed(name, layer, value)
+        if name in _CACHED:
+            self._cached.setdefault((name, layer), []).append(value.copy())
 
-    def _place(self, stage: str, layer: int) -> Place:
-        return Place("local" if self._is_local else "end_to_end", self._run.name, stage, layer)
+    def check_cache(self, layers: Iterable[int]) -> None:
+        """Compare the cache of some layers with everything that went into it so far."""
+        for layer in layers:
+            for stage, name in _CACHED.items():
+                if self._findings.is_stopped or (stage, layer) not in self._cached:
+                    continue
+                expected = np.concatenate(self._cached[stage, layer])
+                read = self._talk.keys if stage == "Kcur_rope" else self._talk.values
+                note = f"all {len(expected)} rows of the cache against our own {stage}"
+                location = self._location("3b", name, layer)
+                self._findings.compare(location, read(layer, len(expected)), expected, note=note)
+
+    def _location(self, checkpoint: str, stage: str, layer: int) -> Location:
+        return Location(checkpoint=checkpoint, way=self._way, run=self._run.name, stage=stage, layer=layer)
 
     def _compare(self, name: str, layer: int, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
-        checkpoint = checkpoint_of(name)
-        is_whole_layer = self._is_local and layer >= 0 and layer not in self._in_full
         profile = self._reference.profile
-        tolerance = checkpoint.tolerance if self._is_local else checkpoint.drift[profile]
-        is_raw_score = name == "kq"
-        n, position = len(self._run.token_ids), self._run.position
+        location = self._location(STAGES[name].number, name, layer)
+        tolerance = tolerance_of(location, profile, self._in_full)
+        is_whole_layer = tolerance is WHOLE_LAYER[profile]
         self._findings.compare(
-            checkpoint,
-            self._place(name, layer),
+            location,
             ours,
             theirs,
-            tolerance=WHOLE_LAYER[profile] if is_whole_layer else tolerance,
-            where=causal(n, position, self._run.n_kv) if is_raw_score else None,
-            causal_position=position if is_raw_score else None,
+            tolerance=tolerance,
+            causal_position=self._run.position if name == "kq" else None,
             note="the whole layer from the reference's input" if is_whole_layer else "",
         )
 
 
-def check_locally(subject: Subject, reference: Reference, findings: Findings, tell: Tell) -> None:
-    """Every dumped stage from the reference's own input; the cache after the prompt and after decode steps."""
-    talk = Conversation(subject.llama, _n_positions(reference))
-    cache = CacheWatch(findings, talk)
-    runs = [run for run in reference.passes() if _is_checked_locally(run, reference)]
-    for number, run in enumerate(runs):
-        if findings.is_stopped:
-            return
-        tell(f"{reference.profile}: {run.name}, stage by stage", number, len(runs))
-        talk.feed(
-            run.token_ids,
-            run.position,
-            all_rows=True,
-            probe=StageProbe(reference, run, True, findings, cache),
-        )
-
-
-def _is_checked_locally(run: Pass, reference: Reference) -> bool:
-    return run.name in ("prefill", "decode/0") or reference.has_all_decode_stages
-
-
-def check_end_to_end(
-    subject: Subject, reference: Reference, findings: Findings, tell: Tell
+def check_stages(
+    subject: Subject, reference: Reference, findings: Findings, way: Way, progress: Progress
 ) -> dict[str, NDArray[np.float32]]:
-    """Our own values all the way, through the prompt and the reference's decode steps.
+    """Compare the stages of the prompt and of the decode steps, in one way.
+
+    Stage by stage, of decode steps without dumped inputs only the cache rows of the first are checked.
 
     Returns:
-        Logits of all rows by pass, float32 (n_tokens, n_vocab); fewer passes when a failure stopped it.
+        Our logits of all rows by pass, float32 (n_tokens, n_vocab); fewer passes when a failure stopped it.
     """
-    talk = Conversation(subject.llama, _n_positions(reference))
-    cache = CacheWatch(findings, talk)
+    manifest = reference.manifest
+    talk = Conversation(subject.llama, len(manifest.prompt.token_ids) + manifest.n_decode)
+    probe = StageProbe(reference, way, findings, talk)
+    takes_all = way == "end_to_end" or manifest.decode_stages == "all"
+    runs = [run for run in reference.passes() if takes_all or run.name in _CACHE_PASSES]
     logits = {}
-    runs = list(reference.passes())
     for number, run in enumerate(runs):
         if findings.is_stopped:
             break
-        tell(f"{reference.profile}: {run.name}, end to end", number, len(runs))
-        probe = StageProbe(reference, run, False, findings, cache)
+        progress(f"{reference.profile}: {run.name}, {WAYS[way]}", number, len(runs))
+        probe.begin(run)
         logits[run.name] = talk.feed(run.token_ids, run.position, all_rows=True, probe=probe)
-        if run.name in ("prefill", "decode/0"):
-            cache.check(lambda s, i, run=run: Place("end_to_end", run.name, s, i), reference.layers)  # type: ignore[misc]
+        if way == "end_to_end" and run.name in _CACHE_PASSES:
+            probe.check_cache(manifest.layers)
     return logits
-
-
-def _n_positions(reference: Reference) -> int:
-    return len(reference.prompt_token_ids) + reference.n_decode

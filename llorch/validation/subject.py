@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from llorch.progress import Progress
 from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.text.tokenizer import load_tokenizer
-from llorch.validation.bundle import sha256_of_file
 from llorch.validation.dumps import Reference
+from llorch.validation.records import sha256_of_file
 
 _SHARE_OF_FREE = 0.9
 
@@ -31,32 +32,17 @@ class Subject:
     """A model ready to be held against a reference.
 
     Attributes:
-        path: its file.
-        sha256: hash of that file.
-        weights_note: how its weights became the reference's.
-        prompt_note: how the prompt's ids were checked.
         model: the open model.
+        notes: its file and hash, how weights and prompt were made sure to be the reference's, how it runs.
     """
 
-    path: Path
-    sha256: str
-    weights_note: str
-    prompt_note: str
     model: OpenModel
-
-    @property
-    def config(self) -> ModelConfig:
-        """Sizes."""
-        return self.model.config
+    notes: dict[str, Any]
 
     @property
     def llama(self) -> Llama:
         """The engine."""
         return self.model.llama
-
-    def close(self) -> None:
-        """Stop the compute threads and let go of the file."""
-        self.model.close()
 
 
 def open_subject(
@@ -79,7 +65,7 @@ def open_subject(
         sha256 = sha256_of_file(path)
         reference.require_model(sha256)
         _require_sizes(ModelConfig.from_metadata(source.metadata), reference)
-        tensors, note = reference_tensors(source.tensors, sha256, reference)
+        tensors, weights_note = reference_tensors(source.tensors, sha256, reference)
         if tensors is not source.tensors:
             residence = "mapped"  # they were just made in memory; packing would copy them once more
         prompt_note = _check_prompt(source, reference)
@@ -88,19 +74,20 @@ def open_subject(
             tensors=tensors,
             with_tokenizer=False,
             n_threads=n_threads,
-            n_batch=len(reference.prompt_token_ids),
+            n_batch=len(reference.manifest.prompt.token_ids),
             weights=residence,
             kv_type="f32",
             progress=progress,
         )
         undo.pop_all()
-    return Subject(path, sha256, note, prompt_note, model)
+    notes = {"path": path.name, "sha256": sha256, "weights": weights_note, "prompt": prompt_note}
+    how_it_runs = {"residence": model.llama.residence.kind, "n_threads": model.llama.n_threads}
+    return Subject(model, notes | how_it_runs)
 
 
 def _require_sizes(config: ModelConfig, reference: Reference) -> None:
-    for name in reference.sizes.__slots__:
-        ours, theirs = getattr(config, name), getattr(reference.sizes, name)
-        if ours != theirs:
+    for name, theirs in reference.sizes:
+        if (ours := getattr(config, name)) != theirs:
             raise ReferenceDumpError(
                 f"{reference.directory} says {name} is {theirs}, but the model has {ours}"
             )
@@ -111,7 +98,7 @@ def _check_prompt(source: ModelSource, reference: Reference) -> str:
         tokenizer = load_tokenizer(source.metadata)
     except ModelError as error:
         return f"ids taken from the reference ({error})"
-    reference.require_prompt(tuple(tokenizer.encode(reference.prompt)))
+    reference.require_prompt(tuple(tokenizer.encode(reference.manifest.prompt.text)))
     return "our tokenizer gives the same ids"
 
 
@@ -127,7 +114,8 @@ def reference_tensors(
         ReferenceDumpError: the expanded weights are not the twin's.
         InputError: they do not fit into memory.
     """
-    if reference.twin_sha256 in (None, sha256):
+    twin = reference.manifest.twin
+    if twin is None or twin.sha256 == sha256:
         return tensors, "the file that the reference was run with"
     n_bytes = sum(4 * tensor.n_elements for tensor in tensors.values())
     if n_bytes > _SHARE_OF_FREE * available_memory():
@@ -135,20 +123,18 @@ def reference_tensors(
             f"the F32 twin takes {n_bytes / 1e9:.1f} GB of memory; "
             "write it with tools/reference/make_f32_twin.py and give its file with -m"
         )
-    twin = {name: _expanded(tensor) for name, tensor in tensors.items()}
+    expanded = {name: _expanded(tensor) for name, tensor in tensors.items()}
     digest = hashlib.sha256()
-    for name in sorted(twin):
+    for name in sorted(expanded):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(twin[name].data).data)
-    if digest.hexdigest() != reference.twin_weights_sha256:
+        digest.update(np.ascontiguousarray(expanded[name].data).data)
+    found = digest.hexdigest()
+    if found != twin.weights_sha256:
         raise ReferenceDumpError(
-            f"{reference.directory} was run with weights of sha256 {(reference.twin_weights_sha256 or '')[:16]}…, "
-            f"but ours expand to {digest.hexdigest()[:16]}…"
+            f"{reference.directory} was run with weights of sha256 {twin.weights_sha256[:16]}…, "
+            f"but ours expand to {found[:16]}…"
         )
-    return (
-        twin,
-        f"expanded to F32 in memory; sha256 {digest.hexdigest()[:16]}… over all weights as in the twin",
-    )
+    return expanded, f"expanded to F32 in memory; sha256 {found[:16]}… over all weights as in the twin"
 
 
 def _expanded(tensor: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llorch.validation.records import Record
+
 Profile = Literal["native", "f32"]
 """`native`: the file as it is, activations quantised where its weights are. `f32`: its weights expanded."""
 
@@ -27,8 +29,7 @@ In float32 that is far less than `TIE_MARGIN`; it counts where the int8 activati
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Tolerance:
+class Bounds(Record):
     """How far our values may be from the reference's.
 
     The largest difference must stay within ``absolute + relative * peak``, where peak is the largest
@@ -38,13 +39,11 @@ class Tolerance:
         absolute: bound on the largest difference; None for none.
         relative: share of the peak added to it.
         nmse: bound on the normalised mean squared error; None for none.
-        reason: why these numbers.
     """
 
     absolute: float | None
-    reason: str
-    relative: float = 0.0
-    nmse: float | None = None
+    relative: float
+    nmse: float | None
 
     def __str__(self) -> str:
         if self.absolute == 0.0 and self.relative == 0.0:
@@ -57,19 +56,20 @@ class Tolerance:
         return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One named intermediate.
+class Tolerance(Bounds):
+    """Bounds, and the reason for these numbers."""
 
-    Attributes:
-        name: public name, without the layer.
-        hint: what usually is wrong when this is the first stage to differ.
-        per_layer: whether every layer has it.
-    """
+    reason: str
 
-    name: str
-    hint: str
-    per_layer: bool = True
+    def __init__(
+        self, absolute: float | None, reason: str, *, relative: float = 0.0, nmse: float | None = None
+    ) -> None:
+        super().__init__(absolute=absolute, relative=relative, nmse=nmse, reason=reason)  # type: ignore[call-arg]
+
+    @property
+    def bounds(self) -> Bounds:
+        """The numbers alone."""
+        return Bounds(absolute=self.absolute, relative=self.relative, nmse=self.nmse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,8 @@ class Checkpoint:
         number: ``"1"`` to ``"12"``, with ``"3b"``.
         title: for people.
         tolerance: with the reference's own values as input (stage-local).
-        stages: compared intermediates, in the order they are computed; empty for a property of the result.
+        stages: compared intermediates in the order they are computed, by public name without the layer: what
+            usually is wrong when this is the first to differ. Empty for a property of the result.
         hint: what a failure usually means, where no stage says it better.
         drift: tolerance when our own values feed every stage (end to end), by profile.
     """
@@ -88,14 +89,19 @@ class Checkpoint:
     number: str
     title: str
     tolerance: Tolerance
-    stages: tuple[Stage, ...] = ()
+    stages: Mapping[str, str] = field(default_factory=dict)
     hint: str = ""
     drift: Mapping[Profile, Tolerance] = field(default_factory=dict)
 
 
 _TIE = f"{TIE_MARGIN:g} or {TIE_SPREAD:g} times the drift of the logits"
 _ULPS = 2.4e-7
-_ULPS_REASON = f"{_ULPS:g} of the peak is two units in the last place of a float32 of that size"
+
+
+def _rounded(absolute: float, reason: str) -> Tolerance:
+    ulps = f"{_ULPS:g} of the peak is two units in the last place of a float32 of that size"
+    return Tolerance(absolute, f"{reason}; {ulps}", relative=_ULPS)
+
 
 _DRIFT: Mapping[Profile, Tolerance] = {
     "native": Tolerance(
@@ -128,52 +134,35 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
         "1",
         "token embedding and RMSNorm",
         Tolerance(1e-5, "one product per value; done in llama.cpp's order it even is bit-exact"),
-        (
-            Stage(
-                "inp_embd", "wrong embedding row, block scale read as another type, or other token ids", False
-            ),
-            Stage(
-                "attn_norm", "eps, the mean over the wrong axis, or a norm after instead of before attention"
-            ),
-        ),
+        {
+            "inp_embd": "wrong embedding row, block scale read as another type, or other token ids",
+            "attn_norm": "eps, the mean over the wrong axis, or a norm after instead of before attention",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "2",
         "Q, K, V projections",
-        Tolerance(
-            1e-4,
-            f"integer products are exact, float32 block sums may be added in another order; {_ULPS_REASON}",
-            relative=_ULPS,
-        ),
-        (
-            Stage(
-                "Qcur", "activations not quantised like llama.cpp's, a wrong scale, or a transposed weight"
-            ),
-            Stage(
-                "Kcur", "activations not quantised like llama.cpp's, or heads and key-value heads mixed up"
-            ),
-            Stage("Vcur", "activations not quantised like llama.cpp's, or K and V mixed up"),
-        ),
+        _rounded(1e-4, "integer products are exact, float32 block sums may be added in another order"),
+        {
+            "Qcur": "activations not quantised like llama.cpp's, a wrong scale, or a transposed weight",
+            "Kcur": "activations not quantised like llama.cpp's, or heads and key-value heads mixed up",
+            "Vcur": "activations not quantised like llama.cpp's, or K and V mixed up",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "3",
         "RoPE",
-        Tolerance(
+        _rounded(
             1e-5,
             "equal inputs, one rotation; angles must be built by llama.cpp's float32 recurrence, "
-            f"which is off the true angle by 2e-5 at position 270; {_ULPS_REASON}",
-            relative=_ULPS,
+            "which is off the true angle by 2e-5 at position 270",
         ),
-        (
-            Stage(
-                "Qcur_rope", "half-split instead of neighbouring pairs, start position, base, or rope_freqs"
-            ),
-            Stage(
-                "Kcur_rope", "half-split instead of neighbouring pairs, start position, base, or rope_freqs"
-            ),
-        ),
+        {
+            "Qcur_rope": "half-split instead of neighbouring pairs, start position, base, or rope_freqs",
+            "Kcur_rope": "half-split instead of neighbouring pairs, start position, base, or rope_freqs",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
@@ -185,60 +174,54 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "4",
         "attention scores",
-        Tolerance(1e-4, f"a dot product of head_dim float32 values; {_ULPS_REASON}", relative=_ULPS),
-        (
-            Stage("kq", "query heads matched with the wrong key-value head, or stale cache rows"),
-            Stage("kq_soft_max", "score scale is not 1/sqrt(head_dim), mask missing or off by one"),
-        ),
+        _rounded(1e-4, "a dot product of head_dim float32 values"),
+        {
+            "kq": "query heads matched with the wrong key-value head, or stale cache rows",
+            "kq_soft_max": "score scale is not 1/sqrt(head_dim), mask missing or off by one",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "5",
         "attention output",
-        Tolerance(1e-4, f"as for the projections; {_ULPS_REASON}", relative=_ULPS),
-        (
-            Stage("kqv_out", "V of the wrong head or row, or heads joined in the wrong order"),
-            Stage("attn_out", "activations not quantised like llama.cpp's, or a residual added too early"),
-        ),
+        _rounded(1e-4, "as for the projections"),
+        {
+            "kqv_out": "V of the wrong head or row, or heads joined in the wrong order",
+            "attn_out": "activations not quantised like llama.cpp's, or a residual added too early",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "6",
         "feed-forward network",
-        Tolerance(
-            1e-4, f"as for the projections; the sigmoid may be a polynomial; {_ULPS_REASON}", relative=_ULPS
-        ),
-        (
-            Stage("ffn_norm", "eps, or the norm of another tensor than the residual stream"),
-            Stage("ffn_gate", "activations not quantised like llama.cpp's, or gate and up swapped"),
-            Stage("ffn_up", "activations not quantised like llama.cpp's, or gate and up swapped"),
-            Stage("ffn_swiglu", "SiLU on up instead of gate, or another activation"),
-            Stage("ffn_out", "activations not rounded to the type that the weight asks for"),
-        ),
+        _rounded(1e-4, "as for the projections; the sigmoid may be a polynomial"),
+        {
+            "ffn_norm": "eps, or the norm of another tensor than the residual stream",
+            "ffn_gate": "activations not quantised like llama.cpp's, or gate and up swapped",
+            "ffn_up": "activations not quantised like llama.cpp's, or gate and up swapped",
+            "ffn_swiglu": "SiLU on up instead of gate, or another activation",
+            "ffn_out": "activations not rounded to the type that the weight asks for",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "7",
         "residual stream",
-        Tolerance(1e-4, f"one float32 addition, bit-exact on equal inputs; {_ULPS_REASON}", relative=_ULPS),
-        (
-            Stage("ffn_inp", "the residual around attention is missing or taken after the norm"),
-            Stage("l_out", "the residual around the feed-forward network is missing or taken after the norm"),
-        ),
+        _rounded(1e-4, "one float32 addition, bit-exact on equal inputs"),
+        {
+            "ffn_inp": "the residual around attention is missing or taken after the norm",
+            "l_out": "the residual around the feed-forward network is missing or taken after the norm",
+        },
         drift=_DRIFT,
     ),
     Checkpoint(
         "8",
         "logits of all positions",
         Tolerance(1e-3, "the longest sums of the model, from the reference's last layer output"),
-        (
-            Stage("result_norm", "eps, or the last norm skipped", False),
-            Stage(
-                "result_output",
-                "a tied head used although output.weight exists, or the other way round",
-                False,
-            ),
-        ),
+        {
+            "result_norm": "eps, or the last norm skipped",
+            "result_output": "a tied head used although output.weight exists, or the other way round",
+        },
         drift={
             "native": _DRIFT["native"],
             "f32": Tolerance(1e-3, "whole depth in float32; 7e-6 was measured on small models"),
@@ -272,40 +255,21 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     ),
 )
 
-_BY_STAGE: Mapping[str, tuple[Checkpoint, Stage]] = {
-    stage.name: (checkpoint, stage) for checkpoint in CHECKPOINTS for stage in checkpoint.stages
-}
+BY_NUMBER: Mapping[str, Checkpoint] = {checkpoint.number: checkpoint for checkpoint in CHECKPOINTS}
+STAGES: Mapping[str, Checkpoint] = {stage: c for c in CHECKPOINTS for stage in c.stages}
+"""The checkpoint that a stage belongs to."""
 
 LAYER_ORDER: tuple[str, ...] = (
-    "attn_norm",
-    "Qcur",
-    "Kcur",
-    "Vcur",
-    "Qcur_rope",
-    "Kcur_rope",
-    "kq",
-    "kq_soft_max",
-    "kqv_out",
-    "attn_out",
-    "ffn_inp",
-    "ffn_norm",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_swiglu",
-    "ffn_out",
-    "l_out",
-)
+    "attn_norm", "Qcur", "Kcur", "Vcur", "Qcur_rope", "Kcur_rope", "kq", "kq_soft_max", "kqv_out", "attn_out",
+    "ffn_inp", "ffn_norm", "ffn_gate", "ffn_up", "ffn_swiglu", "ffn_out", "l_out",
+)  # fmt: skip
 """Stages of a layer in the order of the computation: the first one to differ is where the fault is."""
 
 
-def checkpoint_of(stage: str) -> Checkpoint:
-    """The checkpoint that a stage belongs to; `stage` is a name without layer."""
-    return _BY_STAGE[stage][0]
-
-
-def hint_of(stage: str) -> str:
-    """What usually is wrong when this stage is the first to differ."""
-    return _BY_STAGE[stage][1].hint
+def hint_of(number: str, stage: str) -> str:
+    """What usually is wrong when a checkpoint fails at this stage first."""
+    checkpoint = BY_NUMBER[number]
+    return checkpoint.stages.get(stage, checkpoint.hint)
 
 
 def stage_names(n_layer: int) -> Iterator[tuple[str, int]]:

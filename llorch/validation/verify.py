@@ -1,23 +1,38 @@
-"""Re-checking a proof bundle: its hashes, and the verdicts that follow from its data."""
+"""Re-checking a proof bundle: its hashes, then its verdicts and figures by the functions that judged the run.
+
+Nothing in a bundle is believed but its data. What does not follow becomes a problem; a bundle that cannot be read
+as one is a `ReferenceDumpError`.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
-from collections.abc import Callable, Mapping
+import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llorch.errors import ReferenceDumpError
-from llorch.validation.bundle import INDEX, KINDS, SCHEMA
-from llorch.validation.checkpoint_verify import verify_checkpoint
-from llorch.validation.loading_verify import verify_loading
-from llorch.validation.manifests import Fields
-from llorch.validation.opened_bundle import Bundle
-from llorch.validation.performance_verify import verify_performance
+import numpy as np
 
-_INDEX_BYTES_AT_MOST = 16 << 20
+from llorch.errors import ReferenceDumpError
+from llorch.model.config import ModelConfig
+from llorch.model.weights import OPTIONAL_WEIGHTS, expected_shapes
+from llorch.quant.types import SUPPORTED
+from llorch.validation.bundle import INDEX, Bundle
+from llorch.validation.checkpoint_bundle import CHECKPOINTS_FILE
+from llorch.validation.checkpoints import TableRow, table_of
+from llorch.validation.compare import causal, compare
+from llorch.validation.dumps import Sizes, dumped_stages, stage_key
+from llorch.validation.findings import WAYS, StageResult
+from llorch.validation.loading_bundle import ALL_FINITE, LOADING_FILE, TENSORS_FILE, LoadingCheck, TensorRow
+from llorch.validation.records import ArrayFile, Record
+from llorch.validation.result_checks import JUDGES, most_likely_data
+from llorch.validation.stage_checks import tolerance_of
+from llorch.validation.tolerances import STAGES, Bounds, Profile
+
+_ALL_FIGURES = ["max_abs", "mean_abs", "relative", "nmse", "cosine", "limit"]
+_SAME = 1e-9
+"""Relative difference of a figure that another NumPy may give, sums being taken in another order."""
 
 
 def verify(folder: Path) -> Bundle:
@@ -29,72 +44,246 @@ def verify(folder: Path) -> Bundle:
     Raises:
         ReferenceDumpError: it is no bundle, or its data cannot be read as one.
     """
-    bundle = Bundle(folder, _read_index(folder))
-    for name, entry in bundle.index["files"].items():
-        _check_file(bundle, name, entry)
-    known = {INDEX, *bundle.index["files"]}
+    bundle = Bundle.open(folder)
+    for name, entry in bundle.index.files.items():
+        try:
+            entry.require(folder / name, name)
+        except ReferenceDumpError as error:
+            bundle.problems.append(str(error))
     try:
-        extra = sorted(path.name for path in folder.iterdir() if path.name not in known)
+        names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise ReferenceDumpError(f"{folder} cannot be read: {error.strerror}") from None
-    bundle.problems += [f"{name} does not belong to the bundle" for name in extra]
+    for name in names:
+        bundle.require(name in {INDEX, *bundle.index.files}, f"{name} does not belong to the bundle")
     if bundle.problems:
         return bundle
+    recompute = {"loading": _loading, "checkpoint": _checkpoint, "performance": _performance}
     try:
-        _RECOMPUTE[bundle.kind](bundle)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-        zipfile.BadZipFile,
-        OSError,
-    ) as error:
+        recompute[bundle.index.kind](bundle)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ReferenceDumpError(f"{folder} holds data that cannot be checked ({what})") from None
     return bundle
 
 
-_RECOMPUTE: Mapping[str, Callable[[Bundle], None]] = {
-    "loading": verify_loading,
-    "checkpoint": verify_checkpoint,
-    "performance": verify_performance,
-}
+def _require_verdict(bundle: Bundle, passed: bool, recorded: bool, source: str) -> None:
+    holds = passed == recorded == bundle.index.passed
+    bundle.require(holds, f"the verdict of the bundle does not follow from its {source}")
 
 
-def _read_index(folder: Path) -> Mapping[str, Any]:
-    path = folder / INDEX
-    try:
-        if path.stat().st_size > _INDEX_BYTES_AT_MOST:
-            raise ReferenceDumpError(f"{path} is larger than {_INDEX_BYTES_AT_MOST >> 20} MiB")
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ReferenceDumpError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ReferenceDumpError(f"{path} is no JSON: {error}") from None
-    if not isinstance(index, dict):
-        raise ReferenceDumpError(f"{path} holds {type(index).__name__}, expected an object")
-    top = Fields(index, str(path))
-    if (schema := top.text("schema")) != SCHEMA:
-        raise ReferenceDumpError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}")
-    if (kind := top.text("kind")) not in KINDS:
-        raise ReferenceDumpError(f"{path}: kind is {kind!r}, expected one of {', '.join(KINDS)}")
-    files = top.section("files")
-    for name in files.values:
-        if Path(name).name != name or name in ("", ".", "..", INDEX):
-            raise ReferenceDumpError(f"{path}: {name!r} is no name of a file in the bundle")
-        files.section(name).sha256("sha256")
-    return index
+class _Reference(Record):
+    sizes: Sizes
+    layers: tuple[int, ...]
 
 
-def _check_file(bundle: Bundle, name: str, entry: Mapping[str, Any]) -> None:
-    path = bundle.folder / name
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        bundle.problems.append(f"{name} cannot be read: {error.strerror}")
+class _Profile(Record):
+    label: str
+    profile: Profile
+    passed: bool
+    reference: _Reference
+    rows: tuple[TableRow, ...]
+
+
+class _Checkpoints(Record):
+    passed: bool
+    profiles: tuple[_Profile, ...]
+
+
+def _checkpoint(bundle: Bundle) -> None:
+    """Every result, every row of the table and the verdict of the bundle follow from values and data."""
+    document = bundle.record(CHECKPOINTS_FILE, _Checkpoints)
+    for profile in document.profiles:
+        label = profile.label
+        recorded = bundle.rows(f"checks-{label}.ndjson", StageResult)
+        arrays = ArrayFile(bundle.path(f"values-{label}.npz"))
+        results = [_again(bundle, profile, result, arrays) for result in recorded]
+        _check_most_likely(bundle, label, recorded, arrays)
+        verdicts = {(row.number, row.way): row.verdict for row in profile.rows}
+        for row in table_of(results):
+            says = verdicts.get((row.number, row.way))
+            text = f"{label}: checkpoint {row.number} {row.way} says {says}, its checks {row.verdict}"
+            bundle.require(says == row.verdict, text)
+        passed = all(result.verdict == "pass" for result in results)
+        text = f"{label}: says passed {profile.passed}, its checks the opposite"
+        bundle.require(profile.passed == passed, text)
+        if passed:
+            _check_complete(bundle, profile, results)
+    passed = all(profile.passed for profile in document.profiles) and bool(document.profiles)
+    _require_verdict(bundle, passed, document.passed, "profiles")
+
+
+def _again(bundle: Bundle, profile: _Profile, recorded: StageResult, arrays: ArrayFile) -> StageResult:
+    """One result again; what differs from the record becomes a problem of the bundle."""
+    where = f"{profile.label}: {recorded.key}"
+    allowed, says = (
+        tolerance_of(recorded, profile.profile, profile.reference.layers).bounds,
+        recorded.tolerance,
+    )
+    bundle.n_recomputed += 1
+    if recorded.stage in JUDGES:
+        passed, _ = JUDGES[recorded.stage](recorded.data or {})
+    elif recorded.comparison is None:
+        passed, allowed, shapes = False, says, recorded.data or {}  # whatever was allowed
+        bundle.require(shapes["ours"] != shapes["theirs"], f"{where}: was not compared")
+    else:
+        passed = _compare_again(bundle, where, recorded, allowed, arrays)
+    text = f"{where}: was allowed {says}, the table of this llorch says {allowed}"
+    bundle.require(says == allowed, text)
+    belongs = recorded.stage not in STAGES or STAGES[recorded.stage].number == recorded.checkpoint
+    bundle.require(belongs, f"{where}: is no stage of checkpoint {recorded.checkpoint}")
+    verdict = "pass" if passed else "fail"
+    text = f"{where}: says {recorded.verdict}, its data give the opposite"
+    bundle.require(verdict == recorded.verdict, text)
+    return recorded.model_copy(update={"verdict": verdict})
+
+
+def _compare_again(
+    bundle: Bundle, where: str, result: StageResult, tolerance: Bounds, arrays: ArrayFile
+) -> bool:
+    """From whole arrays all figures; from the deciding rows the largest difference and its limit."""
+    recorded, kept, position = result.comparison, result.kept, result.causal_position
+    assert recorded is not None
+    if kept is None:
+        bundle.require(not recorded.n_values, f"{where}: no values were kept")
+        return True
+    ours, theirs = arrays.read(kept.ours), arrays.read(kept.theirs)
+    mask = None if position is None else causal(theirs.shape[-2], position, theirs.shape[-1])
+    figures, is_within_nmse = _ALL_FIGURES, True
+    if kept.rows is not None:
+        bundle.n_from_rows += 1
+        figures = ["max_abs", "limit"]
+        if position is not None:
+            queries = np.array([row[-1] for row in kept.rows])
+            mask = np.arange(theirs.shape[-1]) <= position + queries[:, None]
+        is_within_nmse = tolerance.nmse is None or recorded.nmse <= tolerance.nmse
+        tolerance = tolerance.model_copy(update={"nmse": None})
+    again = compare(ours, theirs, tolerance, mask)
+    for name in figures:
+        says, gives = getattr(recorded, name), getattr(again, name)
+        text = f"{where}: {name} is recorded as {says}, the values give {gives}"
+        bundle.require(_is_same(gives, says), text)
+    return again.passed and is_within_nmse
+
+
+def _is_same(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a == b or math.isclose(a, b, rel_tol=_SAME, abs_tol=1e-12 if abs(a) > 0.5 else 0.0)
+
+
+def _check_most_likely(bundle: Bundle, label: str, results: Sequence[StageResult], arrays: ArrayFile) -> None:
+    """Checkpoint 10's data must follow from the logits, where all of them were kept."""
+    kept = [r.kept for r in results if (r.way, r.stage) == ("end_to_end", "result_output")]
+    whole = [arrays_of for arrays_of in kept if arrays_of and arrays_of.rows is None]
+    recorded = [result.data for result in results if result.checkpoint == "10" and result.data]
+    if not recorded or len(whole) < len(kept):
         return
-    if found != entry["sha256"]:
-        bundle.problems.append(f"{name} was altered: sha256 {found[:16]}…, recorded {entry['sha256'][:16]}…")
+    again = most_likely_data((arrays.read(names.ours), arrays.read(names.theirs)) for names in whole)
+    for name, values in again.items():
+        found = recorded[0][name]
+        same = len(found) == len(values) and np.allclose(found, values, rtol=1e-5, atol=1e-6)
+        bundle.require(same, f"{label}: {name} of the most likely tokens does not follow from the logits")
+
+
+def _check_complete(bundle: Bundle, profile: _Profile, results: Sequence[StageResult]) -> None:
+    """A bundle that says everything passed must hold every stage of the prompt pass, in both ways."""
+    seen = {result.key for result in results}
+    for way in WAYS:
+        for stage in dumped_stages(profile.reference.sizes.n_layer, profile.reference.layers):
+            key = f"{way}/prefill/{stage_key(*stage)}"
+            bundle.require(key in seen, f"{profile.label}: {key} is missing")
+    for row in table_of(results):
+        text = f"{profile.label}: checkpoint {row.number} {row.way} was not made"
+        bundle.require(row.verdict != "skipped", text)
+
+
+class _LoadedFile(Record):
+    bytes: int
+    alignment: int
+
+
+class _Loading(Record):
+    passed: bool
+    model: _LoadedFile
+    config: ModelConfig
+    checks: tuple[LoadingCheck, ...]
+
+
+def _loading(bundle: Bundle) -> None:
+    """Sizes follow from types and shapes, tensors lie in the file without overlaps, verdicts follow."""
+    document = bundle.record(LOADING_FILE, _Loading)
+    rows = bundle.rows(TENSORS_FILE, TensorRow)
+    types = {kind.name: kind for kind in SUPPORTED.values()}
+    ends: dict[int, int] = {}
+    for row in sorted(rows, key=lambda row: (row.part, row.offset)):
+        size = math.prod(row.shape[:-1]) * types[row.type].row_bytes(row.shape[-1])
+        bundle.require(row.bytes == size, f"{row.name}: {row.bytes} bytes, type and shape give {size}")
+        is_aligned = row.offset % document.model.alignment == 0
+        bundle.require(is_aligned, f"{row.name}: offset {row.offset} is not aligned")
+        bundle.require(row.offset >= ends.get(row.part, 0), f"{row.name}: overlaps the tensor before it")
+        ends[row.part] = row.offset + row.bytes
+    is_inside = sum(ends.values()) <= document.model.bytes
+    bundle.require(is_inside, "the tensors reach beyond the end of the file")
+    _check_shapes(bundle, document.config, {row.name: row.shape for row in rows})
+    checks = {check.name: check.passed for check in document.checks}
+    bundle.n_recomputed += len(rows) + len(checks)
+    follows = checks.get(ALL_FINITE) is all(row.first_bad_block is None for row in rows)
+    bundle.require(follows, f"the check that {ALL_FINITE} does not follow from the tensors")
+    _require_verdict(bundle, all(checks.values()), document.passed, "checks")
+
+
+def _check_shapes(bundle: Bundle, config: ModelConfig, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Every tensor has the shape that the sizes imply, and none that they imply is missing."""
+    if config.n_layer > len(shapes):
+        bundle.problems.append(f"{len(shapes)} tensors are too few for {config.n_layer} layers")
+        return
+    for name, shape in expected_shapes(config).items():
+        found = shapes.get(name)
+        holds = found == shape or (found is None and name in OPTIONAL_WEIGHTS)
+        bundle.require(holds, f"{name}: shape {found and list(found)}, sizes give {list(shape)}")
+
+
+class _Case(Record):
+    model: dict[str, Any]
+    test: str
+    engines: dict[str, dict[str, Any]]
+    peer: str | None
+    ratio: float | None
+
+
+class _Performance(Record):
+    cases: tuple[_Case, ...]
+
+
+class _Run(Record):
+    model: str
+    test: str
+    engine: str
+    tokens_per_s: float
+
+
+def _performance(bundle: Bundle) -> None:
+    """Medians, extremes and ratios follow from the runs."""
+    document = bundle.record("performance.json", _Performance)
+    speeds: dict[tuple[str, str, str], list[float]] = {}
+    for run in bundle.rows("runs.ndjson", _Run):
+        speeds.setdefault((run.model, run.test, run.engine), []).append(run.tokens_per_s)
+    for case in document.cases:
+        file, medians = case.model["file"], {}
+        for engine, figures in case.engines.items():
+            where, found = f"{file} {case.test} {engine}", speeds.get((file, case.test, engine))
+            if not found:
+                bundle.problems.append(f"{where}: there are no runs")
+                continue
+            bundle.n_recomputed += 1
+            medians[engine] = statistics.median(found)
+            again = {"median": medians[engine], "min": min(found), "max": max(found), "n": len(found)}
+            for name, value in again.items():
+                text = f"{where}: {name} is recorded as {figures[name]}, the runs give {value}"
+                bundle.require(math.isclose(figures[name], value, rel_tol=1e-6), text)
+        if case.peer and len(medians) == len(case.engines):
+            (own,) = medians.keys() - {case.peer}
+            ratio = medians[own] / medians[case.peer]
+            holds = case.ratio is not None and math.isclose(case.ratio, ratio, rel_tol=1e-6)
+            bundle.require(holds, f"{file} {case.test}: ratio {case.ratio} does not follow")

@@ -38,6 +38,8 @@ FENCES: dict[str, tuple[str, ...]] = {
     "fastapi": WEB,
     "starlette": WEB,
     "sse_starlette": WEB,
+    "matplotlib": ("bench/plots.py",),
+    "PIL": ("bench/plots.py",),
     "pydantic": CHECKED,
     "pydantic_core": CHECKED,
     "pydantic_settings": ("settings.py",),
@@ -178,8 +180,14 @@ def test_importing_llorch_imports_nothing_else_of_it() -> None:
 
 def test_only_declared_dependencies_are_imported() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in project["dependencies"]}
-    comes_with = {"llvmlite": "numba", "starlette": "fastapi", "pydantic_core": "pydantic"}
+    lines = project["dependencies"] + project["optional-dependencies"]["plots"]
+    declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in lines}
+    comes_with = {
+        "llvmlite": "numba",
+        "starlette": "fastapi",
+        "pydantic_core": "pydantic",
+        "PIL": "matplotlib",
+    }
     known = declared | {name for name, host in comes_with.items() if host in declared}
     known |= set(sys.stdlib_module_names) | {"llorch"}
     assert {
@@ -235,6 +243,7 @@ def test_nothing_is_left_to_be_done_or_vaguely_named(module: Module) -> None:
         ("engine/a.py", "import pydantic.types", "engine/a.py:1 imports pydantic.types"),
         ("cli/serve.py", "import uvicorn", "cli/serve.py:1 imports uvicorn"),
         ("server/app.py", "import h11", "server/app.py:1 imports h11"),
+        ("bench/tests.py", "import matplotlib", "bench/tests.py:1 imports matplotlib"),
     ],
 )
 def test_the_rules_catch_what_they_forbid(path: str, source: str, fault: str) -> None:
@@ -252,6 +261,7 @@ def test_the_rules_catch_what_they_forbid(path: str, source: str, fault: str) ->
         ),
         ("kernels/linear/a.py", "from numba import njit\nfrom ..jit import f"),
         ("settings.py", "import pydantic_settings\nfrom llorch.errors import SettingsError"),
+        ("validation/a.py", "import pydantic\nfrom llorch.bench.plots import curves"),
     ],
 )
 def test_the_rules_allow_what_the_design_allows(path: str, source: str) -> None:

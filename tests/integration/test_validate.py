@@ -185,6 +185,21 @@ def test_every_file_of_a_bundle_says_that_it_is_generated(bundle: Path) -> None:
     }  # fmt: skip
 
 
+def test_without_matplotlib_the_summary_says_how_to_get_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llorch.bench.plots.find_spec", lambda name: None)
+    monkeypatch.setenv(RUN_ID_VARIABLE, "bare")
+    words = [*TINY, "--reference", str(GOLDEN / "tiny-f32"), "--proof-dir", str(tmp_path)]
+    assert main(words) == 0
+    folder = tmp_path / "checkpoint" / "bare"
+    assert not list(folder.glob("*.png"))
+    summary = (folder / "summary.md").read_text()
+    assert "pip install 'llorch[plots]'" in summary
+    assert ".png" not in summary
+    assert main(["validate", "--verify", str(folder)]) == 0
+
+
 def test_a_bundle_names_everything_the_result_depends_on(bundle: Path) -> None:
     index = json.loads((bundle / "bundle.json").read_text())
     assert re.match(r"(LLORCH_\w+=\S+ )*llorch validate ", index["command"])
@@ -264,6 +279,10 @@ FORGERIES: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda f: change_check(f, "most likely", lambda c: c["data"].update(ours=c["data"]["theirs"][::-1])),
         "does not follow from the logits",
     ),
+    "a checkpoint that allows more": (
+        lambda f: change_check(f, "Qcur", lambda c: c.update(checkpoint="8")),
+        "is no stage of checkpoint 8",
+    ),
     "a stage left out": (drop_check, "ffn_gate-1 is missing"),
     "values": (change_value, "result_output"),
 }
@@ -278,6 +297,21 @@ def test_a_forged_bundle_does_not_verify(name: str, copied: Path, capsys: pytest
     rehash(copied)
     assert main(["validate", "--verify", str(copied)]) == 1
     assert problem in capsys.readouterr().out
+
+
+def test_a_verdict_on_data_cannot_be_replaced_by_a_comparison(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.loads(line) for line in (copied / "checks-native.ndjson").read_text().splitlines()]
+    equal = next(row for row in rows if row.get("stage") == "last row")
+
+    def forge(check: dict[str, Any]) -> None:
+        del check["data"]
+        check.update(comparison=equal["comparison"], kept=equal["kept"])
+
+    change_check(copied, "most likely", forge)
+    rehash(copied)
+    assert "cannot be checked" in error_of(capsys, ["validate", "--verify", str(copied)])
 
 
 def test_files_that_are_missing_or_strange_do_not_verify(
@@ -311,19 +345,56 @@ def test_a_bundle_that_cannot_be_read_is_refused(
     error_of(capsys, ["validate", "--verify", str(copied)])
 
 
-def test_a_loading_bundle_is_written_and_verifies(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.fixture
+def loading_bundle(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Path:
     words = ["inspect", "-m", str(GOLDEN / "tiny.gguf"), "--proof", "--proof-dir", str(tmp_path), "--json"]
     assert main(words) == 0
-    folder = Path(json.loads(capsys.readouterr().out)["bundle"])
-    document = json.loads((folder / "loading.json").read_text())
+    return Path(json.loads(capsys.readouterr().out)["bundle"])
+
+
+def test_a_loading_bundle_is_written_and_verifies(
+    loading_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads((loading_bundle / "loading.json").read_text())
     assert {check["passed"] for check in document["checks"]} == {True}
     assert sum(check["name"].startswith("refused: ") for check in document["checks"]) == 9
-    assert main(["validate", "--verify", str(folder)]) == 0
-    rows = (folder / "tensors.ndjson").read_text().replace('"bytes": 2176', '"bytes": 2177')
-    (folder / "tensors.ndjson").write_text(rows)
-    rehash(folder)
-    assert main(["validate", "--verify", str(folder)]) == 1
+    assert set(document["timings"]) == {
+        "open_and_check_header_s", "hash_s", "check_config_and_weights_s", "load_tokenizer_s", "load_kernels_s",
+        "place_weights_s", "first_step_s",
+    }  # fmt: skip
+    assert all(seconds >= 0 for seconds in document["timings"].values())
+    assert main(["validate", "--verify", str(loading_bundle)]) == 0
+    rows = (loading_bundle / "tensors.ndjson").read_text().replace('"bytes": 2176', '"bytes": 2177')
+    (loading_bundle / "tensors.ndjson").write_text(rows)
+    rehash(loading_bundle)
+    assert main(["validate", "--verify", str(loading_bundle)]) == 1
     assert "type and shape give 2176" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["output.weight", "token_embd.weight", "blk.1.ffn_down.weight"])
+def test_a_matrix_of_another_shape_does_not_verify(
+    name: str, loading_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shape has as many values as the right one, so that its size in bytes is right."""
+    path = loading_bundle / "tensors.ndjson"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    (row,) = (row for row in rows if row.get("name") == name)
+    n_out, n_in = row["shape"]
+    row["shape"] = [n_out // 2, n_in * 2]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rehash(loading_bundle)
+    assert main(["validate", "--verify", str(loading_bundle)]) == 1
+    assert f"{name}: shape {row['shape']}, sizes give {[n_out, n_in]}" in capsys.readouterr().out
+
+
+def test_more_layers_than_tensors_do_not_verify(
+    loading_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = loading_bundle / "loading.json"
+    path.write_text(path.read_text().replace('"n_layer": 2', '"n_layer": 1000000000000'))
+    rehash(loading_bundle)
+    assert main(["validate", "--verify", str(loading_bundle)]) == 1
+    assert "too few for 1000000000000 layers" in capsys.readouterr().out
 
 
 def keep_layer_1_only(folder: Path) -> None:

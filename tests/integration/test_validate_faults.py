@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llorch.validation.checkpoints import Outcome, validate
+from llorch.validation.checkpoints import ValidationResult, validate
 from llorch.validation.dumps import Reference, stage_key
 from tests.conftest import REPOSITORY
 from tests.support import faults
@@ -17,7 +17,7 @@ TINY = REPOSITORY / "tests" / "golden" / "checkpoints"
 PROFILES = ("native", "f32")
 
 
-def outcome_of(profile: str, goes_on: bool = False, **changes: Any) -> Outcome:
+def outcome_of(profile: str, goes_on: bool = False, **changes: Any) -> ValidationResult:
     reference = Reference.load(TINY / f"tiny-{profile}")
     with faults.faulty_subject(TINY / "tiny.gguf", reference, **changes) as subject:
         return validate(subject, reference, goes_on=goes_on)
@@ -69,28 +69,28 @@ def test_a_fault_is_found_where_it_sits(name: str, profile: str) -> None:
     outcome = outcome_of(profile, **changes)
     failure = outcome.findings.first_failure
     assert failure is not None
-    assert (failure.checkpoint, stage_key(failure.place.stage, failure.place.layer)) == (checkpoint, stage)
+    assert (failure.checkpoint, stage_key(failure.stage, failure.layer)) == (checkpoint, stage)
     assert failure.hint
-    assert outcome.findings.checks[-1] is failure, "nothing is compared after the first divergence"
+    assert outcome.findings.results[-1] is failure, "nothing is compared after the first divergence"
     if checkpoint not in ("9", "12"):
-        assert failure.place.way == "local"
+        assert failure.way == "local"
 
 
 def test_unquantised_activations_fail_on_the_native_profile_alone() -> None:
     failure = outcome_of("native", tensors=faults.expanded_to_f32).findings.first_failure
     assert failure is not None
-    assert (failure.checkpoint, failure.place.stage, failure.place.layer) == ("2", "Qcur", 0)
+    assert (failure.checkpoint, failure.stage, failure.layer) == ("2", "Qcur", 0)
     assert outcome_of("f32", tensors=faults.expanded_to_f32).passed
 
 
 def test_going_on_shows_every_place_that_a_fault_reaches() -> None:
     outcome = outcome_of("native", goes_on=True, weights=faults.gate_and_up_swapped)
-    failed = {(c.place.way, c.place.stage) for c in outcome.findings.checks if c.verdict == "fail"}
+    failed = {(c.way, c.stage) for c in outcome.findings.results if c.verdict == "fail"}
     assert {("local", "ffn_gate"), ("local", "ffn_up"), ("end_to_end", "result_output")} <= failed
     assert ("local", "ffn_swiglu") not in failed, "a stage fed with the reference's input is innocent"
 
 
 def test_another_number_of_keys_is_a_failure_and_no_crash() -> None:
     outcome = outcome_of("native", goes_on=True, llama=faults.LateLlama)
-    failed = {c.place.stage: c.note for c in outcome.findings.checks if c.verdict == "fail"}
+    failed = {c.stage: c.note for c in outcome.findings.results if c.verdict == "fail"}
     assert "shape" in failed["kq"]

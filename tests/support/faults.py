@@ -36,8 +36,8 @@ from llorch.model.weights import Weights
 from llorch.open_model import OpenModel
 from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
-from llorch.validation.bundle import sha256_of_file
 from llorch.validation.dumps import Reference
+from llorch.validation.records import sha256_of_file
 from llorch.validation.subject import Subject, reference_tensors
 
 Tensors = Mapping[str, Tensor]
@@ -73,12 +73,12 @@ def faulty_subject(
             config(right),
             used,
             n_threads=1,
-            n_batch=len(reference.prompt_token_ids),
+            n_batch=len(reference.manifest.prompt.token_ids),
             residence="mapped",
             kv_type="f32",
         )
         model = stack.enter_context(OpenModel(path.stem, source, right, used, engine, None))
-        yield Subject(path, sha256, "", "", model)
+        yield Subject(model, {})
 
 
 # Weights and configuration

@@ -26,13 +26,8 @@ from typing import Any
 
 from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
-from llorch.validation.bundle import (
-    GENERATED_BY,
-    BundleWriter,
-    environment,
-    reproducible_command,
-    sha256_of_file,
-)
+from llorch.validation.bundle import GENERATED_BY, BundleWriter, environment, reproducible_command
+from llorch.validation.records import sha256_of_file
 from tools.performance.peer_runs import (
     LLORCH,
     ROOT,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llorch.bench import plots
 from tools.performance.peer_runs import LLORCH
 
 Case = dict[str, Any]
@@ -117,7 +116,7 @@ def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, 
     parts = [
         f"# Speed: run {run_id}",
         table(document["cases"], name),
-        "![bar chart](chart.png)" if document["has_chart"] else "",
+        "![bar chart](chart.png)" if document["has_chart"] else plots.HOW_TO_GET,
         "\n".join(f"- {fact}" for fact in facts),
         f"Medians over rounds. {rounds} Ratios are medians by medians.",
         details(document["cases"]),
@@ -132,36 +131,26 @@ def _busy(document: Mapping[str, Any]) -> str:
 
 
 def chart(cases: Sequence[Case], note: str) -> bytes | None:
-    """A PNG with a pair of bars per test, speeds on a logarithmic axis; None without matplotlib."""
-    try:
-        figures = importlib.import_module("matplotlib.figure")
-    except ImportError:
-        return None
-    figure = figures.Figure(figsize=(max(6.0, 1.7 * len(cases)), 5.0), layout="constrained")
-    axes = figure.subplots()
+    """A PNG with a bar per engine and test, on a logarithmic axis; None without matplotlib."""
     names = list(dict.fromkeys(name for case in cases for name in case["engines"]))
-    width = 0.8 / len(names)
-    for i, name in enumerate(names):
-        places = [at for at, case in enumerate(cases) if name in case["engines"]]
-        engines = [cases[at]["engines"][name] for at in places]
-        medians = [engine["median"] for engine in engines]
-        spread = [
-            [engine["median"] - engine["min"] for engine in engines],
-            [engine["max"] - engine["median"] for engine in engines],
-        ]
-        offsets = [at + (i - (len(names) - 1) / 2) * width for at in places]
-        bars = axes.bar(offsets, medians, width, yerr=spread, capsize=3, label=name)
-        axes.bar_label(bars, [speed(median) for median in medians], padding=3, fontsize=8)
-    labels = []
+    speeds = [engine for case in cases for engine in case["engines"].values()]
+
+    def bar(engine: Mapping[str, Any] | None) -> plots.Bar | None:
+        if engine is None:
+            return None
+        return plots.Bar(engine["median"], speed(engine["median"]), (engine["min"], engine["max"]))
+
+    rows = []
     for case in cases:
-        ratio = f"\n{case['ratio']:.2f}×" if case["ratio"] else ""
-        labels.append(f"{case['model']['name']}\n{case['test']}{ratio}")
-    axes.set_xticks(range(len(cases)), labels, fontsize=8)
-    axes.set_yscale("log")
-    axes.margins(y=0.15)
-    axes.set_ylabel("tokens per second (median; bars: least to most)")
-    axes.legend()
-    figure.supxlabel(note, fontsize=6, color="gray")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": note})
-    return buffer.getvalue()
+        ratio = f" ({case['ratio']:.2f}×)" if case["ratio"] else ""
+        label = f"{case['model']['name']}, {case['test']}{ratio}"
+        rows.append((label, [bar(case["engines"].get(name)) for name in names]))
+    return plots.bars(
+        f"Speed of {' and '.join(names)}",
+        "tokens per second (median; whiskers: slowest and fastest round)",
+        rows,
+        names,
+        x_range=(min(engine["min"] for engine in speeds) / 3, max(engine["max"] for engine in speeds) * 2),
+        x_text=lambda x: f"{x:,g}",
+        note=note,
+    )

@@ -102,6 +102,23 @@ def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.usefixtures("llorch_speeds")
+def test_the_chart_is_drawn_or_the_summary_says_how_to_get_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(words(place, "pp8,tg4@2")) == 0
+    document, _, folder = documents(place)
+    assert document["has_chart"]
+    assert b"generated" in (folder / "chart.png").read_bytes()
+    assert "![bar chart](chart.png)" in (folder / "summary.md").read_text()
+    monkeypatch.setattr("llorch.bench.plots.find_spec", lambda name: None)
+    monkeypatch.setenv("LLORCH_PROOF_DIR", str(place / "bare"))
+    assert main(words(place, "pp8")) == 0
+    folder = place / "bare" / "performance" / "run-1"
+    assert not (folder / "chart.png").exists()
+    assert "pip install 'llorch[plots]'" in (folder / "summary.md").read_text()
+
+
+@pytest.mark.usefixtures("llorch_speeds")
 def test_sequences_together_go_to_the_batched_program(place: Path) -> None:
     assert main(words(place, "tg4,tg4@2")) == 0
     document, _, _ = documents(place)

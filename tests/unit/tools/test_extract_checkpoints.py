@@ -11,7 +11,7 @@ import pytest
 
 from llorch.validation.compare import compare
 from llorch.validation.dumps import Reference
-from llorch.validation.tolerances import checkpoint_of
+from llorch.validation.tolerances import STAGES
 from tests.support.naive_stages import NaiveModel, recompute
 from tools.reference.extract_checkpoints import main
 from tools.reference.make_f32_twin import make_f32_twin
@@ -38,7 +38,7 @@ def assert_explained(model: Path, reference: Reference) -> None:
     seen = set()
     for run, stage, layer, expected in recompute(NaiveModel(model), reference):
         theirs = reference.array(run, stage, layer)
-        result = compare(expected, theirs, checkpoint_of(stage).tolerance)
+        result = compare(expected, theirs, STAGES[stage].tolerance)
         assert result.passed, f"{run.name} {stage}-{layer}: {result}"
         seen.add((run.name, stage, layer))
     assert seen == {(run.name, *stage) for run in reference.passes() for stage in reference.stages(run)}
@@ -74,7 +74,7 @@ def test_greedy_ids_agree_with_the_golden_continuations(model_path: ModelPath, t
     assert (
         main(["-m", str(model), "-p", run["prompt"], "-o", str(tmp_path / "r"), "--decode-stages", "kv"]) == 0
     )
-    assert list(Reference.load(tmp_path / "r").greedy_token_ids) == run["token_ids"][:11]
+    assert list(Reference.load(tmp_path / "r").manifest.greedy.token_ids) == run["token_ids"][:11]
 
 
 def test_a_reference_is_replaced_only_when_asked(

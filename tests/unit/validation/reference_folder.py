@@ -42,7 +42,7 @@ def make_manifest(decode_stages: str = "all") -> dict[str, Any]:
         "model": {
             "file": "tiny.gguf",
             "sha256": "a" * 64,
-            "sizes": {name: getattr(SIZES, name) for name in Sizes.__slots__},
+            "sizes": {name: getattr(SIZES, name) for name in Sizes.model_fields},
         },
         "twin": None,
         "reference": {"program": "llama.cpp"},

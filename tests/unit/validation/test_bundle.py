@@ -13,13 +13,19 @@ from llorch.errors import InputError
 from llorch.validation import bundle as bundle_module
 from llorch.validation.bundle import (
     DIRECTORY_VARIABLE,
+    GENERATED_BY,
     RUN_ID_VARIABLE,
     BundleWriter,
     environment,
     new_run_id,
     reproducible_command,
 )
+from llorch.validation.records import ArrayFile, Record
 from llorch.validation.verify import verify
+
+
+class Anything(Record, extra="allow"):
+    pass
 
 
 def test_a_run_id_is_time_and_commit() -> None:
@@ -41,7 +47,7 @@ def test_a_name_that_is_no_plain_name_is_refused(tmp_path: Path, name: str) -> N
 
 def test_another_kind_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="kind"):
-        BundleWriter("opinion", tmp_path)
+        BundleWriter("opinion", tmp_path)  # type: ignore[arg-type]
 
 
 def test_every_kind_of_file_is_marked_and_hashed(tmp_path: Path) -> None:
@@ -54,11 +60,12 @@ def test_every_kind_of_file_is_marked_and_hashed(tmp_path: Path) -> None:
     writer.add_summary("# Summary\n")
     folder = writer.write({"model": {"file": "m.gguf"}}, None, "llorch bench")
     found = verify(folder)
-    assert (found.problems, found.kind) == ([], "performance")
-    assert found.index["model"] == {"file": "m.gguf"}
-    assert found.json("a.json")["x"] == 1
-    assert found.rows("b.ndjson") == [{"y": 2}, {"y": 3}]
-    assert found.arrays("c.npz")("z").tolist() == [0, 1, 2]
+    assert (found.problems, found.index.kind) == ([], "performance")
+    assert found.index.model_extra is not None
+    assert found.index.model_extra["model"] == {"file": "m.gguf"}
+    assert found.record("a.json", Anything).model_extra == {"generated_by": GENERATED_BY, "x": 1}
+    assert [row.model_extra for row in found.rows("b.ndjson", Anything)] == [{"y": 2}, {"y": 3}]
+    assert ArrayFile(found.path("c.npz")).read("z").tolist() == [0, 1, 2]
     assert sorted(path.name for path in (tmp_path / "performance").iterdir()) == ["one"]
     with pytest.raises(InputError, match="exists already"):
         BundleWriter("performance", tmp_path, "one")

@@ -81,7 +81,7 @@ def test_nan_and_infinity_never_pass(bad: float, tolerance: Tolerance) -> None:
 
 def test_a_result_with_nan_is_still_valid_json() -> None:
     result = compare(f32(math.nan), f32(1.0), LOOSE)
-    document = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    document = json.loads(json.dumps(result.model_dump(mode="json"), allow_nan=False))
     assert document["ours"] == "nan"
     assert document["max_abs"] == "inf"
     assert document["passed"] is False

@@ -93,7 +93,7 @@ def test_the_twin_is_as_good_as_its_source(tmp_path: Path) -> None:
     manifest = make_manifest() | {"profile": "f32", "twin": twin}
     reference = Reference.load(write_folder(tmp_path, manifest, make_arrays()))
     assert reference.profile == "f32"
-    assert reference.twin_weights_sha256 == "d" * 64
+    assert reference.manifest.twin.weights_sha256 == "d" * 64
     reference.require_model("a" * 64)
     reference.require_model("c" * 64)
 
@@ -210,6 +210,18 @@ def test_every_key_of_the_manifest_is_needed(folder: Path, key: str) -> None:
     del manifest[key]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ReferenceDumpError, match=f"{key} is missing"):
+        Reference.load(folder)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [("promt",), ("model", "license"), ("model", "sizes", "n_experts"), ("files", "prefill.npz", "md5")],
+)
+def test_an_unknown_key_of_the_manifest_is_named(folder: Path, path: tuple[str, ...]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    set_at(*path)(manifest, 1)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ReferenceDumpError, match=rf"manifest\.json: {': '.join(path)} is not a known key"):
         Reference.load(folder)
 
 

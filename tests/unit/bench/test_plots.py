@@ -1,0 +1,89 @@
+"""Pictures are small PNG files with the right colours, the same ones each time; none without matplotlib."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import matplotlib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from llorch.bench import plots
+from llorch.bench.plots import Bar, bars, curves
+
+BLUE, ORANGE, RED = (31, 105, 170), (217, 120, 20), (200, 40, 40)
+NOTE = "llorch; generated"
+
+
+def pixels_of(png: bytes | None) -> NDArray[np.uint8]:
+    assert png is not None
+    image = Image.open(io.BytesIO(png))
+    assert image.info == {"Comment": NOTE}
+    assert image.width == 920
+    return np.asarray(image.convert("RGB"))
+
+
+def n_of_colour(pixels: NDArray[np.uint8], colour: tuple[int, int, int]) -> int:
+    """Pixels of about this colour."""
+    return int((np.abs(pixels.astype(int) - colour).max(-1) < 12).sum())
+
+
+def some_curves(file: str = "m.gguf") -> bytes | None:
+    series = {"native": [(0.0, 0.0), (1.0, math.inf), (2.0, 1e-9), (3.0, math.nan)], "f32": []}
+    return curves(f"Drift: {file}", "layer", "NMSE", series, {"native": 1e-4}, 1e-16, NOTE)
+
+
+def some_bars(*groups: tuple[Bar | None, Bar | None]) -> bytes | None:
+    rows = [(f"stage {i}", group) for i, group in enumerate(groups)]
+    names = ["native", "f32"]
+    return bars(
+        "Worst", "share", rows, names, x_range=(1e-6, 4.0), x_text="{:g} %".format, note=NOTE, limit=1.0
+    )
+
+
+def test_curves_survive_zero_infinite_and_missing_values() -> None:
+    pixels = pixels_of(some_curves())
+    assert n_of_colour(pixels, BLUE) > 500
+    assert n_of_colour(pixels, RED) == 0
+
+
+def test_bars_beyond_what_is_allowed_are_red() -> None:
+    few = pixels_of(some_bars((Bar(0.5), Bar(0.0, "exact")), (None, Bar(0.1))))
+    many = pixels_of(some_bars((Bar(0.5), Bar(0.0, "exact")), (Bar(math.inf), Bar(1.1))))
+    assert n_of_colour(few, BLUE) > 1000
+    assert n_of_colour(few, ORANGE) > 1000
+    assert n_of_colour(many, RED) > n_of_colour(few, RED) + 1000
+
+
+def test_a_longer_bar_has_more_pixels_and_whiskers_are_black() -> None:
+    short = pixels_of(some_bars((Bar(1e-4, "0.0001"), None)))
+    long = pixels_of(some_bars((Bar(0.1, "0.1", (0.05, 0.2)), None)))
+    assert n_of_colour(long, BLUE) > n_of_colour(short, BLUE) + 1000
+
+
+def test_no_bars_are_a_picture_too() -> None:
+    assert pixels_of(some_bars()).shape[0] > 50
+
+
+@pytest.mark.parametrize("file", ["$a_{b", "模型.gguf", "a\nb", "_x"])
+def test_names_of_files_are_drawn_as_they_are(file: str) -> None:
+    pixels_of(some_curves(file))
+
+
+def test_pictures_are_the_same_whatever_matplotlib_is_set_to() -> None:
+    before = some_curves()
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 9, "savefig.dpi": 30}):
+        assert some_curves() == before
+        assert matplotlib.rcParams["font.size"] == 20
+    assert before is not None
+    assert len(before) < 30_000
+
+
+def test_without_matplotlib_there_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    assert some_curves() is None
+    assert some_bars((Bar(0.5), Bar(0.5))) is None
+    assert "llorch[plots]" in plots.HOW_TO_GET
