@@ -7,6 +7,7 @@ Messages say what was wrong, what was expected, what was got and where.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 
@@ -90,10 +91,21 @@ class NumericalError(LlorchError):
     """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
 
 
+_SHORTENED = reprlib.Repr()
+"""Ends a container after its first items, so that no array of a hostile file is ever made text as a whole."""
+_SHORTENED.maxlist = _SHORTENED.maxtuple = _SHORTENED.maxdict = 8
+_SHORTENED.maxstring = _SHORTENED.maxother = _SHORTENED.maxlong = 300
+
+
 def shown(value: object, limit: int = 60) -> str:
-    """`value` in a message: its `repr`, cut to `limit` characters."""
+    """`value` in a message: its `repr`, cut to `limit` characters, and of a container the first items."""
     try:
-        text = repr(value)
+        text = _SHORTENED.repr(value)
     except ValueError:  # an integer of more digits than Python converts
         text = f"<{type(value).__name__} with too many digits>"
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def described(value: object) -> str:
+    """A metadata value of the wrong type in a message, its type included; None stands for a missing key."""
+    return "nothing (the key is missing)" if value is None else f"{type(value).__name__} {shown(value)}"

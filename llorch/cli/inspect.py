@@ -14,6 +14,7 @@ import numpy as np
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
 from llorch.engine.kv_plan import plan_kv_cache
+from llorch.environment import reproducible_command
 from llorch.errors import InputError
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels import paths
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prove(path: Path, settings: Settings, directory: Path | None, words: list[str]) -> tuple[Path, bool]:
-    from llorch.validation.bundle import BundleWriter, reproducible_command
+    from llorch.validation.bundle import BundleWriter
     from llorch.validation.loading_bundle import write_loading_bundle
 
     with console.Progress() as progress:

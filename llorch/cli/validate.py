@@ -10,16 +10,16 @@ from pathlib import Path
 
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
+from llorch.environment import reproducible_command
 from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
 from llorch.open_model import DEMO, resolve_model_path
 from llorch.settings import Settings
-from llorch.validation.bundle import Bundle, BundleWriter, reproducible_command
+from llorch.validation.bundle import Bundle, BundleWriter
 from llorch.validation.checkpoint_bundle import write_checkpoint_bundle
 from llorch.validation.checkpoint_summary import failure_lines
-from llorch.validation.checkpoints import TableRow, ValidationResult, labelled, validate
+from llorch.validation.checkpoints import TableRow, ValidationResult, Verdict, labelled, validate
 from llorch.validation.dumps import MANIFEST, Reference
-from llorch.validation.findings import Verdict
 from llorch.validation.subject import open_subject
 from llorch.validation.verify import verify
 

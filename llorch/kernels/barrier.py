@@ -1,6 +1,6 @@
 """How the team waits: spin a little, then yield, then (between steps only) park.
 
-The control block is int64, one cache line per field, so that waiting threads disturb nobody.
+The control block is int64, one cache line per field, so that waiting threads do not slow the others down.
 """
 
 from __future__ import annotations

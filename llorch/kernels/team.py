@@ -148,7 +148,7 @@ class Team:
                 self._wake_parked(n_active)
                 reached = run_steps(self._address, scratch, 0, self._generation)
             except BaseException:
-                # Ctrl-C before thread 0 began: the others wait in a step that nobody will lead.
+                # Ctrl-C before thread 0 began: the others wait in a step that has no leader.
                 if self._field(b.FINISHED) != self._generation:
                     self._stop()
                 raise

@@ -1,1 +1,1 @@
-"""Llama as the paper tells it: config, weights, state and one forward pass."""
+"""Config, weights, KV cache and forward pass of Llama."""

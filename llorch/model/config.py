@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
-from llorch.errors import ModelError
+from llorch.errors import ModelError, described, shown
 
 ARCHITECTURE = "llama"
 _MOST = 1 << 24
@@ -120,7 +120,7 @@ class _Reader:
     def text(self, key: str) -> str:
         value = self.metadata.get(key)
         if not isinstance(value, str):
-            raise ModelError(f"{key}: expected a string, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a string, got {described(value)}")
         return value
 
     def count(self, key: str, default: int | None = None, *, smallest: int = 1) -> int:
@@ -128,7 +128,7 @@ class _Reader:
         if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
             raise ModelError(f"{key}: one number for all layers expected, got an array (not supported)")
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ModelError(f"{key}: expected a whole number, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a whole number, got {described(value)}")
         if not smallest <= value <= _MOST:
             raise ModelError(f"{key}: {value} is out of range, expected {smallest} to {_MOST}")
         return value
@@ -136,14 +136,10 @@ class _Reader:
     def positive(self, key: str, default: float | None = None) -> float:
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ModelError(f"{key}: expected a number, got {_shown(value)}")
+            raise ModelError(f"{key}: expected a number, got {described(value)}")
         if not (math.isfinite(value) and value > 0):
             raise ModelError(f"{key}: {value} is out of range, expected a finite number above 0")
         return float(value)
-
-
-def _shown(value: object) -> str:
-    return "nothing (the key is missing)" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
 
 
 def _n_vocab(read: _Reader) -> int:
@@ -161,7 +157,7 @@ def _rope_freq_scale(read: _Reader) -> float:
         return 1.0
     if kind != "linear":
         raise ModelError(
-            f"llama.rope.scaling.type: {_shown(kind)} is not supported, expected 'none' or 'linear'"
+            f"llama.rope.scaling.type: {shown(kind)} is not supported, expected 'none' or 'linear'"
         )
     for key in ("llama.rope.scaling.factor", "llama.rope.scale_linear"):
         factor = read.metadata.get(key, 0.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.errors import ModelError
+from llorch.errors import ModelError, described
 
 _PREFIX = "tokenizer.ggml."
 _NULL_ID = 0xFFFFFFFF
@@ -173,7 +173,7 @@ def _model_name(metadata: Mapping[str, object]) -> str:
         raise ModelError(f"{key}: missing; the file has no tokenizer")
     model = metadata[key]
     if not isinstance(model, str):
-        raise ModelError(f"{key}: expected a string, got {_describe(model)}")
+        raise ModelError(f"{key}: expected a string, got {described(model)}")
     if model not in _MODELS:
         supported = ", ".join(repr(name) for name in _MODELS)
         name = repr(model[:40])
@@ -189,7 +189,7 @@ def _tokens(metadata: Mapping[str, object]) -> list[bytes]:
     if isinstance(tokens, (list, np.ndarray)) and len(tokens) == 0:
         raise ModelError(f"{key}: the vocabulary is empty")
     if not isinstance(tokens, list) or not all(isinstance(token, bytes) for token in tokens):
-        raise ModelError(f"{key}: expected an array of strings, got {_describe(tokens)}")
+        raise ModelError(f"{key}: expected an array of strings, got {described(tokens)}")
     return tokens
 
 
@@ -225,7 +225,7 @@ def _types(metadata: Mapping[str, object], tokens: list[bytes]) -> bytes:
 def _numbers(key: str, value: object, n_vocab: int, types: tuple[str, ...]) -> NDArray[Any]:
     """`value` as a numeric array of one of `types` with one element per token."""
     if not isinstance(value, np.ndarray) or value.dtype.name not in types:
-        raise ModelError(f"{key}: expected an array of {' or '.join(types)}, got {_describe(value)}")
+        raise ModelError(f"{key}: expected an array of {' or '.join(types)}, got {described(value)}")
     if len(value) != n_vocab:
         raise ModelError(f"{key}: expected {n_vocab} values, one per token, got {len(value)}")
     return value
@@ -236,7 +236,7 @@ def _special_id(metadata: Mapping[str, object], name: str, default: int, n_vocab
     key = _PREFIX + name
     token_id = metadata.get(key, default)
     if isinstance(token_id, bool) or not isinstance(token_id, int):
-        raise ModelError(f"{key}: expected a token id, got {_describe(token_id)}")
+        raise ModelError(f"{key}: expected a token id, got {described(token_id)}")
     if not 0 <= token_id < n_vocab:
         origin = "" if key in metadata else " (the default, as the key is absent)"
         raise ModelError(f"{key}: token id {token_id}{origin} is outside the vocabulary of {n_vocab} tokens")
@@ -254,16 +254,5 @@ def _optional_id(metadata: Mapping[str, object], name: str, n_vocab: int) -> int
 def _flag(metadata: Mapping[str, object], name: str, default: bool) -> bool:
     value = metadata.get(_PREFIX + name, default)
     if not isinstance(value, bool):
-        raise ModelError(f"{_PREFIX}{name}: expected true or false, got {_describe(value)}")
+        raise ModelError(f"{_PREFIX}{name}: expected true or false, got {described(value)}")
     return value
-
-
-def _describe(value: object) -> str:
-    """Description of `value` for an error message."""
-    if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}"
-    if isinstance(value, list):
-        return "an array of other things" if value else "an empty array"
-    if isinstance(value, (str, bytes)):
-        return "a string"
-    return f"{value!r} ({type(value).__name__})"

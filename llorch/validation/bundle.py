@@ -10,15 +10,11 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
-import shlex
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -26,18 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
+from llorch.environment import environment, git_state
 from llorch.errors import InputError, ReferenceDumpError
-from llorch.kernels import paths
 from llorch.validation.records import HashedFile, R, Record, parse_record, read_record
 from llorch.version import __version__
 
 Kind = Literal["loading", "checkpoint", "performance"]
 INDEX = "bundle.json"
-SUMMARY = "summary.md"
 GENERATED_BY = f"llorch {__version__}; generated, do not edit"
 DIRECTORY_VARIABLE = "LLORCH_PROOF_DIR"
 RUN_ID_VARIABLE = "LLORCH_RUN_ID"
-_PACKAGES = ("numpy", "numba", "llvmlite")
 _INDEX_BYTES_AT_MOST = 16 << 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -63,8 +57,6 @@ class Bundle:
     """An opened bundle, and what was found wrong with it.
 
     Attributes:
-        folder: where it lies.
-        index: `bundle.json`.
         problems: sentences; none when everything holds.
         n_recomputed: verdicts computed anew.
         n_from_rows: those of them for which only the deciding rows were kept.
@@ -103,13 +95,7 @@ class Bundle:
 
 
 class BundleWriter:
-    """Collects the files of one bundle in memory and writes them together.
-
-    Attributes:
-        kind: what it proves.
-        run_id: name of the bundle's folder.
-        folder: where it will lie.
-    """
+    """Collects the files of one bundle in memory and writes them together, to `folder`."""
 
     def __init__(self, kind: Kind, directory: Path | None = None, run_id: str | None = None) -> None:
         """Choose the place; nothing is written yet.
@@ -117,7 +103,7 @@ class BundleWriter:
         Args:
             kind: what it proves.
             directory: the folder of all bundles; default `$LLORCH_PROOF_DIR`, else ``proof_bundle``.
-            run_id: default `$LLORCH_RUN_ID`, else the time and the commit.
+            run_id: name of the bundle's folder; default `$LLORCH_RUN_ID`, else the time and the commit.
 
         Raises:
             InputError: the run id is no plain name, or there is such a bundle already.
@@ -143,8 +129,8 @@ class BundleWriter:
     def add_ndjson(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add JSON objects, one per line; the first line is the mark."""
         marked = [{"generated_by": GENERATED_BY}, *rows]
-        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in marked)
-        self._files[name] = ("\n".join(lines) + "\n").encode()
+        lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in marked)
+        self._files[name] = "".join(lines).encode()
 
     def add_npz(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Add compressed arrays by name, and the mark as an array of its own."""
@@ -159,7 +145,7 @@ class BundleWriter:
 
     def add_summary(self, markdown: str) -> None:
         """Add the page for people."""
-        self._files[SUMMARY] = f"<!-- {GENERATED_BY} -->\n\n{markdown}".encode()
+        self._files["summary.md"] = f"<!-- {GENERATED_BY} -->\n\n{markdown}".encode()
 
     def write(self, about: Mapping[str, Any], passed: bool | None, command: str) -> Path:
         """Write the folder, all of it or nothing.
@@ -211,53 +197,7 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{commit[:8] if commit else f'v{__version__}'}"
 
 
-def environment() -> dict[str, Any]:
-    """Versions, machine and kernels: what a result may depend on."""
-    return {
-        "llorch": __version__,
-        **git_state(),
-        "python": platform.python_version(),
-        **{name: _version(name) for name in _PACKAGES},
-        "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
-        "kernels": paths.describe(),
-    }
-
-
-def git_state() -> dict[str, Any]:
-    """`commit` of the checkout that llorch runs from, and whether it `is_modified`; None outside one."""
-    root = Path(__file__).resolve().parents[2]
-    none: dict[str, Any] = {"commit": None, "is_modified": None}
-    if not (root / ".git").exists():
-        return none
-    answers = []
-    for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no", "--", "llorch"]):
-        git = ["git", "-C", str(root), *words]
-        try:
-            done = subprocess.run(git, capture_output=True, text=True, timeout=20, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return none
-        answers.append(done.stdout.strip())
-    return {"commit": answers[0], "is_modified": bool(answers[1])}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def reproducible_command(words: Sequence[str]) -> str:
-    """A command line for the record: paths inside the current folder relative, others by their name alone.
-
-    Variables that choose the kernels stand before it.
-    """
-    here = Path.cwd()
-    chosen = {name: os.environ.get(name) for name in paths.VARIABLES}
-    shown = [f"{name}={value}" for name, value in chosen.items() if value]
-    for word in words:
-        path = Path(word)
-        if path.is_absolute():
-            word = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
-        shown.append(word)
-    return shlex.join(shown)
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of a summary."""
+    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, *rows)]
+    return "\n".join([f"| {lines[0]} |", f"|{'---|' * len(head)}", *(f"| {line} |" for line in lines[1:])])

@@ -89,7 +89,7 @@ def _reference(reference: Reference) -> dict[str, Any]:
         "greedy_token_ids": list(manifest.greedy.token_ids),
         "layers": list(manifest.layers),
         "n_decode": manifest.n_decode,
-        "has_all_decode_stages": reference.manifest.decode_stages == "all",
+        "has_all_decode_stages": reference.has_all_decode_stages,
         "identity": manifest.reference,
         "settings": manifest.settings,
         "command": manifest.command,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from llorch.bench.plots import HOW_TO_GET
-from llorch.validation.bundle import environment
+from llorch.environment import environment
+from llorch.validation.bundle import markdown_table
 from llorch.validation.checkpoints import TableRow, ValidationResult
 from llorch.validation.findings import WAYS, StageResult
 from llorch.validation.tolerances import CHECKPOINTS, WHOLE_LAYER
@@ -86,23 +87,18 @@ def _profile(label: str, result: ValidationResult) -> str:
     lines.append(
         f"{len(result.findings.results)} comparisons, {len(manifest.layers)} of {manifest.model.sizes.n_layer} "
         f"layers in full, {manifest.n_decode} decode steps"
-        f"{'' if result.reference.manifest.decode_stages == 'all' else ' (K, V and logits)'}. "
+        f"{'' if result.reference.has_all_decode_stages else ' (K, V and logits)'}. "
         "In brackets the number of comparisons; `0` means equal in every bit."
     )
     head = ["#", "checkpoint", "stage by stage", "worst, where", "end to end", "worst, where"]
     rows = [[number, title, *_cells(local), *_cells(own)] for number, title, (local, own) in result.lines()]
-    lines.append(_markdown(head, rows))
+    lines.append(markdown_table(head, rows))
     if runs := result.greedy_runs:
         hashes = ", ".join(f"`{run['logits_sha256'][:16]}`" for run in runs)
         lines.append(
             f"Greedy tokens {runs[0]['token_ids']}; SHA-256 of all logits of each of the {len(runs)} runs: {hashes}."
         )
     return "\n\n".join(lines)
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, *rows)]
-    return "\n".join([f"| {lines[0]} |", f"|{'---|' * len(head)}", *(f"| {line} |" for line in lines[1:])])
 
 
 def _cells(row: TableRow | None) -> list[str]:
@@ -152,4 +148,4 @@ def _tolerance_table() -> str:
     reasons = {f"{profile}: {t.reason}" for c in CHECKPOINTS for profile, t in c.drift.items()}
     reasons |= {f"{profile}, a whole layer: {t}; {t.reason}" for profile, t in WHOLE_LAYER.items()}
     listed = "\n".join(f"- {reason}" for reason in sorted(reasons))
-    return f"{_markdown(head, rows)}\n\nEnd to end, and from layer to layer:\n\n{listed}"
+    return f"{markdown_table(head, rows)}\n\nEnd to end, and from layer to layer:\n\n{listed}"

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from llorch.progress import Progress, ignore_progress
 from llorch.validation.dumps import Reference
-from llorch.validation.findings import WAYS, Findings, StageResult, Verdict, Way
+from llorch.validation.findings import WAYS, Findings, StageResult, Way
 from llorch.validation.records import Record
-from llorch.validation.result_checks import check_greedy, check_last_row, check_most_likely, check_softmax
+from llorch.validation.result_checks import check_results
 from llorch.validation.stage_checks import check_stages
 from llorch.validation.subject import Subject
-from llorch.validation.tolerances import CHECKPOINTS, Checkpoint
+from llorch.validation.tolerances import CHECKPOINTS
 
-_STOPPED = "not reached: an earlier stage failed"
+Verdict = Literal["pass", "fail", "skipped"]
+_OF_THE_RESULT = ("9", "10", "12")
+"""These judge the engine's own result, end to end; all others are taken in both ways."""
 
 
 class TableRow(Record):
     """One checkpoint in one way, over all its stages, layers and passes.
 
     Attributes:
-        number, title: of the checkpoint.
-        way: stage by stage or end to end.
-        verdict: the worst of its results.
         reason: why it was skipped; else the note of the result that decided.
         n_checks: how many results there are.
         worst: the first that failed, else the one that used up most of its tolerance; None without any.
@@ -38,36 +37,36 @@ class TableRow(Record):
     n_checks: int
     worst: StageResult | None
 
-    @classmethod
-    def of(cls, checkpoint: Checkpoint, way: Way, results: Sequence[StageResult]) -> TableRow:
-        """The row of one checkpoint's results."""
-        failed = next((result for result in results if result.verdict == "fail"), None)
-        used_up = max(
-            results, key=lambda r: (r.share, r.comparison.max_abs if r.comparison else 0.0), default=None
-        )
-        worst = failed or used_up
-        return cls(
-            number=checkpoint.number,
-            title=checkpoint.title,
-            way=way,
-            verdict=worst.verdict if worst else "skipped",
-            reason=worst.note if worst else _STOPPED,
-            n_checks=len(results),
-            worst=worst,
-        )
-
-
-def ways_of(checkpoint: Checkpoint) -> tuple[Way, ...]:
-    """Checkpoints 9, 10 and 12 judge the engine's own result; all others are taken in both ways."""
-    return ("end_to_end",) if checkpoint.number in ("9", "10", "12") else ("local", "end_to_end")
-
 
 def table_of(results: Iterable[StageResult]) -> list[TableRow]:
     """The table: every checkpoint in every way it can be taken."""
-    of_row: dict[tuple[str, Way], list[StageResult]] = {}
+    titles = {checkpoint.number: checkpoint.title for checkpoint in CHECKPOINTS}
+    of_row: dict[tuple[str, Way], list[StageResult]] = {
+        (number, way): []
+        for number in titles
+        for way in WAYS
+        if way != "local" or number not in _OF_THE_RESULT
+    }
     for result in results:
-        of_row.setdefault((result.checkpoint, result.way), []).append(result)
-    return [TableRow.of(c, way, of_row.get((c.number, way), [])) for c in CHECKPOINTS for way in ways_of(c)]
+        of_row[result.checkpoint, result.way].append(result)
+    rows = []
+    for (number, way), found in of_row.items():
+        failed = next((result for result in found if result.verdict == "fail"), None)
+        used_up = max(
+            found, key=lambda r: (r.share, r.comparison.max_abs if r.comparison else 0), default=None
+        )
+        worst = failed or used_up
+        row = TableRow(
+            number=number,
+            title=titles[number],
+            way=way,
+            verdict=worst.verdict if worst else "skipped",
+            reason=worst.note if worst else "not reached: an earlier stage failed",
+            n_checks=len(found),
+            worst=worst,
+        )
+        rows.append(row)
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,6 @@ class ValidationResult:
     """What the validation against one reference found.
 
     Attributes:
-        reference: the dump.
         subject_notes: what `Subject` says about itself.
         findings: every result and its values.
         greedy_runs: ids and hash of each run of checkpoint 12.
@@ -104,39 +102,30 @@ class ValidationResult:
 
     def drift(self) -> list[dict[str, Any]]:
         """How far the residual stream is from the reference's after each layer, nothing replaced on the way."""
-        points = []
-        for result in self.findings.results:
-            if result.way == "end_to_end" and result.stage == "l_out" and result.comparison:
-                figures = result.comparison.model_dump(mode="json")
-                point = {key: figures[key] for key in ("nmse", "max_abs", "relative")}
-                points.append({"run": result.run, "layer": result.layer, **point})
-        return points
+        return [
+            {
+                "run": result.run,
+                "layer": result.layer,
+                **result.comparison.model_dump(mode="json", include=_DRIFT),
+            }
+            for result in self.findings.results
+            if result.way == "end_to_end" and result.stage == "l_out" and result.comparison
+        ]
+
+
+_DRIFT = {"nmse", "max_abs", "relative"}
 
 
 def validate(
     subject: Subject, reference: Reference, *, goes_on: bool = False, progress: Progress = ignore_progress
 ) -> ValidationResult:
-    """Hold the engine against a reference.
-
-    Args:
-        subject: a model opened for this reference.
-        reference: the dump.
-        goes_on: compare everything even after a failure.
-        progress: called with what is being done, how much of it is done, and of how much.
-    """
+    """Hold a model, opened for this reference, against it; `goes_on` compares everything even after a failure."""
     findings = Findings(stops_at_first=not goes_on)
     runs: list[dict[str, Any]] = []
     check_stages(subject, reference, findings, "local", progress)
-    own = {} if findings.is_stopped else check_stages(subject, reference, findings, "end_to_end", progress)
-    steps: list[Callable[[], Any]] = [
-        lambda: check_last_row(subject, reference, findings, own),
-        lambda: check_most_likely(reference, findings, own),
-        lambda: check_softmax(reference, findings, own),
-        lambda: runs.extend(check_greedy(subject, reference, findings, own, progress)),
-    ]
-    for step in steps:
-        if not findings.is_stopped:
-            step()
+    if not findings.is_stopped:
+        own = check_stages(subject, reference, findings, "end_to_end", progress)
+        runs = check_results(subject, reference, findings, own, progress)
     return ValidationResult(reference, subject.notes, findings, runs)
 
 

@@ -18,15 +18,11 @@ class Comparison(Record):
     Attributes:
         n_values: how many pairs were compared.
         max_abs: largest absolute difference; infinite when one of our values is NaN or infinite.
-        mean_abs: mean absolute difference.
         relative: root mean square of the differences over that of the reference.
         nmse: sum of squared differences over sum of squared reference values.
         cosine: cosine of the angle between the two as vectors.
-        worst_index: where `max_abs` is; empty when nothing was compared.
-        ours: our value there.
-        theirs: the reference's value there.
+        worst_index: where `max_abs` is, and `ours` and `theirs` stand; empty when nothing was compared.
         limit: what `max_abs` had to stay within; None when the tolerance bounds the NMSE alone.
-        passed: the verdict.
     """
 
     n_values: int
@@ -45,7 +41,7 @@ class Comparison(Record):
 def compare(
     ours: NDArray[Any], theirs: NDArray[Any], tolerance: Bounds, where: NDArray[np.bool_] | None = None
 ) -> Comparison:
-    """Compare our values with the reference's.
+    """Compare our values with the reference's. Nothing to compare passes.
 
     A NaN or infinity of ours fails, except where the reference holds the same; it can never hide behind a
     comparison that is false for NaN.
@@ -56,9 +52,6 @@ def compare(
         tolerance: what is allowed.
         where: bool, broadcastable to that shape; False leaves a pair out (e.g. scores of masked positions).
 
-    Returns:
-        Figures and verdict. Nothing to compare passes.
-
     Raises:
         ValueError: the shapes differ.
     """
@@ -66,37 +59,37 @@ def compare(
         raise ValueError(f"our shape {ours.shape} differs from the reference's {theirs.shape}")
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     counted = np.ones(a.shape, np.bool_) if where is None else np.broadcast_to(where, a.shape)
-    n_values = int(np.count_nonzero(counted))
-    if n_values == 0:
-        none = dict.fromkeys(("max_abs", "mean_abs", "relative", "nmse", "ours", "theirs"), 0.0)
-        limit = tolerance.absolute
-        return Comparison(n_values=0, cosine=1.0, worst_index=(), limit=limit, passed=True, **none)
-    same = (a == b) | (np.isnan(a) & np.isnan(b)) | ~counted
     with np.errstate(invalid="ignore", over="ignore"):
-        difference = np.where(same, 0.0, np.abs(a - b))
+        difference = np.abs(a - b)
     difference[np.isnan(difference)] = np.inf
-    worst = tuple(int(i) for i in np.unravel_index(int(np.argmax(difference)), difference.shape))
-    if same[worst]:  # no difference anywhere: point at a pair that was compared
-        worst = tuple(int(i) for i in np.argwhere(counted)[0])
-    max_abs = float(difference[worst])
+    difference[(a == b) | (np.isnan(a) & np.isnan(b))] = 0.0
+    n_values = int(np.count_nonzero(counted))
+    worst: tuple[int, ...] = ()
+    at_worst = (0.0, 0.0, 0.0)
+    if n_values:
+        flat = int(np.where(counted, difference, -1.0).argmax())
+        worst = tuple(int(i) for i in np.unravel_index(flat, a.shape))
+        at_worst = (float(difference[worst]), float(a[worst]), float(b[worst]))
+    max_abs = at_worst[0]
     kept = counted & np.isfinite(b)
-    peak = float(np.abs(b[kept]).max(initial=0.0))
     nmse, cosine = _nmse_and_cosine(a[kept], b[kept], difference[counted])
-    limit = None if tolerance.absolute is None else tolerance.absolute + tolerance.relative * peak
-    passed = math.isfinite(max_abs) and (limit is None or max_abs <= limit)
-    passed = passed and (tolerance.nmse is None or nmse <= tolerance.nmse)
+    limit = tolerance.absolute
+    if limit is not None:
+        limit += tolerance.relative * float(np.abs(b[kept]).max(initial=0.0))
     return Comparison(
         n_values=n_values,
         max_abs=max_abs,
-        mean_abs=float(difference[counted].mean()),
+        mean_abs=float(difference[counted].mean()) if n_values else 0.0,
         relative=math.sqrt(nmse),
         nmse=nmse,
         cosine=cosine,
         worst_index=worst,
-        ours=float(a[worst]),
-        theirs=float(b[worst]),
+        ours=at_worst[1],
+        theirs=at_worst[2],
         limit=limit,
-        passed=passed,
+        passed=math.isfinite(max_abs)
+        and (limit is None or max_abs <= limit)
+        and (tolerance.nmse is None or nmse <= tolerance.nmse),
     )
 
 
@@ -118,10 +111,7 @@ def _nmse_and_cosine(
 def causal(n_tokens: int, position: int, n_kv: int) -> NDArray[np.bool_]:
     """Which scores count: bool [n_tokens, n_kv], True where the key is not later than the query.
 
-    Args:
-        n_tokens: queries of this pass.
-        position: position of the first of them.
-        n_kv: keys in the cache after the pass.
+    `position` is that of the first query; the cache holds `n_kv` keys after the pass.
     """
     queries = position + np.arange(n_tokens)[:, None]
     mask: NDArray[np.bool_] = np.arange(n_kv)[None, :] <= queries

@@ -7,8 +7,8 @@ folder is opened, arrays to their shapes when they are read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +18,7 @@ from pydantic import Field, FiniteFloat
 
 from llorch.errors import ReferenceDumpError
 from llorch.validation.records import ArrayFile, Count, HashedFile, Record, Sha256, read_record
-from llorch.validation.tolerances import Profile, stage_names
+from llorch.validation.tolerances import Profile, stage_key, stage_names
 
 MANIFEST = "manifest.json"
 DECODE_KV_STAGES = ("Kcur_rope", "Vcur", "result_output")
@@ -115,34 +115,30 @@ class Manifest(Record, extra="forbid"):
     arrays: dict[str, Any] | None = None
     files: dict[str, HashedFile]
 
-    def fault(self) -> str | None:
-        """What contradicts itself, None when nothing does."""
-        sizes, greedy = self.model.sizes, self.greedy
+    def faults(self) -> Iterator[str]:
+        """What contradicts itself."""
+        sizes, greedy, n = self.model.sizes, self.greedy, self.n_decode + 1
         for name, numbers, limit in (
             ("prompt: token_ids", self.prompt.token_ids, sizes.n_vocab),
             ("greedy: token_ids", greedy.token_ids, sizes.n_vocab),
             ("layers", self.layers, sizes.n_layer),
         ):
             if too_large := [number for number in numbers if number >= limit]:
-                return f"{name} is {too_large[0]}, expected a whole number below {limit}"
+                yield f"{name} is {too_large[0]}, expected a whole number below {limit}"
         if not self.prompt.token_ids:
-            return "the prompt has no token"
-        for name, n in (("token_ids", len(greedy.token_ids)), ("margins", len(greedy.margins))):
-            if n != self.n_decode + 1:
-                return f"greedy.{name} has {n} entries, expected n_decode + 1 = {self.n_decode + 1}"
+            yield "the prompt has no token"
+        for name, found in (("token_ids", len(greedy.token_ids)), ("margins", len(greedy.margins))):
+            if found != n:
+                yield f"greedy.{name} has {found} entries, expected n_decode + 1 = {n}"
         if sorted(set(self.layers)) != list(self.layers) or not self.layers:
-            return f"layers is {list(self.layers)}, expected ascending numbers"
-        return None
+            yield f"layers is {list(self.layers)}, expected ascending numbers"
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One run of the graph.
+    """One run of the graph: `token_ids` were fed, the first of them at `position`.
 
-    Attributes:
-        name: ``"prefill"`` or ``"decode/<step>"``, the head of its array keys.
-        token_ids: what was fed.
-        position: position of the first of them.
+    `name` is ``"prefill"`` or ``"decode/<step>"``, the head of its array keys.
     """
 
     name: str
@@ -160,30 +156,13 @@ class Pass:
         return f"{self.name.split('/')[0]}.npz"
 
 
-def stage_key(stage: str, layer: int) -> str:
-    """``"attn_norm-0"``, or the plain name outside the layers (layer -1)."""
-    return stage if layer < 0 else f"{stage}-{layer}"
-
-
-def dumped_stages(n_layer: int, layers: Collection[int]) -> Iterator[tuple[str, int]]:
-    """Stages (name, layer) that a dump of these `layers` holds of the prompt pass, in order of the computation."""
-    for stage, layer in stage_names(n_layer):
-        if layer < 0 or layer in layers or stage == "l_out":
-            yield stage, layer
-
-
+@dataclass(frozen=True, slots=True)
 class Reference:
-    """One opened dump.
+    """One opened dump: where it lies, and what it says about itself."""
 
-    Attributes:
-        directory: where it lies.
-        manifest: what it says about itself.
-    """
-
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
-        self.directory = directory
-        self.manifest = manifest
-        self._archives: dict[str, ArrayFile] = {}
+    directory: Path
+    manifest: Manifest
+    _archives: dict[str, ArrayFile] = field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
@@ -194,9 +173,20 @@ class Reference:
         """
         path = directory / MANIFEST
         reference = cls(directory, read_record(Manifest, path, _MANIFEST_BYTES_AT_MOST))
-        if fault := reference.manifest.fault():
+        for fault in reference.manifest.faults():
             raise ReferenceDumpError(f"{path}: {fault}")
-        reference._check_files()
+        expected: dict[str, set[str]] = {}
+        for run in reference.passes():
+            keys = {f"{run.name}/{stage_key(*stage)}" for stage in reference.stages(run)}
+            expected.setdefault(run.file, set()).update(keys)
+        for name, keys in expected.items():
+            if name not in reference.manifest.files:
+                raise ReferenceDumpError(f"{path}: files: {name} is missing")
+            reference.manifest.files[name].require(directory / name, str(directory / name))
+            if missing := reference._archive(name).missing(keys):
+                raise ReferenceDumpError(
+                    f"{directory / name} lacks {len(missing)} arrays: {', '.join(missing[:5])}"
+                )
         return reference
 
     @property
@@ -205,9 +195,9 @@ class Reference:
         return self.manifest.profile
 
     @property
-    def sizes(self) -> Sizes:
-        """Sizes of the model."""
-        return self.manifest.model.sizes
+    def has_all_decode_stages(self) -> bool:
+        """Whether decode steps were dumped like the prompt pass."""
+        return self.manifest.decode_stages == "all"
 
     def passes(self) -> Iterator[Pass]:
         """The prompt pass, then the decode steps."""
@@ -218,9 +208,8 @@ class Reference:
 
     def stages(self, run: Pass) -> Iterator[tuple[str, int]]:
         """Stages that were kept of a pass as (name, layer), in the order of the computation."""
-        everything = run.name == "prefill" or self.manifest.decode_stages == "all"
-        for stage, layer in dumped_stages(self.sizes.n_layer, frozenset(self.manifest.layers)):
-            if everything or stage in DECODE_KV_STAGES:
+        for stage, layer in stage_names(self.manifest.model.sizes.n_layer, self.manifest.layers):
+            if run.name == "prefill" or self.has_all_decode_stages or stage in DECODE_KV_STAGES:
                 yield stage, layer
 
     def array(self, run: Pass, stage: str, layer: int = -1) -> NDArray[np.float32]:
@@ -230,25 +219,21 @@ class Reference:
             ReferenceDumpError: it is absent, of another type or shape, or holds NaN or infinity.
         """
         key = f"{run.name}/{stage_key(stage, layer)}"
-        expected = self.sizes.shape(stage, len(run.token_ids), run.n_kv)
-        path = self.directory / run.file
+        expected = self.manifest.model.sizes.shape(stage, len(run.token_ids), run.n_kv)
         values = self._archive(run.file).read(key, expected)
+        where = f"{self.directory / run.file}: {key}"
         if values.dtype != np.float32 or values.shape != expected:
             found = f"{values.dtype} {values.shape}"
-            raise ReferenceDumpError(f"{path}: {key} is {found}, expected float32 {expected}")
+            raise ReferenceDumpError(f"{where} is {found}, expected float32 {expected}")
         if not np.isfinite(values).all():
-            raise ReferenceDumpError(f"{path}: {key} holds NaN or infinity")
+            raise ReferenceDumpError(f"{where} holds NaN or infinity")
         values.flags.writeable = False
         return values
 
     def require_model(self, sha256: str) -> None:
-        """Refuse a model file that this reference was not made from.
-
-        Args:
-            sha256: hash of the file that llorch runs: the source model or its F32 twin.
-        """
+        """Refuse a model file that is neither the source model nor its F32 twin, by its hash."""
         model, twin = self.manifest.model, self.manifest.twin
-        if sha256 != model.sha256 and (twin is None or sha256 != twin.sha256):
+        if sha256 not in (model.sha256, twin and twin.sha256):
             raise ReferenceDumpError(
                 f"{self.directory} was made from {model.file} with sha256 {model.sha256[:16]}…, "
                 f"but this model has {sha256[:16]}…"
@@ -267,17 +252,3 @@ class Reference:
         if name not in self._archives:
             self._archives[name] = ArrayFile(self.directory / name)
         return self._archives[name]
-
-    def _check_files(self) -> None:
-        """Hashes of the files, and that their members are the stages this dump must hold."""
-        expected: dict[str, set[str]] = {}
-        for run in self.passes():
-            keys = {f"{run.name}/{stage_key(*stage)}" for stage in self.stages(run)}
-            expected.setdefault(run.file, set()).update(keys)
-        for name, keys in expected.items():
-            path = self.directory / name
-            if name not in self.manifest.files:
-                raise ReferenceDumpError(f"{self.directory / MANIFEST}: files: {name} is missing")
-            self.manifest.files[name].require(path, str(path))
-            if missing := self._archive(name).missing(keys):
-                raise ReferenceDumpError(f"{path} lacks {len(missing)} arrays: {', '.join(missing[:5])}")

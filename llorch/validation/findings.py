@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from llorch.validation.compare import Comparison, causal, compare
-from llorch.validation.dumps import stage_key
 from llorch.validation.records import Record
-from llorch.validation.tolerances import BY_NUMBER, Bounds, Tolerance, hint_of
+from llorch.validation.tolerances import BY_NUMBER, Bounds, Tolerance, hint_of, stage_key
 
 Way = Literal["local", "end_to_end"]
 """`local`: computed from the reference's own input. `end_to_end`: from our own values all the way."""
@@ -22,7 +22,6 @@ Way = Literal["local", "end_to_end"]
 WAYS: Mapping[Way, str] = {"local": "stage by stage", "end_to_end": "end to end"}
 """What people call them."""
 
-Verdict = Literal["pass", "fail", "skipped"]
 KEPT_WHOLE_VALUES = 1024
 """Arrays up to this size are kept whole; of larger ones the rows that decide on the largest difference."""
 KEPT_WHOLE_STAGES = ("l_out", "result_norm", "result_output")
@@ -45,7 +44,7 @@ class Location(Record):
     way: Way
     run: str
     stage: str
-    layer: int
+    layer: int = -1
 
     @property
     def key(self) -> str:
@@ -57,12 +56,10 @@ class Location(Record):
 
 
 class KeptArrays(Record):
-    """Which values stand behind a comparison, as names of arrays.
+    """Names of the arrays behind a comparison; both are the same when the values are identical.
 
-    Attributes:
-        ours, theirs: names; the same when the values are identical.
-        rows: None when the arrays are whole; else the indices (without the last axis) of the kept rows: the
-            one with the largest difference, then the one with the reference's largest magnitude (if another).
+    `rows` is None when the arrays are whole; else the indices (without the last axis) of the kept rows: the one
+    with the largest difference, then the one with the reference's largest magnitude (if another).
     """
 
     ours: str
@@ -74,7 +71,6 @@ class StageResult(Location):
     """The result of one comparison.
 
     Attributes:
-        verdict: pass or fail.
         note: what was compared, where the location does not say it.
         hint: what usually causes a failure here; empty unless it failed.
         tolerance: what was allowed.
@@ -101,27 +97,22 @@ class StageResult(Location):
     @property
     def share(self) -> float:
         """How much of the tolerance was used up, 0 to 1 for a pass; 0 where there is nothing to measure."""
-        if self.comparison is None:
-            return 0.0
-        used = [(self.comparison.max_abs, self.comparison.limit), (self.comparison.nmse, self.tolerance.nmse)]
-        return max((_ratio(value, limit) for value, limit in used if limit is not None), default=0.0)
+        c = self.comparison
+        used = [] if c is None else [(c.max_abs, c.limit), (c.nmse, self.tolerance.nmse)]
+        shares = [v / most if most else math.inf if v else 0.0 for v, most in used if most is not None]
+        return max(shares, default=0.0)
 
     @property
     def difference(self) -> str:
         """The largest difference and what was allowed, in a few characters."""
-        c = self.comparison
+        c, allowed = self.comparison, self.tolerance.nmse
         if c is None:
             return self.note.split(";")[0]
         if c.max_abs == 0:
             return "identical bits" if c.limit == 0 else "0"
         if c.limit is not None:
             return f"{c.max_abs:.2g} of {c.limit:.2g}"
-        allowed = self.tolerance.nmse
         return f"NMSE {c.nmse:.1e}" + (f" of {allowed:.0e}" if allowed is not None else "")
-
-
-def _ratio(value: float, limit: float) -> float:
-    return value / limit if limit > 0 else (0.0 if value == 0 else float("inf"))
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from llorch.conversation import Conversation
 from llorch.engine.kv_plan import plan_kv_cache
+from llorch.environment import environment
 from llorch.errors import GGUFError
 from llorch.formats.gguf.file import GGUFFile
 from llorch.model.kv_cache import KVCache
@@ -22,7 +23,7 @@ from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer
-from llorch.validation.bundle import BundleWriter, environment
+from llorch.validation.bundle import BundleWriter, markdown_table
 from llorch.validation.records import Record, sha256_of_file
 
 LOADING_FILE, TENSORS_FILE = "loading.json", "tensors.ndjson"
@@ -143,7 +144,7 @@ def _tensors(source: GGUFFile, progress: Progress) -> list[TensorRow]:
 
 
 def _open(source: GGUFFile, log: _Log, n_threads: int, residence: str, progress: Progress) -> OpenModel:
-    """Open the model; what it tells of compiling divides its time into steps."""
+    """Open the model; progress reports of the compiler divide its time into steps."""
 
     def watch(what: str, done: int, total: int) -> None:
         if what == "compiling" and "check_config_and_weights_s" not in log.timings:
@@ -242,14 +243,11 @@ def _summary(document: Mapping[str, Any], tensors: list[TensorRow], command: str
     for row in tensors:
         types.setdefault(row.type, []).append(row.bytes)
     of_types = ", ".join(f"{len(n)} {name} ({sum(n):,} bytes)" for name, n in sorted(types.items()))
-    checks = "\n".join(
-        f"| {check['name']} | {'pass' if check['passed'] else '**FAIL**'} | {check['detail'].replace('|', '/')} |"
-        for check in document["checks"]
-    )
-    timings = "\n".join(
-        f"| {name.removesuffix('_s').replace('_', ' ')} | {1000 * value:.2f} ms |"
-        for name, value in document["timings"].items()
-    )
+    checks = [(c["name"], "pass" if c["passed"] else "**FAIL**", c["detail"]) for c in document["checks"]]
+    timings = [
+        (name.removesuffix("_s").replace("_", " "), f"{1000 * seconds:.2f} ms")
+        for name, seconds in document["timings"].items()
+    ]
     return f"""\
 # Loading {model["file"]}: {"passed" if document["passed"] else "FAILED"}
 
@@ -268,15 +266,11 @@ NumPy {here["numpy"]}, Numba {here["numba"]}
 
 ## Checks
 
-| check | verdict | what was found |
-|---|---|---|
-{checks}
+{markdown_table(["check", "verdict", "what was found"], checks)}
 
 ## Time, on this machine, once
 
-| step | time |
-|---|---|
-{timings}
+{markdown_table(["step", "time"], timings)}
 
 ## Check it yourself
 

@@ -7,8 +7,7 @@ that both ways give the same bits is part of checkpoint 9.
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,39 +29,61 @@ from llorch.validation.tolerances import (
 )
 
 Array = NDArray[np.float32]
-Logits = Mapping[str, Array]
 Data = Mapping[str, Any]
 
 
-def _location(checkpoint: str, run: str, stage: str) -> Location:
-    return Location(checkpoint=checkpoint, way="end_to_end", run=run, stage=stage, layer=-1)
+def check_results(
+    subject: Subject,
+    reference: Reference,
+    findings: Findings,
+    own: Mapping[str, Array],
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Checkpoints 9 to 12, until a failure stops it.
+
+    Args:
+        own: our logits of all rows by pass, float32 (n_tokens, n_vocab), from the watched passes.
+
+    Returns:
+        Ids and hash of each greedy run.
+    """
+    theirs = {run.name: reference.array(run, "result_output") for run in reference.passes()}
+    last = own["prefill"][-1], theirs["prefill"][-1]
+    runs: list[dict[str, Any]] = []
+
+    def judge(checkpoint: str, run: str, stage: str, data: Data) -> None:
+        passed, note = JUDGES[stage](data)
+        location = Location(checkpoint=checkpoint, way="end_to_end", run=run, stage=stage)
+        findings.state(location, passed, note, data)
+
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: _check_last_row(subject, reference, findings, last[0]),
+        lambda: judge(
+            "10", "all", "most likely", most_likely_data((own[run], theirs[run]) for run in theirs)
+        ),
+        lambda: _check_softmax(findings, last[1]),
+        lambda: judge("11", "prefill", "best tokens", _best_tokens(*last)),
+        lambda: runs.extend(_greedy_runs(subject, reference, progress)),
+        lambda: judge("12", "greedy", "greedy tokens", _greedy_data(reference, runs, own, theirs)),
+    )
+    for step in steps:
+        if not findings.is_stopped:
+            step()
+    return runs
 
 
-def _state(findings: Findings, location: Location, data: Data) -> None:
-    passed, note = JUDGES[location.stage](data)
-    findings.state(location, passed, note, data)
-
-
-def check_last_row(subject: Subject, reference: Reference, findings: Findings, own: Logits) -> None:
-    """Checkpoint 9: the last row alone, and fed token by token, has the bits of the watched pass."""
+def _check_last_row(subject: Subject, reference: Reference, findings: Findings, watched: Array) -> None:
+    """The last row alone, and fed token by token, has the bits of the watched pass."""
     ids = reference.manifest.prompt.token_ids
-    alone = Conversation(subject.llama, len(ids)).feed(ids, 0)
     talk = Conversation(subject.llama, len(ids))
-    for position, token_id in enumerate(ids):
-        fed = talk.feed((token_id,), position)
-    for name, row, what in (
-        ("last row", alone, "one row of a pass with fused steps"),
-        ("token by token", fed, "the prompt fed one token at a time"),
+    fed = [talk.feed((token_id,), position) for position, token_id in enumerate(ids)]
+    for stage, logits, what in (
+        ("last row", Conversation(subject.llama, len(ids)).feed(ids), "one row of a pass with fused steps"),
+        ("token by token", fed[-1], "the prompt fed one token at a time"),
     ):
         if not findings.is_stopped:
-            location = _location("9", "prefill", name)
-            findings.compare(location, row[0], own["prefill"][-1], note=f"{what} against the watched pass")
-
-
-def check_most_likely(reference: Reference, findings: Findings, own: Logits) -> None:
-    """Checkpoint 10: the most likely token at every position of the prompt and after every decode step."""
-    rows = ((own[run.name], reference.array(run, "result_output")) for run in reference.passes())
-    _state(findings, _location("10", "all", "most likely"), most_likely_data(rows))
+            location = Location(checkpoint="9", way="end_to_end", run="prefill", stage=stage)
+            findings.compare(location, logits[0], watched, note=f"{what} against the watched pass")
 
 
 def most_likely_data(rows: Iterable[tuple[Array, Array]]) -> dict[str, list[Any]]:
@@ -96,71 +117,64 @@ def _probabilities(logits: Array) -> Array:
     return softmax(scale_temperature(Candidates.from_logits(logits), SOFTMAX_TEMPERATURE).logits)
 
 
-def check_softmax(reference: Reference, findings: Findings, own: Logits) -> None:
-    """Checkpoint 11: our softmax of the reference's logits, and the best tokens of our own."""
-    theirs = reference.array(next(reference.passes()), "result_output")[-1]
+def _check_softmax(findings: Findings, theirs: Array) -> None:
     exact = np.exp((theirs.astype(np.float64) - theirs.max()) / SOFTMAX_TEMPERATURE)
-    location = Location(checkpoint="11", way="local", run="prefill", stage="softmax", layer=-1)
+    location = Location(checkpoint="11", way="local", run="prefill", stage="softmax")
     note = "our softmax of the reference's logits against float64"
     findings.compare(location, _probabilities(theirs), exact / exact.sum(), note=note)
-    if findings.is_stopped:
-        return
-    ours = own["prefill"][-1]
-    order = np.argsort(-theirs, kind="stable")
-    best = np.argsort(-ours, kind="stable")[:N_TOP_TOKENS]
-    data = {
+
+
+def _best_tokens(ours: Array, theirs: Array) -> Data:
+    """The best ids of our own logits of the last position, and the reference's."""
+    best, order = (np.argsort(-logits, kind="stable")[:N_TOP_TOKENS] for logits in (ours, theirs))
+    return {
         "ours": best.tolist(),
-        "theirs": order[:N_TOP_TOKENS].tolist(),
-        "behind_best": (theirs[order[: len(best)]] - theirs[best]).tolist(),
+        "theirs": order.tolist(),
+        "behind_best": (theirs[order] - theirs[best]).tolist(),
         "tie_margin": _tie_margins(ours[None], theirs[None])[0],
         "sum": float(_probabilities(ours).sum()),
     }
-    _state(findings, _location("11", "prefill", "best tokens"), data)
 
 
 def _judge_best_tokens(data: Data) -> tuple[bool, str]:
     """A token may stand elsewhere when the reference has a tie."""
     rows = zip(data["ours"], data["theirs"], data["behind_best"], strict=True)
-    passed = abs(data["sum"] - 1.0) <= 1e-6 and all(
-        mine == best or abs(margin) <= data["tie_margin"] for mine, best, margin in rows
-    )
-    return passed, f"{N_TOP_TOKENS} best ids of our own logits; probabilities sum to {data['sum']:.7f}"
+    holds = all(mine == best or abs(margin) <= data["tie_margin"] for mine, best, margin in rows)
+    note = f"{N_TOP_TOKENS} best ids of our own logits; probabilities sum to {data['sum']:.7f}"
+    return holds and abs(data["sum"] - 1.0) <= 1e-6, note
 
 
-def check_greedy(
-    subject: Subject, reference: Reference, findings: Findings, own: Logits, progress: Progress
-) -> list[dict[str, Any]]:
-    """Checkpoint 12: greedy tokens of our own, in identical runs; returns ids and hashes of the runs."""
-    greedy = reference.manifest.greedy
-    n = min(N_GREEDY_TOKENS, len(greedy.token_ids))
-    runs: list[dict[str, Any]] = []
+def _greedy_runs(subject: Subject, reference: Reference, progress: Progress) -> Iterator[dict[str, Any]]:
+    """The same greedy tokens several times: ids and the hash of all logits of each run."""
+    prompt = reference.manifest.prompt.token_ids
+    n = min(N_GREEDY_TOKENS, len(reference.manifest.greedy.token_ids))
     for number in range(N_IDENTICAL_RUNS):
         progress(f"{reference.profile}: greedy run {number + 1}", number, N_IDENTICAL_RUNS)
-        runs.append(_greedy_run(subject, reference.manifest.prompt.token_ids, n))
-    data = {
+        talk, digest, fed, position = (
+            Conversation(subject.llama, len(prompt) + n),
+            hashlib.sha256(),
+            prompt,
+            0,
+        )
+        token_ids: list[int] = []
+        while len(token_ids) < n:
+            logits = talk.feed(fed, position)
+            digest.update(logits.tobytes())
+            position, fed = position + len(fed), (int(logits[-1].argmax()),)
+            token_ids += fed
+        yield {"token_ids": token_ids, "logits_sha256": digest.hexdigest()}
+
+
+def _greedy_data(
+    reference: Reference, runs: list[dict[str, Any]], own: Mapping[str, Array], theirs: Mapping[str, Array]
+) -> Data:
+    greedy, n = reference.manifest.greedy, len(runs[0]["token_ids"])
+    return {
         "runs": runs,
         "theirs": list(greedy.token_ids[:n]),
         "margins": list(greedy.margins[:n]),
-        "tie_margins": [
-            _tie_margins(own[run.name][-1:], reference.array(run, "result_output")[-1:])[0]
-            for run in itertools.islice(reference.passes(), n)
-        ],
+        "tie_margins": [_tie_margins(own[run][-1:], theirs[run][-1:])[0] for run in [*theirs][:n]],
     }
-    _state(findings, _location("12", "greedy", "greedy tokens"), data)
-    return runs
-
-
-def _greedy_run(subject: Subject, prompt: tuple[int, ...], n: int) -> dict[str, Any]:
-    talk = Conversation(subject.llama, len(prompt) + n)
-    digest = hashlib.sha256()
-    token_ids: list[int] = []
-    logits = talk.feed(prompt, 0)
-    for step in range(n):
-        digest.update(np.ascontiguousarray(logits).tobytes())
-        token_ids.append(int(logits[-1].argmax()))
-        if step + 1 < n:
-            logits = talk.feed((token_ids[-1],), len(prompt) + step)
-    return {"token_ids": token_ids, "logits_sha256": digest.hexdigest()}
 
 
 def _judge_greedy(data: Data) -> tuple[bool, str]:
@@ -169,14 +183,12 @@ def _judge_greedy(data: Data) -> tuple[bool, str]:
     few = f" (the reference has no more than {n})" if n < N_GREEDY_TOKENS else ""
     if any(run != runs[0] for run in runs):
         return False, f"the {len(runs)} runs differ among themselves{few}"
-    ours = runs[0]["token_ids"]
-    rows = zip(ours, data["theirs"], data["margins"], data["tie_margins"], strict=True)
+    rows = zip(runs[0]["token_ids"], data["theirs"], data["margins"], data["tie_margins"], strict=True)
     for i, (mine, best, margin, allowed) in enumerate(rows):
         if mine != best:
-            is_tie = margin <= allowed
-            what = "a tie there" if is_tie else f"{margin:g} ahead there"
-            return is_tie, f"token {i} is {mine}, the reference's {best} is {what}{few}"
-    return True, f"{len(ours)} tokens equal; {len(runs)} runs with the same bits{few}"
+            what = "a tie there" if margin <= allowed else f"{margin:g} ahead there"
+            return margin <= allowed, f"token {i} is {mine}, the reference's {best} is {what}{few}"
+    return True, f"{n} tokens equal; {len(runs)} runs with the same bits{few}"
 
 
 JUDGES: Mapping[str, Callable[[Data], tuple[bool, str]]] = {

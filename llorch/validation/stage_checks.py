@@ -35,8 +35,8 @@ def tolerance_of(location: Location, profile: Profile, layers: Collection[int]) 
         return checkpoint.tolerance
     if location.way == "end_to_end":
         return checkpoint.drift[profile]
-    is_whole_layer = location.layer >= 0 and location.layer not in layers
-    return WHOLE_LAYER[profile] if is_whole_layer else checkpoint.tolerance
+    is_in_full = location.layer < 0 or location.layer in layers
+    return checkpoint.tolerance if is_in_full else WHOLE_LAYER[profile]
 
 
 class StageProbe:
@@ -58,7 +58,7 @@ class StageProbe:
         self._run = run
         self._dumped = frozenset(self._reference.stages(run))
         # Where the reference holds no input for the stages of this pass, only its cache rows are checked.
-        has_inputs = run.name == "prefill" or self._reference.manifest.decode_stages == "all"
+        has_inputs = run.name == "prefill" or self._reference.has_all_decode_stages
         self._compared = self._dumped if has_inputs or self._way == "end_to_end" else frozenset()
 
     def wants(self, name: str, layer: int) -> bool:
@@ -82,30 +82,25 @@ class StageProbe:
     def check_cache(self, layers: Iterable[int]) -> None:
         """Compare the cache of some layers with everything that went into it so far."""
         for layer in layers:
-            for stage, name in _CACHED.items():
-                if self._findings.is_stopped or (stage, layer) not in self._cached:
-                    continue
-                expected = np.concatenate(self._cached[stage, layer])
-                read = self._talk.keys if stage == "Kcur_rope" else self._talk.values
-                note = f"all {len(expected)} rows of the cache against our own {stage}"
-                location = self._location("3b", name, layer)
-                self._findings.compare(location, read(layer, len(expected)), expected, note=note)
+            for (stage, name), read in zip(
+                _CACHED.items(), (self._talk.keys, self._talk.values), strict=True
+            ):
+                if (stage, layer) in self._cached and not self._findings.is_stopped:
+                    expected = np.concatenate(self._cached[stage, layer])
+                    note = f"all {len(expected)} rows of the cache against our own {stage}"
+                    found = read(layer, len(expected))
+                    self._findings.compare(self._at("3b", name, layer), found, expected, note=note)
 
-    def _location(self, checkpoint: str, stage: str, layer: int) -> Location:
+    def _at(self, checkpoint: str, stage: str, layer: int) -> Location:
         return Location(checkpoint=checkpoint, way=self._way, run=self._run.name, stage=stage, layer=layer)
 
     def _compare(self, name: str, layer: int, ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> None:
-        profile = self._reference.profile
-        location = self._location(STAGES[name].number, name, layer)
+        profile, location = self._reference.profile, self._at(STAGES[name].number, name, layer)
         tolerance = tolerance_of(location, profile, self._in_full)
-        is_whole_layer = tolerance is WHOLE_LAYER[profile]
+        note = "the whole layer from the reference's input" if tolerance is WHOLE_LAYER[profile] else ""
+        position = self._run.position if name == "kq" else None
         self._findings.compare(
-            location,
-            ours,
-            theirs,
-            tolerance=tolerance,
-            causal_position=self._run.position if name == "kq" else None,
-            note="the whole layer from the reference's input" if is_whole_layer else "",
+            location, ours, theirs, tolerance=tolerance, causal_position=position, note=note
         )
 
 
@@ -122,7 +117,7 @@ def check_stages(
     manifest = reference.manifest
     talk = Conversation(subject.llama, len(manifest.prompt.token_ids) + manifest.n_decode)
     probe = StageProbe(reference, way, findings, talk)
-    takes_all = way == "end_to_end" or manifest.decode_stages == "all"
+    takes_all = way == "end_to_end" or reference.has_all_decode_stages
     runs = [run for run in reference.passes() if takes_all or run.name in _CACHE_PASSES]
     logits = {}
     for number, run in enumerate(runs):

@@ -86,7 +86,7 @@ def open_subject(
 
 
 def _require_sizes(config: ModelConfig, reference: Reference) -> None:
-    for name, theirs in reference.sizes:
+    for name, theirs in reference.manifest.model.sizes:
         if (ours := getattr(config, name)) != theirs:
             raise ReferenceDumpError(
                 f"{reference.directory} says {name} is {theirs}, but the model has {ours}"

@@ -6,7 +6,7 @@ name (see `llorch.observe.probe`); a checkpoint groups stages, or states a prope
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -272,11 +272,20 @@ def hint_of(number: str, stage: str) -> str:
     return checkpoint.stages.get(stage, checkpoint.hint)
 
 
-def stage_names(n_layer: int) -> Iterator[tuple[str, int]]:
-    """All stages as (name, layer), in the order of the computation; layer -1 is outside the layers."""
+def stage_names(n_layer: int, layers: Collection[int] | None = None) -> Iterator[tuple[str, int]]:
+    """Stages as (name, layer) in the order of the computation; layer -1 is outside the layers.
+
+    With `layers`, those that a dump of these layers holds: of all others their output alone.
+    """
     yield "inp_embd", -1
     for layer in range(n_layer):
-        for name in LAYER_ORDER:
+        is_whole = layers is None or layer in layers
+        for name in LAYER_ORDER if is_whole else ("l_out",):
             yield name, layer
     yield "result_norm", -1
     yield "result_output", -1
+
+
+def stage_key(stage: str, layer: int) -> str:
+    """``"attn_norm-0"``, or the plain name outside the layers (layer -1)."""
+    return stage if layer < 0 else f"{stage}-{layer}"

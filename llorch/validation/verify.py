@@ -22,13 +22,13 @@ from llorch.validation.bundle import INDEX, Bundle
 from llorch.validation.checkpoint_bundle import CHECKPOINTS_FILE
 from llorch.validation.checkpoints import TableRow, table_of
 from llorch.validation.compare import causal, compare
-from llorch.validation.dumps import Sizes, dumped_stages, stage_key
+from llorch.validation.dumps import Sizes
 from llorch.validation.findings import WAYS, StageResult
 from llorch.validation.loading_bundle import ALL_FINITE, LOADING_FILE, TENSORS_FILE, LoadingCheck, TensorRow
 from llorch.validation.records import ArrayFile, Record
 from llorch.validation.result_checks import JUDGES, most_likely_data
 from llorch.validation.stage_checks import tolerance_of
-from llorch.validation.tolerances import STAGES, Bounds, Profile
+from llorch.validation.tolerances import STAGES, Bounds, Profile, stage_key, stage_names
 
 _ALL_FIGURES = ["max_abs", "mean_abs", "relative", "nmse", "cosine", "limit"]
 _SAME = 1e-9
@@ -190,7 +190,7 @@ def _check_complete(bundle: Bundle, profile: _Profile, results: Sequence[StageRe
     """A bundle that says everything passed must hold every stage of the prompt pass, in both ways."""
     seen = {result.key for result in results}
     for way in WAYS:
-        for stage in dumped_stages(profile.reference.sizes.n_layer, profile.reference.layers):
+        for stage in stage_names(profile.reference.sizes.n_layer, profile.reference.layers):
             key = f"{way}/prefill/{stage_key(*stage)}"
             bundle.require(key in seen, f"{profile.label}: {key} is missing")
     for row in table_of(results):

@@ -22,7 +22,7 @@ LAYERS = [
     {"quant"},
     {"formats", "kernels", "text"},
     {"model"},
-    {"conversation", "open_model", "settings"},
+    {"conversation", "environment", "open_model", "settings"},
     {"bench", "engine"},
     {"api"},
     {"server", "validation"},

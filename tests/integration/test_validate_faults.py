@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from llorch.validation.checkpoints import ValidationResult, validate
-from llorch.validation.dumps import Reference, stage_key
+from llorch.validation.dumps import Reference
+from llorch.validation.tolerances import stage_key
 from tests.conftest import REPOSITORY
 from tests.support import faults
 

@@ -24,9 +24,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llorch.environment import environment, reproducible_command
 from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
-from llorch.validation.bundle import GENERATED_BY, BundleWriter, environment, reproducible_command
+from llorch.validation.bundle import GENERATED_BY, BundleWriter
 from llorch.validation.records import sha256_of_file
 from tools.performance.peer_runs import (
     LLORCH,

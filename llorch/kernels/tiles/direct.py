@@ -1,4 +1,4 @@
-"""Products of one or two tokens with Q8_0 rows where they lie in the file: turned round in registers, never stored.
+"""Products of one or two tokens with Q8_0 rows where they lie in the file: transposed in registers, never stored.
 
 The same block sums in the same order as `tiles.dot`, so the same bits; with few tokens, packing a tile first would
 write and read everything once more.

@@ -59,10 +59,10 @@ def _transpose8(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def emit_tile_block(builder: Any, rows: list[Int], ahead: Int) -> tuple[list[Any], Any]:
-    """Load one block of the 16 rows at the addresses `rows` and turn it round.
+    """Load one block of the 16 rows at the addresses `rows` and transpose it.
 
     Meanwhile the 544 bytes at `ahead` are fetched into cache: loading waits for memory and multiplying does not,
-    so the next tile travels while this one is worked on.
+    so the next tile is loaded while this one is multiplied.
 
     Returns:
         Eight vectors of 16 dwords (4 columns of every row, int8), and the 16 float16 scales as int16.

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from llorch.validation.dumps import Sizes, stage_key
-from llorch.validation.tolerances import stage_names
+from llorch.validation.dumps import Sizes
+from llorch.validation.tolerances import stage_key, stage_names
 
 SIZES = Sizes(n_layer=2, n_embd=8, n_head=4, n_head_kv=2, head_dim=2, n_ff=12, n_vocab=16)
 PROMPT_IDS = [1, 5, 9]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -10,15 +9,12 @@ import numpy as np
 import pytest
 
 from llorch.errors import InputError
-from llorch.validation import bundle as bundle_module
 from llorch.validation.bundle import (
     DIRECTORY_VARIABLE,
     GENERATED_BY,
     RUN_ID_VARIABLE,
     BundleWriter,
-    environment,
     new_run_id,
-    reproducible_command,
 )
 from llorch.validation.records import ArrayFile, Record
 from llorch.validation.verify import verify
@@ -111,44 +107,3 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space"):
         writer.write({}, True, "llorch inspect")
     assert list((tmp_path / "loading").iterdir()) == []
-
-
-def test_the_environment_says_what_a_result_may_depend_on() -> None:
-    here = environment()
-    assert {
-        "llorch",
-        "commit",
-        "is_modified",
-        "python",
-        "numpy",
-        "numba",
-        "llvmlite",
-        "system",
-        "kernels",
-    } == set(here)
-    json.dumps(here)
-
-
-def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        bundle_module, "__file__", str(tmp_path / "site-packages" / "llorch" / "validation" / "b.py")
-    )
-    assert bundle_module.git_state() == {"commit": None, "is_modified": None}
-    assert new_run_id().count("-v") == 1
-
-
-def test_a_command_for_the_record_has_no_foreign_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["llorch", "validate", "-m", str(tmp_path / "in" / "m.gguf"), "-p", "two words", "/else/where/d"]
-    monkeypatch.delenv("LLORCH_CPU", raising=False)
-    monkeypatch.delenv("LLORCH_SUMS", raising=False)
-    assert reproducible_command(words) == "llorch validate -m in/m.gguf -p 'two words' d"
-
-
-def test_a_command_line_begins_with_what_chose_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLORCH_CPU", "avx2")
-    monkeypatch.setenv("LLORCH_SUMS", "llama.cpp")
-    words = ["llorch", "validate"]
-    assert reproducible_command(words) == "LLORCH_CPU=avx2 LLORCH_SUMS=llama.cpp llorch validate"
