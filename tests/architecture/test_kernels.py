@@ -139,8 +139,9 @@ def test_consumers_ask_the_format_and_never_its_type(folder: str) -> None:
         if path.relative_to(package).as_posix().startswith(FORMAT_FOLDERS):
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            is_type = isinstance(node, ast.ImportFrom) and node.module == "llorch.quant.types"
-            is_type = is_type and any(alias.name in types_named for alias in node.names)
-            if is_type or (isinstance(node, ast.Attribute) and node.attr == "ggml_id"):
-                found.append(f"{path.relative_to(package)}:{node.lineno}")
+            if isinstance(node, ast.ImportFrom) and node.module == "llorch.quant.types":
+                names = [alias.name for alias in node.names if alias.name in types_named]
+            else:
+                names = ["ggml_id"] if isinstance(node, ast.Attribute) and node.attr == "ggml_id" else []
+            found += [f"{path.relative_to(package)}: {name}" for name in names]
     assert found == []

@@ -97,6 +97,7 @@ class Module:
         return [
             Import(node.lineno, module, names, id(node) in lazy_nodes)
             for node in ast.walk(self.tree)
+            if isinstance(node, ast.stmt | ast.expr)
             for module, names in self._imported_by(node)
         ]
 

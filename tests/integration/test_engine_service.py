@@ -27,7 +27,7 @@ from llorch.settings import Settings
 from tests.support.live_server import wait_until
 
 GREEDY = SamplingParams(temperature=0)
-ENDLESS = {"prompt": "Hello", "params": GREEDY, "max_tokens": 60000, "ignore_eos": True}
+ENDLESS: dict[str, Any] = {"prompt": "Hello", "params": GREEDY, "max_tokens": 60000, "ignore_eos": True}
 """A request that is unfinished whenever a test looks at it."""
 T = TypeVar("T")
 

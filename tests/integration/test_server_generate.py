@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -184,7 +184,7 @@ def test_bodies_that_are_no_request_are_refused_in_words(
 
 
 def test_chunked_body_over_the_limit_is_refused(server: LiveServer) -> None:
-    def chunks() -> object:
+    def chunks() -> Iterator[bytes]:
         for _ in range(40):
             yield b" " * 65536
 

@@ -77,7 +77,7 @@ def test_one_command_installs_without_a_compiler_and_is_quick_afterwards(clone: 
 @pytest.mark.slow
 def test_the_locked_versions_are_installed_unless_the_newest_are_asked_for(clone: Path) -> None:
     assert script(clone, "--version").returncode == 0
-    pip_list = [clone / ".venv" / "bin" / "python", "-m", "pip", "list", "--format=json"]
+    pip_list = [str(clone / ".venv" / "bin" / "python"), "-m", "pip", "list", "--format=json"]
     listed = json.loads(subprocess.run(pip_list, capture_output=True, check=True, text=True).stdout)
     installed = {canonical(package["name"]): package["version"] for package in listed}
     locked = locked_versions((clone / "tools" / "setup" / "constraints.txt").read_text(), RUNNING_PYTHON)

@@ -31,7 +31,7 @@ def test_without_a_fault_everything_passes(profile: str) -> None:
     assert {row.verdict for row in outcome.rows} == {"pass"}
 
 
-FAULTS = {
+FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "eps 1e-3": ({"config": faults.larger_eps}, "1", "attn_norm-0"),
     "post-norm": ({"operations": faults.POST_NORM}, "1", "attn_norm-0"),
     "one weight of K x 1.01": ({"tensors": faults.one_value_off("blk.1.attn_k.weight")}, "2", "Kcur-1"),

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from llorch.model.llama import Llama
 from llorch.observe.probe import Recorder
+from llorch.open_model import OpenModel
 from tests.support.naive import bits
-from tests.support.small_models import OpenModel, Row, Run, open_model
+from tests.support.small_models import Row, Run, open_model
 from tests.support.tiny_models import write_tiny_llama
 
 REAL = ["stories260K-q8_0", "stories260K-f16", "stories260K-f32", "tinystories-656k-q8_0"]

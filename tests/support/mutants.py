@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +56,7 @@ MUTATIONS: list[Mutation] = [flip_bit, set_byte, set_u32, set_u64, cut_out, repe
 
 
 def mutants(
-    original: bytes, n: int, *, seed: int, reach: int, kinds: list[Mutation] | None = None
+    original: bytes, n: int, *, seed: int, reach: int, kinds: Sequence[Mutation] | None = None
 ) -> Iterator[bytes]:
     """`n` damaged copies of `original`, each with one to three mutations in its first `reach` bytes."""
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def mutants(
         content = bytearray(original)
         for _ in range(int(rng.integers(1, 4))):
             if len(content) > 64:
-                kinds[rng.integers(len(kinds))](content, rng, min(reach, len(content)))
+                kinds[int(rng.integers(len(kinds)))](content, rng, min(reach, len(content)))
         yield bytes(content)
 
 

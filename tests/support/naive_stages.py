@@ -78,7 +78,7 @@ def round_like(x: NDArray[np.float32], kind: Any) -> NDArray[np.float32]:
 
 def recompute(model: NaiveModel, reference: Reference) -> Iterator[tuple[Pass, str, int, NDArray[Any]]]:
     """Yield (pass, stage, layer, expected values) for every stage; the dump must hold all of them."""
-    sizes = reference.sizes
+    sizes = reference.manifest.model.sizes
     group = sizes.n_head // sizes.n_head_kv
     keys: dict[int, list[Any]] = {}
     values: dict[int, list[Any]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,7 +278,7 @@ def test_draws_follow_the_probabilities() -> None:
         ({"seed": -1}, ["seed"]),
     ],
 )
-def test_every_parameter_out_of_range_is_named(fields: dict, faulty: list[str]) -> None:
+def test_every_parameter_out_of_range_is_named(fields: dict[str, Any], faulty: list[str]) -> None:
     with pytest.raises(RequestError) as caught:
         SamplingParams(**fields)
     assert [fault.field for fault in caught.value.errors] == faulty

@@ -168,7 +168,7 @@ def test_a_full_disk_costs_one_warning_and_leaves_nothing_half_written(
     def fail(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(object_cache.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with caplog.at_level(logging.WARNING):
         object_cache.write("unit", CODE)
         object_cache.write("other", CODE)

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 from starlette.responses import PlainTextResponse, Response
 
 from llorch.engine.engine import open_configured
@@ -43,7 +44,7 @@ def plain_shape(error: Exception) -> Response:
 @pytest.fixture
 def app() -> FastAPI:
     """A server whose paths under /plain/ have errors of another shape."""
-    app = create_app(EngineService(Settings(api_key="sesame")))
+    app = create_app(EngineService(Settings(api_key=SecretStr("sesame"))))
     install_error_handlers(app, {"/plain/": plain_shape, "/": native_shape})
 
     async def fail() -> None:

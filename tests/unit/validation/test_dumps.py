@@ -93,6 +93,7 @@ def test_the_twin_is_as_good_as_its_source(tmp_path: Path) -> None:
     manifest = make_manifest() | {"profile": "f32", "twin": twin}
     reference = Reference.load(write_folder(tmp_path, manifest, make_arrays()))
     assert reference.profile == "f32"
+    assert reference.manifest.twin is not None
     assert reference.manifest.twin.weights_sha256 == "d" * 64
     reference.require_model("a" * 64)
     reference.require_model("c" * 64)

@@ -273,7 +273,7 @@ def test_real_models_read_as_the_gguf_package_reads_them(
         for field in reference.fields.values():
             if not field.name.startswith("GGUF."):
                 expected = field.contents()
-                found = file.metadata[field.name]
+                found: object = file.metadata[field.name]
                 if isinstance(found, np.ndarray):
                     found = found.tolist()
                 elif isinstance(found, list):
