@@ -81,8 +81,11 @@ class Team:
         self.n_threads = n_threads
         self._control = aligned_bytes(b.PARKED + b.LINE * n_threads)
         self._control[:] = 0
+        self._fields = self._control.view(np.int64)
+        self._address = int(self._control.ctypes.data)
         self._scratch_stride = -(-max(scratch_bytes, 64) // 4096) * 4096
         self._scratch = aligned_bytes(self._scratch_stride * n_threads, 4096)
+        self._scratch_address = int(self._scratch.ctypes.data)
         self._generation = 0
         self._wake = [threading.Semaphore(0) for _ in range(n_threads)]
         self._closed = False
@@ -96,12 +99,8 @@ class Team:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def _address(self) -> int:
-        return int(self._control.ctypes.data)
-
     def _work(self, ith: int) -> None:
-        scratch = int(self._scratch.ctypes.data) + ith * self._scratch_stride
+        scratch = self._scratch_address + ith * self._scratch_stride
         generation = 0
         while not self._closed:
             generation = run_steps(self._address, scratch, ith, generation)
@@ -141,12 +140,11 @@ class Team:
                 (b.STEP, step.ctypes.data),
                 (b.COUNTERS, counters.ctypes.data),
             ):
-                self._set_field(offset, value)
-            scratch = int(self._scratch.ctypes.data)
+                self._fields[offset // 8] = value
             try:
                 set_field(self._address + b.GENERATION, self._generation)
                 self._wake_parked(n_active)
-                reached = run_steps(self._address, scratch, 0, self._generation)
+                reached = run_steps(self._address, self._scratch_address, 0, self._generation)
             except BaseException:
                 # Ctrl-C before thread 0 began: the others wait in a step that has no leader.
                 if self._field(b.FINISHED) != self._generation:
@@ -164,10 +162,7 @@ class Team:
                 self._wake[ith].release()
 
     def _field(self, offset: int) -> int:
-        return int(self._control[offset : offset + 8].view(np.int64)[0])
-
-    def _set_field(self, offset: int, value: int) -> None:
-        self._control[offset : offset + 8].view(np.int64)[0] = value
+        return int(self._fields[offset // 8])
 
     def _stop(self) -> None:
         """Stop all threads, wherever they wait."""

@@ -41,6 +41,10 @@ class _Written:
     counters: NDArray[np.int64]
 
 
+_INPUTS = (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.OUTPUT_ROW_IDS, st.GROUPS)
+"""What a step reads of a batch beside its block tables; one array holds all of it."""
+
+
 class Llama:
     """A model ready to compute.
 
@@ -163,40 +167,27 @@ class Llama:
         n_rows = batch.n_rows
         if not 0 < n_rows <= self.n_batch:
             raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {n_rows}")
+        step = self._step
         if n_outputs > len(self._logits):
             width = round_up(self.config.n_vocab, FLOAT_LANES)
             self._logits = np.zeros((n_outputs, width), np.float32)
+            step[st.LOGITS], step[st.LOGITS_STRIDE] = self._logits.ctypes.data, self._logits.strides[0]
         self._check(batch)
         self._rope.ensure(int(batch.positions.max()) + 1)
         groups = row_groups(batch.slots)
-        arrays = [
-            np.ascontiguousarray(a, np.int32)
-            for a in (
-                batch.token_ids,
-                batch.positions,
-                batch.slots,
-                batch.block_tables,
-                batch.output_rows,
-                groups,
-            )
-        ]
-        step = self._step
-        step[st.N_ROWS], step[st.N_OUTPUTS] = n_rows, n_outputs
-        for index, array in zip(
-            (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.TABLES, st.OUTPUT_ROW_IDS, st.GROUPS),
-            arrays,
-            strict=True,
-        ):
-            step[index] = array.ctypes.data
-        step[st.TABLE_STRIDE] = arrays[3].strides[0]
-        step[st.N_GROUPS] = len(groups)
-        step[st.KEYS], step[st.VALUES] = cache.keys.ctypes.data, cache.values.ctypes.data
+        rows = (batch.token_ids, batch.positions, batch.slots, batch.output_rows, groups.ravel())
+        inputs = np.concatenate(rows, dtype=np.int32, casting="same_kind")
+        tables = np.ascontiguousarray(batch.block_tables, np.int32)
+        begin = inputs.ctypes.data
+        for index, values in zip(_INPUTS, rows, strict=True):
+            step[index] = begin
+            begin += len(values) * inputs.itemsize
+        step[st.N_ROWS], step[st.N_OUTPUTS], step[st.N_GROUPS] = n_rows, n_outputs, len(groups)
+        step[st.TABLES], step[st.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
+        step[st.KEYS], step[st.VALUES] = cache.keys_address, cache.values_address
         step[st.LAYER_KEY_BYTES], step[st.LAYER_VALUE_BYTES] = cache.keys.strides[0], cache.values.strides[0]
-        step[st.ROPE_TABLE] = self._rope.address
-        step[st.LOGITS] = self._logits.ctypes.data
-        step[st.LOGITS_STRIDE] = self._logits.strides[0] if n_outputs else 0
-        step[st.STAMPS] = 0
-        return arrays
+        step[st.ROPE_TABLE], step[st.STAMPS] = self._rope.address, 0
+        return [inputs, tables]
 
     def _check(self, batch: Batch) -> None:
         """Refuse what would make unchecked kernels read elsewhere; whose blocks they are is the caller's care."""
@@ -274,11 +265,9 @@ def _show(probe: Probe, tap: Tap, n_rows: int) -> None:
 
 def row_groups(slots: NDArray[np.int32]) -> NDArray[np.int32]:
     """Runs of rows of one sequence, at most `GROUP_ROWS` long: int32 (n, 2), first row and length."""
-    changes = np.flatnonzero(np.diff(slots)) + 1
-    edges = [0, *changes.tolist(), len(slots)]
-    pairs = [
-        (row, min(GROUP_ROWS, end - row))
-        for start, end in itertools.pairwise(edges)
-        for row in range(start, end, GROUP_ROWS)
-    ]
+    pairs, start = [], 0
+    for _, run in itertools.groupby(slots.tolist()):
+        end = start + len(list(run))
+        pairs += [(row, min(GROUP_ROWS, end - row)) for row in range(start, end, GROUP_ROWS)]
+        start = end
     return np.array(pairs, np.int32).reshape(-1, 2)

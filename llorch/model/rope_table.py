@@ -35,12 +35,18 @@ def rope_table(
 
 
 class RopeTable:
-    """The table of one model; `ensure` extends it."""
+    """The table of one model; `ensure` extends it.
+
+    Attributes:
+        values: float32 (n_positions, n_rot // 2, 2).
+        address: of position 0; changes when the table grows.
+    """
 
     def __init__(self, config: ModelConfig, freqs: NDArray[np.float32] | None) -> None:
         self._config = config
         self._freqs = freqs
         self.values = np.empty((0, config.n_rot // 2, 2), np.float32)
+        self.address = 0
 
     def ensure(self, n_positions: int) -> None:
         """Make `values` cover at least `n_positions` positions."""
@@ -49,8 +55,4 @@ class RopeTable:
             wanted = max(n_positions, 2 * have, 256)
             more = rope_table(self._config, self._freqs, have, wanted)
             self.values = np.concatenate([self.values, more])
-
-    @property
-    def address(self) -> int:
-        """Address of position 0; changes when the table grows."""
-        return int(self.values.ctypes.data)
+            self.address = int(self.values.ctypes.data)
