@@ -130,7 +130,7 @@ def main(words: list[str] | None = None) -> int:
         "--test", action="append", required=True, help="pp512, tg128, tg128@8, first-start, start"
     )
     parser.add_argument("--pairs", type=int, default=20, help="how often each test runs with each commit")
-    parser.add_argument("-t", "--threads", type=int, default=default_threads())
+    parser.add_argument("-t", "--threads", type=int, default=default_threads()[0])
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(words)
     if arguments.model != "demo":
