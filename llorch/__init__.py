@@ -8,14 +8,15 @@ with llorch.load("demo") as model:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from llorch.version import __version__
+
+TYPE_CHECKING = False  # typing and importlib take longer to import than all the rest of this file
 
 __all__ = ["Engine", "Generation", "Model", "SamplingParams", "__version__", "load"]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from llorch.api import Generation as Generation
     from llorch.api import Model as Model
     from llorch.api import load as load
@@ -33,6 +34,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import public names when they are first used, so that `import llorch` itself stays light."""
+    from importlib import import_module
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

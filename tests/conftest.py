@@ -1,13 +1,17 @@
-"""Fixtures shared by all tests: where the real test models are."""
+"""Fixtures shared by all tests: where the real test models are, small ones of random weights, a server."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.live_server import LiveServer
 
 # Assertions in shared modules show their values, as those in test modules do.
 pytest.register_assert_rewrite("tests.support")
@@ -54,3 +58,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"
     write_tiny_llama(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights and a context so long that a generation can be interrupted at leisure."""
+    from tests.support.tiny_models import write_tiny_llama
+
+    path = tmp_path_factory.mktemp("models") / "long.gguf"
+    write_tiny_llama(path, n_layer=2, n_ctx_train=65536)
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(long_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """Two sequences at a time, two may wait, prompts are read 64 tokens at a step; everything is logged."""
+    from tests.support.live_server import LiveServer
+
+    log = tmp_path_factory.mktemp("server") / "log"
+    flags = ("-np", "2", "-b", "64", "--max-waiting", "2", "--log-level", "debug")
+    live = LiveServer(long_model, log, *flags)
+    live.wait_until_ready()
+    yield live
+    assert live.stop() == 0

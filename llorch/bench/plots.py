@@ -1,12 +1,13 @@
 """Pictures of measurements and validations, as PNG: curves, and grouped bars. Drawn by matplotlib.
 
-matplotlib comes with the extra `plots`; without it every function returns None. The same input gives the same
-bytes on the same matplotlib, whatever its settings files say.
+matplotlib comes with the extra `plots`; without it, or a folder that it can write to, every function returns None. The
+same input gives the same bytes on the same matplotlib, whatever its settings files say.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+logger = logging.getLogger(__name__)
 
 HOW_TO_GET = "Pictures are drawn by matplotlib: `pip install 'llorch[plots]'`."
 """What a summary says where a picture is missing."""
@@ -151,13 +154,17 @@ def _colours(n: int) -> list[str]:
 
 
 def _png(height: int, draw: Callable[[Axes], None], note: str) -> bytes | None:
-    """Draw one pair of axes with a legend; None without matplotlib."""
+    """Draw one pair of axes with a legend; None without a matplotlib that works."""
     if find_spec("matplotlib") is None:
         return None
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image, PngImagePlugin
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from PIL import Image, PngImagePlugin
+    except OSError as error:  # it keeps a list of fonts, and finds no folder for it
+        logger.warning("no pictures: %s", error)
+        return None
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box

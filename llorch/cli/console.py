@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from llorch.cli.streams import can_write
+
 
 class Progress:
     """One line on stderr that is rewritten as work goes on; silent where stderr is no terminal.
@@ -50,8 +52,11 @@ class Progress:
 
 
 def print_json(document: Any) -> None:
-    """Print the one JSON document of a command."""
-    print(json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False))
+    """Print the one JSON document of a command; characters that stdout's encoding lacks travel as JSON escapes."""
+    text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+    if not can_write(sys.stdout, text):
+        text = json.dumps(document, indent=2, allow_nan=False)
+    print(text)
 
 
 def note(text: str) -> None:

@@ -12,10 +12,10 @@ from llorch.cli.options import (
     add_field,
     add_json,
     add_sampling,
-    check_text,
     load_with_progress,
     settings_from,
 )
+from llorch.cli.streams import check_text, read_argument
 from llorch.engine.engine import Engine
 from llorch.engine.events import EndEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stream the text to stdout, then say on stderr how it went; or print one JSON document."""
     settings = settings_from(args)
-    prompt = check_text(sys.stdin.read() if args.prompt == "-" else args.prompt, "the prompt")
+    prompt = read_argument(args.prompt, "the prompt")
     stop = tuple(check_text(text, "--stop") for text in args.stop)
     params = SamplingParams.from_settings(settings, seed=args.seed)
     if not prompt:

@@ -1,4 +1,4 @@
-"""Logging set-up of long-running commands: text lines for people or JSON lines for machines, on stderr."""
+"""Logging set-up: plain lines of a command, or the log of the server for people or machines; all on stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import logging
 import sys
 import time
 
+from llorch.cli.streams import can_write
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+class PlainFormatter(logging.Formatter):
+    """What a command says beside its result: `llorch: ...`, in place of a progress bar where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line = f"llorch: {record.getMessage()}"
+        return f"\r\x1b[K{line}" if sys.stderr.isatty() else line
 
 
 class JSONFormatter(logging.Formatter):
@@ -25,7 +36,17 @@ class JSONFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False, default=str)
+        text = json.dumps(document, ensure_ascii=False, default=str)
+        return text if can_write(sys.stderr, text) else json.dumps(document, default=str)
+
+
+def log_to_people() -> None:
+    """Send warnings to stderr, and what takes long too where no progress bar shows it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter())
+    logging.getLogger().handlers[:] = [handler]
+    if not sys.stderr.isatty():
+        logging.getLogger("llorch").setLevel(logging.INFO)
 
 
 def configure_logging(log_format: str, log_level: str) -> None:
@@ -40,6 +61,7 @@ def configure_logging(log_format: str, log_level: str) -> None:
         handler.setFormatter(JSONFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.getLogger("llorch").setLevel(logging.NOTSET)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log_level.upper())

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from llorch.cli import interrupt, streams
 from llorch.cli.options import add_common
 from llorch.errors import InputError, LlorchError
 from llorch.version import __version__
@@ -29,6 +30,9 @@ COMMANDS = {
     "warmup": "Compile the kernels for this CPU into the cache.",
 }
 """Commands in the order of `llorch --help`."""
+
+WITHOUT_RESULT = ("serve",)
+"""Commands that write nothing to stdout."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -68,13 +72,16 @@ def report(error: BaseException) -> int:
     """Say `error` in one line (LLORCH_DEBUG adds the traceback) and return the exit code."""
     if os.environ.get("LLORCH_DEBUG"):
         traceback.print_exception(error)
+    if (code := interrupt.exit_code()) is not None:  # what an interrupted import raises is no news
+        return code
     message = " ".join(str(error).split()) or type(error).__name__
     code = EXIT_FAILED
     if isinstance(error, InputError):
         code = EXIT_USAGE
     elif isinstance(error, OSError):
         code = EXIT_USAGE
-        message = f"{error.filename}: {error.strerror}" if error.filename else message
+        where = error.filename or "reading or writing failed"
+        message = f"{where}: {error.strerror or message}"
     elif isinstance(error, MemoryError):
         message = f"not enough memory: {message}"
     elif not isinstance(error, LlorchError):
@@ -85,23 +92,23 @@ def report(error: BaseException) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a character the terminal cannot show is no reason to stop
+    streams.escape_what_cannot_be_written()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         chosen = next((word for word in words if not word.startswith("-")), None)
         args = build_parser(chosen).parse_args(words)
         args.words = words
+        if chosen not in WITHOUT_RESULT:
+            streams.require_stdout()
         code: int = args.run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more at exit; give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except Exception as error:
-        return report(error)
+        code = report(error)
+    finally:
+        streams.discard_unwritable()
     return code

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from llorch.cli import console
-from llorch.cli.options import add_json, check_text, settings_from
+from llorch.cli.options import add_json, settings_from
+from llorch.cli.streams import read_argument
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from llorch.open_model import open_tokenizer
 
     settings = settings_from(args)
-    text = check_text(sys.stdin.read() if args.text == "-" else args.text, "the text")
+    text = read_argument(args.text, "the text")
     tokenizer = open_tokenizer(settings.model)
     token_ids = tokenizer.encode(text, add_bos=False if args.no_bos else None, parse_special=args.special)
     pieces = [tokenizer.piece(token_id) for token_id in token_ids]

@@ -26,6 +26,8 @@ QUICK_PROMPT_CHARS = 1000
 """Longer prompts are tokenised outside the event loop."""
 JOIN_S = 30.0
 """How long `stop` waits for the step that is being computed."""
+LOADING_JOIN_S = 0.5
+"""How long it waits for a compiler, which cannot be interrupted."""
 
 
 class EngineService:
@@ -64,6 +66,11 @@ class EngineService:
     def failure(self) -> BaseException | None:
         """Why the stage is ``"failed"``."""
         return self._thread.failure
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nothing is compiled, loaded or computed any more."""
+        return not self._thread.is_alive
 
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
@@ -166,7 +173,8 @@ class EngineService:
                 await asyncio.sleep(0.02)
         finally:
             self._thread.stop()
-        await asyncio.to_thread(self._thread.join, JOIN_S)
+        is_loading = self._thread.session is None
+        await asyncio.to_thread(self._thread.join, LOADING_JOIN_S if is_loading else JOIN_S)
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(

@@ -8,7 +8,9 @@ others. Each is linked into a library of its own, where no name can meet the sam
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -22,6 +24,8 @@ from llorch.errors import KernelError
 from llorch.kernels import object_cache, paths
 from llorch.kernels.object_cache import Code
 from llorch.progress import Progress, ignore_progress
+
+logger = logging.getLogger(__name__)
 
 if paths.is_masked():
     numba_config.CPU_NAME = paths.host_name()
@@ -91,6 +95,7 @@ class Unit:
             if code is not None and (address := _link(self.name, code)):
                 self._address = address
                 return True
+            _announce_compiling()
             code = self._compile()
             object_cache.write(self.name, code)
             self._address = _link(self.name, code)
@@ -123,6 +128,14 @@ class Unit:
         (compiled,) = self._jitted().overloads.values()
         _, _, (data, _) = compiled.library.serialize_using_object_code()
         return Code(compiled.fndesc.llvm_func_name, data)
+
+
+@functools.cache
+def _announce_compiling() -> None:
+    """Say once in the log why this start takes longer than others."""
+    folder = object_cache.directory()
+    kept = "for this process" if folder is None else f"once; they are kept in {folder}"
+    logger.info("compiling kernels for this CPU (%s), %s", paths.path(), kept)
 
 
 _UNITS: dict[str, Unit] = {}

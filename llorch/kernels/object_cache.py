@@ -30,6 +30,8 @@ from llorch.version import __version__
 logger = logging.getLogger(__name__)
 
 _KEPT_DAYS = 90
+_UNFINISHED_S = 3600.0
+"""No process takes so long to write an entry."""
 _SUFFIX = ".o"
 _MAX_HEADER_BYTES = 4096
 
@@ -51,8 +53,11 @@ def read(name: str) -> Code | None:
     folder = directory()
     if folder is None:
         return None
+    path = folder / (name + _SUFFIX)
     try:
-        with (folder / (name + _SUFFIX)).open("rb") as file:
+        if not path.is_file():  # nothing, or something that would be read for ever
+            return None
+        with path.open("rb") as file:
             symbol, digest = file.readline(_MAX_HEADER_BYTES).decode("ascii").split()
             data = file.read()
     except (OSError, ValueError):
@@ -65,13 +70,17 @@ def write(name: str, code: Code) -> None:
     folder = directory()
     if folder is None:
         return
+    _remove_unfinished(folder)
     header = f"{code.symbol} {hashlib.sha256(code.data).hexdigest()}\n"
     try:
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(header.encode("ascii") + code.data)
-            os.replace(temporary, folder / (name + _SUFFIX))
+            target = folder / (name + _SUFFIX)
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
@@ -83,23 +92,34 @@ def write(name: str, code: Code) -> None:
 @functools.cache
 def directory() -> Path | None:
     """Where this process keeps machine code; None when no folder is safe, and every start compiles."""
-    path = cache_root() / "kernels" / cache_key()
-    is_new = not path.exists()
-    if not _own_folder(path):
-        _warn_once(f"{path} cannot be used (it must be writable, and by this user alone)")
+    root = cache_root()
+    if root is None:
+        _warn_once("there is no home folder to keep them in")
+        return None
+    path = root / "kernels" / cache_key()
+    is_new = not os.path.exists(path)  # unlike Path.exists, False where a folder must not be searched
+    if fault := _make_own_folder(path):
+        _warn_once(f"{path} cannot be used ({fault})")
         return None
     if is_new:
         _remove_old_entries(path.parent)
     return path
 
 
-def cache_root() -> Path:
-    """The folder of all caches of llorch."""
+def cache_root() -> Path | None:
+    """The folder of all caches of llorch; None where neither the environment nor the system names one.
+
+    A relative `XDG_CACHE_HOME` or home is ignored, as the XDG Base Directory Specification wants it.
+    """
     if override := os.environ.get("LLORCH_CACHE_DIR"):
-        return Path(override)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "llorch"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "llorch"
+        return Path(override).absolute()
+    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if sys.platform != "darwin" and xdg.is_absolute():
+        return xdg / "llorch"
+    home = Path(os.path.expanduser("~"))  # stays "~" for a user without an entry, who has no HOME either
+    if not home.is_absolute():
+        return None
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "llorch"
 
 
 def cache_key() -> str:
@@ -117,23 +137,43 @@ def cache_key() -> str:
 
 @functools.cache
 def _warn_once(what: str) -> None:
-    logger.warning("kernel cache: %s; kernels are compiled anew. LLORCH_CACHE_DIR names another folder", what)
+    logger.warning(
+        "kernel cache: %s; kernels are compiled for this process only. LLORCH_CACHE_DIR names another folder",
+        what,
+    )
 
 
-def _own_folder(path: Path) -> bool:
-    """Create `path` with mode 0700 and say whether it belongs to this user alone."""
+def _make_own_folder(path: Path) -> str:
+    """Create `path` (mode 0700, its parents too) if it is missing; returns why it cannot be used, or nothing.
+
+    Nothing is created inside a folder of somebody else: root, called with the HOME of a user, would leave there
+    what that user cannot use.
+    """
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if hasattr(os, "getuid"):
-            real = path.resolve()
-            info = real.stat()
-            if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o022:
-                return False
-            if not all(_is_safe(folder) for folder in real.parents):
-                return False
-        return os.access(path, os.W_OK)
-    except OSError:
-        return False
+        if fault := _parents_fault(path):
+            return fault
+        for folder in [*reversed(path.parents), path]:
+            if not folder.exists():
+                folder.mkdir(mode=0o700, exist_ok=True)
+        if fault := _parents_fault(path):  # as it is now: links may lead elsewhere
+            return fault
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return "it belongs to another user"
+        if stat.S_IMODE(path.stat().st_mode) & 0o022:
+            return "others can write to it"
+        return "" if os.access(path, os.W_OK) else "it cannot be written"
+    except OSError as error:
+        return f"{error.filename or path}: {error.strerror or error}"
+
+
+def _parents_fault(path: Path) -> str:
+    """Which of the existing folders above `path` lets somebody else replace files in it, or nothing."""
+    if not hasattr(os, "getuid"):
+        return ""
+    for folder in path.resolve().parents:
+        if os.path.exists(folder) and not _is_safe(folder):
+            return f"{folder} belongs to another user, or others can write to it"
+    return ""
 
 
 def _is_safe(folder: Path) -> bool:
@@ -148,7 +188,19 @@ def _is_safe(folder: Path) -> bool:
 def _remove_old_entries(folder: Path) -> None:
     """Remove machine code of other versions that was not used for `_KEPT_DAYS` days."""
     limit = time.time() - _KEPT_DAYS * 86400
-    for other in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if other.stat().st_mtime < limit:
-                shutil.rmtree(other, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        for other in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if other.stat().st_mtime < limit:
+                    shutil.rmtree(other, ignore_errors=True)
+
+
+@functools.cache
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what processes left that were killed while they wrote an entry."""
+    limit = time.time() - _UNFINISHED_S
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            with contextlib.suppress(OSError):
+                if path.suffix != _SUFFIX and path.stat().st_mtime < limit:
+                    path.unlink()

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -30,9 +30,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 FLUSH_S = 5
 """How long connections may take to send their last bytes, once all generations have ended."""
-
-FIRST_RUN_S = 2.0
-"""Kernels from the cache are loaded in less; longer means that they are compiled."""
 
 HEADER_DEADLINE_S = 20.0
 """Headers must be whole after this time; uvicorn itself would wait for ever."""
@@ -81,13 +78,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._on_ready = on_ready
-        self._started_s = time.monotonic()
-        self._is_compiling = False
         self._was_ready = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Handle the first signal; the second one has its default effect, which is to end the process."""
+        """Handle the first signal; the second one ends the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -101,19 +96,12 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Ask the main loop to end."""
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, _end_now)
         self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: say when the model is ready; end when it cannot be loaded."""
         stage = self._service.stage
-        if (
-            stage == "compiling"
-            and not self._is_compiling
-            and time.monotonic() - self._started_s > FIRST_RUN_S
-        ):
-            self._is_compiling = True
-            logger.info("compiling the kernels for this CPU; this happens once")
         if stage == "ready" and not self._was_ready:
             self._was_ready = True
             self._on_ready()
@@ -126,6 +114,13 @@ class Server(uvicorn.Server):
             grace_s = self._service.settings.shutdown_grace_s
             logger.info("stopping: %d requests have %g s to finish", self._service.n_open, grace_s)
         await self._service.stop()
+
+
+def _end_now(number: int, frame: FrameType | None) -> None:
+    """End the process as if nobody had handled the signal, which the kernel does not do to a container's process 1."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -106,7 +106,7 @@ class BundleWriter:
             run_id: name of the bundle's folder; default `$LLORCH_RUN_ID`, else the time and the commit.
 
         Raises:
-            InputError: the run id is no plain name, or there is such a bundle already.
+            InputError: the run id is no plain name, or there is such a bundle already, or none can be written.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"a bundle's kind is one of {', '.join(get_args(Kind))}, got {kind!r}")
@@ -120,6 +120,12 @@ class BundleWriter:
         self.folder = root / kind / self.run_id
         if self.folder.exists():
             raise InputError(f"{self.folder} exists already; choose another {RUN_ID_VARIABLE}")
+        existing = next(parent for parent in self.folder.absolute().parents if parent.exists())
+        if not os.access(existing, os.W_OK | os.X_OK):  # better said now than when all is computed
+            raise InputError(
+                f"the proof bundle {self.folder} cannot be written into {existing}; --proof-dir or "
+                f"{DIRECTORY_VARIABLE} names another folder"
+            )
         self._files: dict[str, bytes] = {}
 
     def add_json(self, name: str, document: Mapping[str, Any]) -> None:

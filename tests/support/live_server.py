@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
@@ -26,9 +26,13 @@ WAIT_S = 100.0
 class LiveServer:
     """`llorch serve` in a process of its own; its log is kept in a file."""
 
+    wrapper: Sequence[str] = ()
+    """A command that runs it."""
+
     def __init__(self, model: Path | str, log_path: Path, *flags: str, **variables: str) -> None:
         self.log_path = log_path
-        command = [sys.executable, "-m", "llorch", "serve", "-m", str(model), "--port", "0", *flags]
+        serve = [sys.executable, "-m", "llorch", "serve", "-m", str(model), "--port", "0"]
+        command = [*self.wrapper, *serve, *flags]
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables}
@@ -48,7 +52,7 @@ class LiveServer:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log}")
         raise TimeoutError(self.log)
 
-    def wait_until_ready(self) -> LiveServer:
+    def wait_until_ready(self) -> Self:
         for _ in wait_until(READY_S):
             if self.get("/ready").status_code == 200:
                 return self

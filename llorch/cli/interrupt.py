@@ -1,0 +1,88 @@
+"""Ending a command by a signal: within two seconds, with 128 + the signal's number, without a traceback.
+
+SIGINT and SIGTERM raise `Interrupted` in the main thread, which unwinds as after any error. That does not always
+work: the main thread may be inside LLVM for seconds, and an exception raised in a callback of C code is lost. So a
+second thread hears of each signal from the C level and ends the process where the main thread has not done so in time.
+
+SIGTERM has a handler of its own because the kernel drops signals without one for process 1 of a container.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+UNWIND_S = 1.5
+"""How long the main thread may take to end by itself."""
+
+_received: list[int] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+
+def exit_code() -> int | None:
+    """The exit code of a process that a signal has asked to end; None if none has."""
+    return 128 + _received[0] if _received else None
+
+
+def end_on_signals() -> None:
+    """From now on, SIGINT and SIGTERM end this process. A signal that the parent has switched off stays so.
+
+    A command that installs handlers of its own (the server) is left alone while they are there.
+    """
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, _interrupt)
+    sys.excepthook, sys.unraisablehook = _print_exception, _print_unraisable
+    threading.Thread(target=_end_in_time, args=(reader,), name="llorch-signals", daemon=True).start()
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process now, whatever other threads do."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    if len(_received) > 1:
+        _end_now(number)
+    raise Interrupted
+
+
+def _end_in_time(reader: int) -> None:
+    """End the process `UNWIND_S` after the first signal that `_interrupt` handles, if it is still there."""
+    while number := next(iter(os.read(reader, 1)), 0):
+        if number in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is _interrupt:
+            threading.Event().wait(UNWIND_S)
+            _end_now(number)
+
+
+def _end_now(number: int) -> None:
+    if os.isatty(2):
+        os.write(2, b"\r\x1b[K")  # the line of a progress bar
+    os._exit(128 + number)
+
+
+# C code that cannot raise an exception has Python print it. An interrupt lost there is no news, because the other
+# thread ends the process.
+
+
+def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(error, Interrupted):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _print_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, Interrupted):
+        sys.__unraisablehook__(unraisable)

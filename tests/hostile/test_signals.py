@@ -1,0 +1,194 @@
+"""SIGINT and SIGTERM at any moment, also for process 1 of a container: every command ends, quietly and soon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llorch.cli import main
+from tests.support.commands import as_process_1, child_of, handles, has_mapped, start, wait_for
+from tests.support.live_server import WAIT_S, LiveServer
+from tests.support.processes import run_python
+
+ENDLESS = ("generate", "Hello", "-n", "60000", "--temperature", "0")
+COMMANDS = {
+    "serve": ("serve", "--port", "0"),
+    "generate": ENDLESS,
+    "tokenize": ("tokenize", "-"),
+    "inspect": ("inspect",),
+    "bench": ("bench", "-r", "1000"),
+    "validate": ("validate",),
+    "warmup": ("warmup",),
+}
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+every_signal = pytest.mark.parametrize("number", SIGNALS)
+
+
+def assert_ended(process: subprocess.Popen[bytes], number: int) -> None:
+    assert process.wait(WAIT_S) == 128 + number
+    assert process.stderr is not None
+    log = [line for line in process.stderr.read().splitlines() if b"compiling kernels" not in line]
+    assert b"".join(log).strip() == b""
+
+
+def test_every_command_is_tried_here() -> None:
+    assert COMMANDS.keys() == main.COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_process_1_ends_on_a_signal_during_imports(command: str, long_model: Path) -> None:
+    """The kernel drops signals without a handler for process 1, so each command needs one from the beginning."""
+    process = start(*COMMANDS[command], wrapper=as_process_1())
+    with process:
+        child = child_of(process)
+        wait_for(lambda: handles(child, signal.SIGTERM))
+        os.kill(child, signal.SIGTERM)
+        assert process.wait(WAIT_S) == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
+@every_signal
+@pytest.mark.parametrize("library", ["numpy", "llvmlite"])
+def test_a_signal_during_imports_is_quiet(number: signal.Signals, library: str, long_model: Path) -> None:
+    with start(*ENDLESS, "-m", str(long_model)) as process:
+        wait_for(lambda: has_mapped(process.pid, library))
+        process.send_signal(number)
+        assert_ended(process, number)
+
+
+@every_signal
+def test_a_signal_during_a_generation_ends_it(number: signal.Signals, long_model: Path) -> None:
+    with start(*ENDLESS, "-m", str(long_model)) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5)
+        process.send_signal(number)
+        process.stdout.read()
+        assert_ended(process, number)
+
+
+LOST = """
+import ctypes, os, signal, sys, threading
+from llorch.cli import interrupt
+
+interrupt.end_on_signals()
+compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+
+def interrupted(a, b):
+    signal.raise_signal(signal.SIGINT)
+    return 0
+
+values = (ctypes.c_int * 2)(2, 1)
+ctypes.CDLL(None).qsort(values, 2, 4, compare(interrupted))
+print("the exception is lost", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_an_interrupt_that_c_code_loses_ends_the_process_all_the_same(tmp_path: Path) -> None:
+    """LLVM calls Python back while it compiles; what is raised there goes nowhere."""
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_python(LOST, tmp_path)
+    assert caught.value.returncode == 130
+    assert caught.value.stdout == "the exception is lost\n"
+    assert caught.value.stderr == ""
+
+
+def test_a_signal_that_the_parent_has_switched_off_stays_off(tmp_path: Path) -> None:
+    code = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from llorch.cli import interrupt
+interrupt.end_on_signals()
+signal.raise_signal(signal.SIGINT)
+print("still here")
+"""
+    assert run_python(code, tmp_path) == ["still here"]
+
+
+class Container(LiveServer):
+    """A server that is process 1 of its container; signals come from outside."""
+
+    wrapper: list[str]
+
+    def __init__(self, model: Path, log_path: Path, *flags: str, **variables: str) -> None:
+        self.wrapper = as_process_1()
+        super().__init__(model, log_path, *flags, **variables)
+        self.child = child_of(self.process)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.child, number)
+
+
+@pytest.fixture
+def container(long_model: Path, tmp_path: Path) -> Callable[..., Container]:
+    def make(**variables: str) -> Container:
+        return Container(long_model, tmp_path / "log", "-np", "1", **variables)
+
+    return make
+
+
+def test_a_server_as_process_1_ends_while_it_compiles(
+    container: Callable[..., Container], tmp_path: Path
+) -> None:
+    server = container(LLORCH_CACHE_DIR=str(tmp_path / "cache"))
+    try:
+        server.wait_for_log("compiling kernels")
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(WAIT_S) == 0
+        assert "Traceback" not in server.log
+    finally:
+        server.process.kill()
+
+
+def test_a_server_as_process_1_ends_when_it_is_idle(container: Callable[..., Container]) -> None:
+    server = container().wait_until_ready()
+    try:
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(WAIT_S) == 0
+    finally:
+        server.process.kill()
+
+
+def test_a_busy_server_as_process_1_lets_its_clients_finish_for_the_grace_period(
+    container: Callable[..., Container],
+) -> None:
+    server = container(LLORCH_SHUTDOWN_GRACE_S="0.5").wait_until_ready()
+    try:
+        body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
+        with server.stream("/generate", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.signal(signal.SIGTERM)
+            last = [line for line in lines if line.startswith("data: ")][-1]
+        assert json.loads(last.removeprefix("data: "))["finish_reason"] == "abort"
+        assert server.process.wait(WAIT_S) == 0
+    finally:
+        server.process.kill()
+
+
+@pytest.mark.parametrize("second", SIGNALS)
+def test_a_second_signal_ends_a_busy_server_as_process_1_at_once(
+    container: Callable[..., Container], second: signal.Signals
+) -> None:
+    server = container(LLORCH_SHUTDOWN_GRACE_S="3600").wait_until_ready()
+    try:
+        body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
+        with server.stream("/generate", json=body) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            server.signal(signal.SIGTERM)
+            server.wait_for_log("stopping: 1 request")
+            server.signal(second)
+            with pytest.raises(httpx.HTTPError):
+                list(lines)
+        assert server.process.wait(WAIT_S) == 128 + second
+    finally:
+        server.process.kill()

@@ -1,0 +1,114 @@
+"""Standard streams that are closed, full, or of another encoding; names of files that are not UTF-8."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import LLORCH, llorch, llorch_bytes, refused
+
+CONTINUE = ("generate", "Hello", "-n", "3", "--seed", "1")
+
+
+def in_shell(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *LLORCH, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_result_that_nobody_can_read_is_not_computed(tiny_model: Path) -> None:
+    for arguments in (("tokenize", "a"), ("warmup",)):
+        result = in_shell(">&-", *arguments, "-m", str(tiny_model))
+        assert result.returncode == 2
+        assert result.stderr == "llorch: error: stdout is closed: there is nowhere to write the result\n"
+
+
+def test_closed_stdin_is_missed_only_where_it_is_read(tiny_model: Path) -> None:
+    assert in_shell("<&-", "tokenize", "a", "-m", str(tiny_model)).returncode == 0
+    result = in_shell("<&-", "tokenize", "-", "-m", str(tiny_model))
+    assert result.returncode == 2
+    assert result.stderr == "llorch: error: the text is to be read from stdin (-), which is closed\n"
+
+
+def test_closed_stderr_hides_messages_and_nothing_else(tiny_model: Path) -> None:
+    result = in_shell("2>&-", *CONTINUE, "-m", str(tiny_model))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout
+    assert in_shell("2>&-", "tokenize", "-m", str(tiny_model)).returncode == 2
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tiny_model: Path, tmp_path: Path) -> None:
+    """What a library prints would end up in it."""
+    program = (
+        "import os, sys\n"
+        "from llorch.cli import descriptors\n"
+        "descriptors.open_missing()\n"
+        "names = [os.readlink(f'/proc/self/fd/{n}') for n in (0, 1, 2)]\n"
+        f"open({str(tmp_path / 'names')!r}, 'w').write(repr(names))\n"
+    )
+    python = LLORCH[0]
+    subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", python, "-c", program], timeout=100, check=True
+    )
+    assert (tmp_path / "names").read_text() == repr(["/dev/null"] * 3)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [("tokenize", "a", "--json"), CONTINUE])
+def test_a_full_disk_under_stdout_is_one_line(tiny_model: Path, arguments: tuple[str, ...]) -> None:
+    result = in_shell(">/dev/full", *arguments, "-m", str(tiny_model))
+    assert result.returncode == 2
+    assert result.stderr == "llorch: error: reading or writing failed: No space left on device\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_whole_in_every_encoding(tiny_model: Path, encoding: str) -> None:
+    words = ("tokenize", "-m", str(tiny_model), "é ж 😀", "--json")
+    found = json.loads(llorch_bytes(*words, PYTHONIOENCODING=encoding).stdout.decode(encoding))
+    assert found["pieces"][1] == "▁"
+    assert len(found["pieces"]) == len(found["token_ids"])
+
+
+def test_text_for_people_shows_what_the_terminal_lacks_as_escapes(tiny_model: Path) -> None:
+    result = llorch_bytes("tokenize", "-m", str(tiny_model), "a", PYTHONIOENCODING="ascii")
+    assert b"\\u2581" in result.stdout
+    assert b"?" not in result.stdout
+
+
+def test_stdin_that_is_not_text_is_one_line(tiny_model: Path) -> None:
+    result = llorch_bytes("tokenize", "-", "-m", str(tiny_model), stdin=b"a\xffb", PYTHONIOENCODING="utf-8")
+    assert result.returncode == 2
+    assert result.stderr == b"llorch: error: the text is not valid UTF-8 (byte 1)\n"
+
+
+@pytest.fixture
+def odd_name(tiny_model: Path, tmp_path: Path) -> bytes:
+    """A model whose name is not UTF-8."""
+    name = os.fsencode(tmp_path) + b"/mod\xe9le \xff.gguf"
+    shutil.copy(os.fsencode(tiny_model), name)
+    return name
+
+
+def test_a_model_whose_name_is_not_utf8_works(odd_name: bytes) -> None:
+    found = json.loads(llorch("inspect", "--json", b"-m", odd_name).stdout)
+    assert os.fsencode(found["path"]) == odd_name
+    assert llorch(*CONTINUE, b"-m", odd_name).returncode == 0
+    assert b"mod\\udce9le" in llorch_bytes("inspect", b"-m", odd_name).stdout
+
+
+def test_what_is_wrong_with_such_a_file_is_one_line(odd_name: bytes, tmp_path: Path) -> None:
+    Path(os.fsdecode(odd_name)).write_bytes(b"GGUF")
+    assert "mod" in refused("tokenize", "a", b"-m", odd_name)
+    assert "there is no model" in refused("tokenize", "a", b"-m", odd_name + b"x")
+    assert "cannot be read" in refused("tokenize", "a", b"--config", odd_name + b"x")
+    assert "UTF-8" in refused("tokenize", b"\xff", "-m", "demo")
+    assert "alias" in refused("serve", b"--alias", b"\xff")

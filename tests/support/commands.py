@@ -1,0 +1,139 @@
+"""The `llorch` command in a process of its own, as a user, a shell or a container runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.live_server import WAIT_S, wait_until
+
+LLORCH = [sys.executable, "-m", "llorch"]
+
+
+def llorch(*arguments: str | bytes, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; `variables` are added to the environment."""
+    return subprocess.run(
+        [*LLORCH, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+def llorch_bytes(
+    *arguments: str | bytes, stdin: bytes = b"", **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Like `llorch`, with input and output as they are."""
+    return subprocess.run(
+        [*LLORCH, *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+        env={**os.environ, **variables},
+    )
+
+
+def refused(*arguments: str | bytes, **variables: str) -> str:
+    """The one line that a refused command leaves."""
+    result = llorch(*arguments, **variables)
+    assert result.returncode == 2, result
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "error: " in line
+    assert "internal error" not in line
+    return line
+
+
+def start(*arguments: str, wrapper: list[str] | None = None, **variables: str) -> subprocess.Popen[bytes]:
+    """Begin a command. Interrupts count, even if whoever runs the tests has switched them off."""
+
+    def heed_interrupts() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return subprocess.Popen(
+        [*(wrapper or []), *LLORCH, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **variables},
+        preexec_fn=heed_interrupts,
+    )
+
+
+def handles(process_id: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{process_id}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def has_mapped(process_id: int, library: str) -> bool:
+    """Whether a process has loaded a shared library, so far."""
+    return library in Path(f"/proc/{process_id}/maps").read_text()
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in wait_until(WAIT_S):
+        if condition():
+            return
+    raise TimeoutError
+
+
+@cache
+def _can(*words: str) -> bool:
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", *words, "true"], capture_output=True, check=False).returncode == 0
+
+
+def namespace(*words: str) -> list[str]:
+    """The command that runs another one in namespaces of its own; skips the test where that is not allowed."""
+    if not _can(*words):
+        pytest.skip(f"`unshare {' '.join(words)}` is not allowed here")
+    return ["unshare", *words]
+
+
+def as_process_1() -> list[str]:
+    """Runs a command as process 1, as a container does."""
+    return namespace("--map-root-user", "--pid", "--fork", "--kill-child")
+
+
+def as_unknown_user() -> list[str]:
+    """Runs a command as a user that the system has no entry for, without privileges."""
+    return namespace("--map-user=54321", "--map-group=54321")
+
+
+def child_of(process: subprocess.Popen[bytes]) -> int:
+    """The process that `unshare` has started, once it is there."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    wait_for(lambda: bool(children.read_text().split()))
+    return int(children.read_text().split()[0])
+
+
+def on_read_only_root() -> list[str]:
+    """Runs a command where nothing can be written, not even a temporary file."""
+    wrapper = namespace("--map-root-user", "--mount")
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    folders = ["/", *(folder for folder in mounts if not folder.startswith(("/proc", "/sys", "/dev")))]
+    folders += ["/tmp", "/var/tmp", "/dev/shm"]
+    script = f"""
+for folder in {" ".join(dict.fromkeys(folders))}; do
+    mount --bind $folder $folder 2>/dev/null
+    mount -o remount,bind,ro $folder || exit 99
+done
+cd /
+exec "$@"
+"""
+    return [*wrapper, "sh", "-c", script, "sh"]
