@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +25,11 @@ from llorch.engine.session import CallerDriver
 from llorch.errors import EngineStoppedError, FieldError, RequestError
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
+from llorch.setting_sources import service_links
 from llorch.settings import load_settings
 from llorch.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ def load(
         InputError: the file or a setting cannot be used.
     """
     chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
+    if ignored := service_links():
+        logger.warning("%s", ignored)
     loaded = open_configured(chosen, progress)
     try:
         return Model(loaded, Engine(loaded, chosen), SamplingParams.from_settings(chosen), chosen.n_predict)

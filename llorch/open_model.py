@@ -183,4 +183,4 @@ def model_name(source: ModelSource) -> str:
     """What the file calls itself (`general.name`), else its name on disk without the ending."""
     name = source.metadata.get("general.name")
     words = " ".join(name.split()) if isinstance(name, str) else ""
-    return words[:MAX_NAME_CHARS] or source.path.stem
+    return words[:MAX_NAME_CHARS] or source.path.stem.encode("utf-8", "backslashreplace").decode()

@@ -7,35 +7,26 @@ a file of that name there may belong to another program.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
-from llorch.errors import SettingsError, shown
-from llorch.fields.table import SETTINGS, suggest
-
-ENV_PREFIX = "LLORCH_"
-CONFIG_VARIABLE = "LLORCH_CONFIG"
-OTHER_VARIABLES = frozenset(
-    {
-        CONFIG_VARIABLE,
-        "LLORCH_CACHE_DIR",
-        "LLORCH_CPU",
-        "LLORCH_DEBUG",
-        "LLORCH_NEWEST",
-        "LLORCH_PROOF_DIR",
-        "LLORCH_RUN_ID",
-        "LLORCH_PYTHON",
-        "LLORCH_SUMS",
-        "LLORCH_TEST_MODELS",
-        "LLORCH_VENV",
-    }
+from llorch.errors import SettingsError
+from llorch.fields.kinds import check_path
+from llorch.fields.table import SETTINGS
+from llorch.setting_sources import (
+    CONFIG_VARIABLE,
+    ENV_PREFIX,
+    clean_key,
+    from_environment,
+    from_file,
+    got,
+    read_key_file,
+    suggestion,
 )
-"""Variables with our prefix that are no settings: paths, and switches for tests."""
 
 
 def _setting(name: str) -> Any:
@@ -44,14 +35,16 @@ def _setting(name: str) -> Any:
     return Field(entry.default, description=entry.words, **entry.kind.limits)
 
 
-class Settings(BaseSettings):
+PathText = Annotated[str, PlainValidator(check_path)]
+
+
+class Settings(BaseModel):
     """How to run; `llorch.fields.table` says what each setting means.
 
-    `Settings(...)` itself looks at no file and no environment.
+    `Settings(...)` itself looks at no file and no environment; `load_settings` does.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
+    model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         validate_default=False,
@@ -59,7 +52,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    model: str = _setting("model")
+    model: PathText = _setting("model")
     alias: str | None = _setting("alias")
     ctx_size: int = _setting("ctx_size")
     parallel: int = _setting("parallel")
@@ -81,6 +74,7 @@ class Settings(BaseSettings):
     host: str = _setting("host")
     port: int = _setting("port")
     api_key: SecretStr | None = _setting("api_key")
+    api_key_file: PathText | None = _setting("api_key_file")
     max_waiting: int = _setting("max_waiting")
     max_prompt_chars: int = _setting("max_prompt_chars")
     max_body_bytes: int = _setting("max_body_bytes")
@@ -90,17 +84,12 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = _setting("log_format")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: `load_settings` merges the sources, because it must name their origin."""
-        return (init_settings,)
+    @model_validator(mode="after")
+    def _has_read_its_key(self) -> Self:
+        """Refuse to look guarded without being so: nothing but `load_settings` reads the file."""
+        if self.api_key_file is not None and self.api_key is None:
+            raise ValueError("api_key_file is read by load_settings, not by Settings")
+        return self
 
 
 def load_settings(
@@ -124,8 +113,8 @@ def load_settings(
     path = config_path or os.environ.get(CONFIG_VARIABLE) or None
     problems: list[str] = []
     sources: list[tuple[Mapping[str, Any], Callable[[str], str]]] = [
-        (_from_file(Path(path), problems) if path else {}, lambda name: f"{name} in {path}"),
-        (_from_environment(problems), lambda name: f"environment variable {ENV_PREFIX}{name.upper()}"),
+        (from_file(Path(path), problems) if path else {}, lambda name: f"{name} in {path}"),
+        (from_environment(problems), lambda name: f"environment variable {ENV_PREFIX}{name.upper()}"),
         (given, lambda name: "flag --" + name.replace("_", "-") if are_flags else f"argument {name}"),
     ]
     merged: dict[str, Any] = {}
@@ -133,66 +122,33 @@ def load_settings(
     for values, origin_of in sources:
         for name, value in values.items():
             if name not in SETTINGS:
-                problems.append(f"{origin_of(name)} is not a setting{_suggestion(name)}")
+                problems.append(f"{origin_of(name[:64])} is not a setting{suggestion(name)}")
                 continue
             merged[name], origins[name] = value, origin_of(name)
-    try:
-        settings = Settings(**merged)
-    except ValidationError as error:
-        problems += [_fault(dict(fault), origins) for fault in error.errors(include_url=False)]
-        raise SettingsError("; ".join(problems)) from None
+    for name, value in merged.items():
+        if not isinstance(value, int) and isinstance(value, Integral):
+            merged[name] = int(value)  # NumPy's
+        if name != "api_key" and SETTINGS[name].faults(value):
+            problems.append(f"{origins[name]}: expected {SETTINGS[name].rule}{got(name, value)}")
+    if not problems:
+        problems += _resolve_key(merged, origins)
     if problems:
         raise SettingsError("; ".join(problems))
-    return settings
+    return Settings(**merged)
 
 
-def _from_file(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Keys of the TOML file at `path`, which must exist."""
+def _resolve_key(merged: dict[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """Put the key of `api_key_file`, if there is one, into `merged`; returns what is wrong with either."""
+    if "api_key" in merged and "api_key_file" in merged:
+        return [f"{origins['api_key']} and {origins['api_key_file']} exclude each other"]
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        problems.append(f"configuration file {path} cannot be read: {error.strerror or error}")
-        return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        problems.append(f"configuration file {path} is not TOML: {error}")
-        return {}
-    for name in [name for name, value in values.items() if isinstance(value, dict)]:
-        del values[name]
-        problems.append(f"[{name}] in {path} is a section; settings stand at the top level, without sections")
-    return values
-
-
-def _from_environment(problems: list[str]) -> dict[str, Any]:
-    """Settings of the environment; any other variable with our prefix is probably a typo."""
-    names = {name.upper() for name in SETTINGS}
-    for variable in sorted(os.environ):
-        name = variable.upper()  # pydantic-settings reads variables in any case
-        if not name.startswith(ENV_PREFIX) or name in OTHER_VARIABLES:
-            continue
-        if name.removeprefix(ENV_PREFIX) not in names:
-            problems.append(
-                f"environment variable {variable} is not a setting"
-                + _suggestion(name.removeprefix(ENV_PREFIX).lower(), variables=True)
-            )
-    return EnvSettingsSource(Settings)()
-
-
-def _suggestion(name: str, *, variables: bool = False) -> str:
-    """The nearest valid name, as a clause to append."""
-    others = OTHER_VARIABLES if variables else ()
-    meant = suggest(name, [*SETTINGS, *(variable.removeprefix(ENV_PREFIX).lower() for variable in others)])
-    if meant is None:
-        return ""
-    return f" (did you mean {ENV_PREFIX + meant.upper() if variables else meant}?)"
-
-
-def _fault(fault: dict[str, Any], origins: Mapping[str, str]) -> str:
-    """One of pydantic's faults as a clause for people; secrets are not repeated."""
-    name = str(fault["loc"][0])
-    origin = origins.get(name, name)
-    message = str(fault["msg"])
-    message = message[0].lower() + message[1:]
-    if name == "api_key":
-        return f"{origin}: {message}"
-    return f"{origin}: {message}, got {shown(fault.get('input'))}"
+        if "api_key_file" in merged:
+            path = merged["api_key_file"]
+            merged["api_key"] = clean_key(read_key_file(Path(path)), f"{origins['api_key_file']} ({path})")
+        elif "api_key" in merged:
+            if not isinstance(merged["api_key"], str):
+                return [f"{origins['api_key']}: expected a string"]
+            merged["api_key"] = clean_key(merged["api_key"], origins["api_key"])
+    except SettingsError as error:
+        return [str(error)]
+    return []

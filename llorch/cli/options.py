@@ -7,15 +7,18 @@ user typed overrides the environment and `config.toml`.
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llorch.errors import InputError
+from llorch.cli.logs import configure_logging
 from llorch.fields.table import FIELDS, REQUEST, SETTINGS, Field
 
 if TYPE_CHECKING:
     from llorch.open_model import OpenModel
     from llorch.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -66,29 +69,26 @@ def _metavar(field: Field) -> str:
     return {int: "N", float: "X"}.get(field.kind.type, field.name.upper())
 
 
-def settings_from(args: argparse.Namespace) -> Settings:
+def settings_from(args: argparse.Namespace, *, has_log: bool = False) -> Settings:
     """Settings of this run: flags, then the environment, then the settings file, then the defaults.
+
+    Args:
+        args: the parsed command line.
+        has_log: whether the command writes a log in the format of the settings, which begins now.
 
     Raises:
         SettingsError: a setting is unknown or out of range, wherever it came from.
     """
+    from llorch.setting_sources import service_links
     from llorch.settings import load_settings
 
     overrides = {name: value for name, value in vars(args).items() if name in SETTINGS}
-    return load_settings(args.config, overrides)
-
-
-def check_text(text: str, what: str) -> str:
-    """`text` as it came from the command line, if it is text at all.
-
-    Raises:
-        InputError: it holds bytes that are no UTF-8 (Python hands them on as lone surrogates).
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{what} is not valid UTF-8 (character {error.start + 1})") from None
-    return text
+    settings = load_settings(args.config, overrides)
+    if has_log:
+        configure_logging(settings.log_format, settings.log_level)
+    if ignored := service_links():
+        logger.warning("%s", ignored)
+    return settings
 
 
 def load_with_progress(settings: Settings) -> OpenModel:

@@ -10,7 +10,7 @@ import logging
 import time
 
 from llorch.cli.console import Progress, human_bytes
-from llorch.cli.logs import configure_logging
+from llorch.cli.interrupt import end_process
 from llorch.cli.options import add_field, settings_from
 from llorch.engine.service import EngineService
 from llorch.fields.table import SETTINGS
@@ -34,9 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal comes."""
-    settings = settings_from(args)
+    settings = settings_from(args, has_log=True)
+    if "api_key" in args:
+        logger.warning(
+            "--api-key: everybody on this machine can read the key in the list of processes; --api-key-file and "
+            "LLORCH_API_KEY hide it"
+        )
     resolve_model_path(settings.model)
-    configure_logging(settings.log_format, settings.log_level)
     listener = bind(settings.host, settings.port)
     with Progress() as progress:
         service = EngineService(settings, progress)
@@ -47,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         run_daemon(service, listener, lambda: _announce(service, time.monotonic() - started_s))
     if service.failure is not None:
         raise service.failure
+    if not service.is_at_rest:  # the compiler would go on, and the end of the process with it would crash
+        end_process(0)
     return 0
 
 

@@ -87,6 +87,28 @@ def text(rule: str = "a string that is not empty", pattern: str | None = None) -
     return Kind(str, rule, {"min_length": 1} | ({} if pattern is None else {"pattern": pattern}))
 
 
+def path() -> Kind:
+    """Names of files; unlike texts they may hold bytes that are no UTF-8, which Python spells as lone surrogates."""
+    return Kind(_make_path, "a path")
+
+
+def _make_path() -> Any:
+    from pydantic import PlainValidator
+
+    return Annotated[str, PlainValidator(check_path)]
+
+
+def check_path(value: object) -> str:
+    """`value`, if a file can be called so.
+
+    Raises:
+        ValueError: it is no string, or empty, or holds a NUL character.
+    """
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError("a path is a string that is not empty")
+    return value
+
+
 def strings(max_strings: int, max_chars: int) -> Kind:
     """A list of strings, or one string alone."""
 

@@ -20,6 +20,7 @@ from llorch.fields.kinds import (
     integer,
     json_biases,
     number,
+    path,
     strings,
     text,
     token_ids,
@@ -87,7 +88,7 @@ _INT32_MAX = 2**31 - 1
 
 # fmt: off
 TABLE = (
-    Field("model", text(), "demo", MODEL, flags=("-m", "--model"), metavar="PATH",
+    Field("model", path(), "demo", MODEL, flags=("-m", "--model"), metavar="PATH",
           words='a .gguf file, or "demo", the small story-teller that comes with llorch'),
     Field("alias", text(), None, MODEL, metavar="NAME", example="my-model",
           words="the model's name for clients; without it, what the file calls itself"),
@@ -152,7 +153,10 @@ TABLE = (
     Field("port", integer(0, 65535), 8080, SERVER,
           words="port to listen on; 0: any free one"),
     Field("api_key", text(), None, SERVER, metavar="KEY", example="...",
-          words="clients must send it (Authorization: Bearer KEY); LLORCH_API_KEY keeps it out of files"),
+          words="clients must send it (Authorization: Bearer KEY); others see it in a flag, so better say "
+                "`api_key_file` or LLORCH_API_KEY"),
+    Field("api_key_file", path(), None, SERVER, metavar="FILE", example="/run/secrets/llorch_key",
+          words="a file that holds the API key, and nothing else"),
     Field("max_waiting", integer(0), 64, SERVER,
           words="requests that may wait for a free sequence; more are told to come back (503 with Retry-After)"),
     Field("max_prompt_chars", integer(1), 32768, SERVER,

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from llorch.kernels.paths import PATHS
-from llorch.settings import OTHER_VARIABLES
+from llorch.setting_sources import OTHER_VARIABLES
 from tests.conftest import REPOSITORY
 from tools.setup.lock import supported_pythons
 

@@ -65,8 +65,8 @@ def test_building_settings_directly_looks_at_no_environment(monkeypatch: pytest.
     [
         ("paralel = 3\n", r"paralel in .*config.toml is not a setting \(did you mean parallel\?\)"),
         ("xyzzy = 3\n", r"xyzzy in .*config.toml is not a setting$"),
-        ('kv_type = "q8"\n', r"kv_type in .*config.toml: .*'f16' or 'f32', got 'q8'"),
-        ("temperature = nan\n", r"temperature in .*config.toml: .*finite"),
+        ('kv_type = "q8"\n', r"""kv_type in .*config.toml: .*"f16" or "f32", got 'q8'"""),
+        ("temperature = nan\n", r"temperature in .*config.toml: .*<= 2, got nan"),
         ("[server]\nport = 1\n", r"\[server\] in .*config.toml is a section"),
         ("port = \n", r"config.toml is not TOML"),
     ],
@@ -114,7 +114,7 @@ def test_all_mistakes_of_all_sources_come_in_one_message(
     message = str(caught.value)
     for part in (
         "parallel in ", "wrong in ", "environment variable LLORCH_TOP_P: ", "flag --port: ",
-        "flag --tempratur is not a setting (did you mean temperature?)", "got 99999", "got '1.5'",
+        "flag --tempratur is not a setting (did you mean temperature?)", "got 99999", "got 1.5",
     ):  # fmt: skip
         assert part in message
     assert "\n" not in message

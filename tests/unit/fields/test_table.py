@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 from dataclasses import fields
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from llorch.cli.main import build_parser
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.errors import FieldError, RequestError
+from llorch.fields.kinds import path
 from llorch.fields.table import FIELDS, REQUEST, SETTINGS, TABLE, suggest
 from llorch.server.routes.generate import parse_generate
 from llorch.settings import Settings
@@ -92,7 +93,10 @@ def test_settings_are_those_of_the_table_with_their_types_and_defaults() -> None
                 field.kind.choices,
             )
         else:
-            assert annotation is (SecretStr if name == "api_key" else field.kind.type)
+            if get_origin(annotation) is Annotated:
+                annotation = get_args(annotation)[0]
+            expected = str if field.kind == path() else field.kind.type
+            assert annotation is (SecretStr if name == "api_key" else expected)
         assert pydantic_field.default == field.default
         assert field.default is None or field.faults(field.default) == []
 

@@ -1,0 +1,168 @@
+"""Where settings come from: the configuration file, the environment, a file that holds the API key.
+
+Each source gives values by name, or says in `problems` what is wrong with it; values are checked by `llorch.settings`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from llorch.errors import SettingsError, shown
+from llorch.fields.table import SETTINGS, Field, suggest
+
+ENV_PREFIX = "LLORCH_"
+CONFIG_VARIABLE = "LLORCH_CONFIG"
+OTHER_VARIABLES = frozenset(
+    {
+        CONFIG_VARIABLE,
+        "LLORCH_CACHE_DIR",
+        "LLORCH_CPU",
+        "LLORCH_DEBUG",
+        "LLORCH_NEWEST",
+        "LLORCH_PROOF_DIR",
+        "LLORCH_RUN_ID",
+        "LLORCH_PYTHON",
+        "LLORCH_SUMS",
+        "LLORCH_TEST_MODELS",
+        "LLORCH_VENV",
+    }
+)
+"""Variables with our prefix that are no settings: paths, and switches for tests."""
+
+MAX_CONFIG_BYTES = 1 << 20
+MAX_KEY_BYTES = 4096
+
+_SERVICE_LINK = re.compile(
+    r"LLORCH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
+
+
+def from_file(path: Path, problems: list[str]) -> dict[str, Any]:
+    """Keys of the TOML file at `path`, which must exist."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise ValueError(f"it is larger than {MAX_CONFIG_BYTES} bytes")
+        if content.startswith(b"\xef\xbb\xbf"):
+            raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
+        values = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        problems.append(f"configuration file {path} cannot be read: {error.strerror or error}")
+        return {}
+    except RecursionError:
+        problems.append(f"configuration file {path} is nested too deeply")
+        return {}
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        problems.append(f"configuration file {path} is not TOML: {' '.join(str(error).split())}")
+        return {}
+    for name in [name for name, value in values.items() if isinstance(value, dict)]:
+        del values[name]
+        problems.append(
+            f"[{name[:64]}] in {path} is a section; settings stand at the top level, without sections"
+        )
+    return values
+
+
+def from_environment(problems: list[str]) -> dict[str, Any]:
+    """Settings of the environment, by name; any other variable with our prefix is probably a typo."""
+    found: dict[str, Any] = {}
+    for variable in sorted(os.environ):
+        if not variable.upper().startswith(ENV_PREFIX) or variable.upper() in OTHER_VARIABLES:
+            continue
+        if is_service_link(variable, os.environ[variable]):
+            continue
+        name = variable.removeprefix(variable[: len(ENV_PREFIX)]).lower()
+        if name in SETTINGS:
+            found[name] = _parsed(SETTINGS[name], os.environ[variable])
+        else:
+            clause = suggestion(name, variables=True)
+            problems.append(f"environment variable {variable} is not a setting{clause}")
+    return found
+
+
+def is_service_link(variable: str, value: str) -> bool:
+    """Whether Kubernetes sets this variable in every pod because a Service is called `llorch` or `llorch-...`.
+
+    Source: https://kubernetes.io/docs/tutorials/services/connect-applications-service/#environment-variables
+    """
+    if _SERVICE_LINK.fullmatch(variable):
+        return True
+    return bool(re.fullmatch(r"LLORCH_(\w+_)?PORT", variable) and _SERVICE_URL.fullmatch(value))
+
+
+def service_links() -> str | None:
+    """A sentence about the variables of Kubernetes Services that are ignored; None where there are none."""
+    names = sorted(name for name, value in os.environ.items() if is_service_link(name, value))
+    if not names:
+        return None
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return (
+        f"ignored {', '.join(names[:2])}{more}: Kubernetes sets them for a Service of that name, they are no settings "
+        "(enableServiceLinks: false keeps them out of the pod)"
+    )
+
+
+def read_key_file(path: Path) -> str:
+    """The API key in the file at `path`, without the line feed at its end.
+
+    Raises:
+        SettingsError: the file cannot be read, or is too large to be a key.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_KEY_BYTES + 1)
+    except OSError as error:
+        raise SettingsError(f"api_key_file {path} cannot be read: {error.strerror or error}") from None
+    if len(content) > MAX_KEY_BYTES:
+        raise SettingsError(f"api_key_file {path} is larger than {MAX_KEY_BYTES} bytes, so it holds no key")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"api_key_file {path} is not UTF-8, so it holds no key") from None
+
+
+def clean_key(key: str, origin: str) -> str:
+    """`key` without the line feed that editors and secret stores put at the end.
+
+    Raises:
+        SettingsError: no client could send it; the message does not repeat it.
+    """
+    key = key.removesuffix("\n").removesuffix("\r")
+    if not key:
+        raise SettingsError(f"{origin}: the API key is empty; leave it out to serve without a key")
+    if key != key.strip() or any(ord(c) < 32 or ord(c) == 127 for c in key):
+        raise SettingsError(
+            f"{origin}: the API key has blanks at its ends or control characters (a second line, a tab), which no "
+            "client could send"
+        )
+    return key
+
+
+def suggestion(name: str, *, variables: bool = False) -> str:
+    """The nearest valid name, as a clause to append."""
+    others = OTHER_VARIABLES if variables else ()
+    meant = suggest(name, [*SETTINGS, *(variable.removeprefix(ENV_PREFIX).lower() for variable in others)])
+    if meant is None:
+        return ""
+    return f" (did you mean {ENV_PREFIX + meant.upper() if variables else meant}?)"
+
+
+def _parsed(field: Field, text: str) -> Any:
+    """`text` as a number where the field takes one and it is one; what it is not is refused later."""
+    if field.kind.type in (int, float):
+        try:
+            return field.kind.type(text)
+        except ValueError:
+            return text
+    return text
+
+
+def got(name: str, value: object) -> str:
+    """`value` as a clause to append; a secret is not repeated."""
+    return "" if name == "api_key" else f", got {shown(value)}"
