@@ -6,14 +6,16 @@ taken so far is given back.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from llorch.errors import InputError, LlorchError, ModelError
+from llorch.formats.gguf.reader import printable
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels.jit import load_units
 from llorch.model.config import ModelConfig
@@ -22,6 +24,8 @@ from llorch.model.weights import Weights
 from llorch.progress import Progress
 from llorch.quant.tensor import Tensor
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 DEMO = "demo"
 DEMO_PATH = Path(__file__).parent / "assets" / "demo.gguf"
@@ -116,12 +120,11 @@ def open_model(
     with ExitStack() as undo:
         source = open_source(resolve_model_path(model)) if isinstance(model, str | os.PathLike) else model
         undo.callback(source.close)
-        config = ModelConfig.from_metadata(source.metadata)
-        checked = Weights.from_tensors(config, source.tensors if tensors is None else tensors)
-        tokenizer = _tokenizer_for(config, source) if with_tokenizer else None
+        contents = check_source(source, tensors=tensors, with_tokenizer=with_tokenizer)
+        _warn_about(source, contents.oddities)
         llama = Llama(
-            config,
-            checked,
+            contents.config,
+            contents.weights,
             n_threads=n_threads,
             n_batch=n_batch,
             residence=weights,
@@ -130,19 +133,80 @@ def open_model(
         )
         if llama.residence.kind == "packed":
             source.forget_pages()  # else the file, read once, would count beside its copy
+        if change := source.changed():
+            raise InputError(f"{printable(source.path)}: changed while it was loaded ({change})")
         undo.pop_all()
-    return OpenModel(model_name(source), source, config, checked, llama, tokenizer)
+    return OpenModel(model_name(source), source, contents.config, contents.weights, llama, contents.tokenizer)
 
 
-def _tokenizer_for(config: ModelConfig, source: ModelSource) -> Tokenizer:
-    """The tokenizer of `source`, which must have the tokens that the model computes logits for."""
-    tokenizer = load_tokenizer(source.metadata)
-    if tokenizer.vocab.n_vocab != config.n_vocab:
-        raise ModelError(
-            f"tokenizer.ggml.tokens has {tokenizer.vocab.n_vocab} entries, but the model computes logits "
-            f"for {config.n_vocab} tokens"
-        )
-    return tokenizer
+@dataclass(frozen=True, slots=True)
+class ModelContents:
+    """What is in a model file, checked before anything slow or large happens.
+
+    Attributes:
+        config: the sizes.
+        weights: named, typed and shaped as the sizes imply.
+        tokenizer: if it was asked for.
+        oddities: what is odd in the file but does not keep it from being used, a clause for each.
+    """
+
+    config: ModelConfig
+    weights: Weights
+    tokenizer: Tokenizer | None
+    oddities: tuple[str, ...]
+
+
+def check_source(
+    source: ModelSource, *, tensors: Mapping[str, Tensor] | None = None, with_tokenizer: bool = True
+) -> ModelContents:
+    """Check everything in a file but the values of its matrices, in milliseconds.
+
+    Args:
+        source: the open file.
+        tensors: in place of the file's own.
+        with_tokenizer: whether the vocabulary is read and checked.
+
+    Raises:
+        ModelError: naming the key or tensor, and what is wrong with it.
+    """
+    oddities: list[str] = []
+    config = ModelConfig.from_metadata(source.metadata, oddities)
+    tensors = source.tensors if tensors is None else tensors
+    _check_vocabulary_size(config, source, tensors)
+    weights = Weights.from_tensors(config, tensors)
+    tokenizer = load_tokenizer(source.metadata, oddities) if with_tokenizer else None
+    return ModelContents(config, weights, tokenizer, tuple(oddities))
+
+
+def check_model(model: str | os.PathLike[str]) -> None:
+    """Check what `check_source` checks in a model file, or in ``"demo"``, and let go of it.
+
+    Raises:
+        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
+    """
+    source = open_source(resolve_model_path(model))
+    try:
+        check_source(source)
+    finally:
+        source.close()
+
+
+def _check_vocabulary_size(config: ModelConfig, source: ModelSource, tensors: Mapping[str, Tensor]) -> None:
+    """Name every number that claims to be the size of the vocabulary if the tokens are not as many as the rows."""
+    for name in ("token_embd.weight", "output.weight"):
+        n_rows = tensors[name].shape[0] if name in tensors else config.n_vocab
+        if n_rows != config.n_vocab and "tokenizer.ggml.tokens" in source.metadata:
+            stated = source.metadata.get("llama.vocab_size", "absent")
+            raise ModelError(
+                f"tokenizer.ggml.tokens has {config.n_vocab} entries, but {name} has {n_rows} rows, one for each "
+                f"token (llama.vocab_size: {stated})"
+            )
+
+
+def _warn_about(source: ModelSource, oddities: Sequence[str]) -> None:
+    """One line for all that is odd in a file."""
+    if oddities:
+        logger.warning("%s: odd, but usable: %s", printable(source.path), "; ".join(oddities))
 
 
 def compile_kernels_for(
@@ -159,9 +223,8 @@ def compile_kernels_for(
     """
     source = open_source(resolve_model_path(model))
     try:
-        config = ModelConfig.from_metadata(source.metadata)
-        checked = Weights.from_tensors(config, source.tensors)
-        return load_units(required_units(config, checked, weights, kv_type), progress)
+        contents = check_source(source, with_tokenizer=False)
+        return load_units(required_units(contents.config, contents.weights, weights, kv_type), progress)
     finally:
         source.close()
 
@@ -174,7 +237,10 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """
     source = open_source(resolve_model_path(path))
     try:
-        return load_tokenizer(source.metadata)
+        oddities: list[str] = []
+        tokenizer = load_tokenizer(source.metadata, oddities)
+        _warn_about(source, oddities)
+        return tokenizer
     finally:
         source.close()
 

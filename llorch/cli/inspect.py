@@ -23,13 +23,19 @@ from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import choose_residence, packed_bytes
 from llorch.model.weights import Weights
-from llorch.open_model import resolve_model_path
+from llorch.open_model import check_source, resolve_model_path
 from llorch.settings import Settings
+from llorch.text.tokenizer import load_tokenizer
 
 N_SHOWN = 8
 """Items of an array that are shown; the rest is counted."""
 
 MAX_SHOWN_CHARS = 200
+
+MAPPED_RISK = (
+    "the file must stay as it is while llorch runs: if it is cut, the kernel ends the process (SIGBUS); "
+    "replace it by renaming another"
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -96,12 +102,15 @@ def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
         "tensors": _tensors(source),
         "kernels": _kernels(settings),
         "memory": None,
+        "warnings": [],
         "problem": None,
     }
     try:
-        config = ModelConfig.from_metadata(source.metadata)
-        description["config"] = dataclasses.asdict(config)
-        description["memory"] = _memory(config, Weights.from_tensors(config, source.tensors), settings)
+        description["config"] = dataclasses.asdict(ModelConfig.from_metadata(source.metadata))
+        contents = check_source(source, with_tokenizer=False)
+        description["warnings"] += contents.oddities
+        description["memory"] = _memory(contents.config, contents.weights, settings)
+        load_tokenizer(source.metadata, description["warnings"])
     except InputError as error:
         description["problem"] = str(error)
     return description
@@ -144,6 +153,7 @@ def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[s
     return {
         "weights_residence": residence,
         "weights_reason": reason,
+        "weights_risk": MAPPED_RISK if residence == "mapped" else None,
         "weights_bytes": packed_bytes(weights) if residence == "packed" else 0,
         "file_bytes": sum(tensor.n_bytes for tensor in weights.matrices()),
         "kv_type": settings.kv_type,
@@ -181,6 +191,7 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
         console.print_rows(
             [
                 ("weights", _weights_line(memory)),
+                *([("", memory["weights_risk"])] if memory["weights_risk"] else []),
                 (
                     "KV cache",
                     f"at most {console.human_bytes(memory['kv_bytes'])} ({memory['kv_type']}, "
@@ -188,6 +199,9 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
                 ),
             ]
         )
+    if description["warnings"]:
+        print("\nodd, but usable")
+        console.print_rows([(warning,) for warning in description["warnings"]])
     if description["problem"]:
         print(f"\nllorch cannot generate with this file: {description['problem']}")
 

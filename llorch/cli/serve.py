@@ -1,6 +1,7 @@
 """`llorch serve`: the HTTP daemon.
 
-The socket is bound before anything is loaded, so that a port in use is one line and not a minute of waiting.
+The file is looked into before the socket is bound, so that nothing listens for a model that cannot be; the socket is
+bound before anything is loaded, so that a port in use is one line and not a minute of waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from llorch.engine.service import EngineService
 from llorch.fields.table import SETTINGS
 from llorch.kernels import paths
 from llorch.machine.threads import default_threads
-from llorch.open_model import resolve_model_path
+from llorch.open_model import check_model
 from llorch.server.access import is_loopback
 from llorch.server.daemon import bind, run_daemon, url_of
 from llorch.version import __version__
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             "--api-key: everybody on this machine can read the key in the list of processes; --api-key-file and "
             "LLORCH_API_KEY hide it"
         )
-    resolve_model_path(settings.model)
+    check_model(settings.model)
     listener = bind(settings.host, settings.port)
     with Progress() as progress:
         service = EngineService(settings, progress)

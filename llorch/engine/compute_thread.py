@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import ErrorEvent
+from llorch.engine.file_watch import FileWatch
 from llorch.engine.ledger import Ledger, Stage
 from llorch.engine.session import Session
 from llorch.errors import EngineStoppedError, InputError, LlorchError
@@ -91,7 +92,7 @@ class ComputeThread:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Abort everything and end the thread after the step under way. The stage must be ``"stopping"``."""
+        """Abort everything and end the thread after the step under way. The ledger must take no more requests."""
         if self.session is not None:  # else the stage ends the loading
             self.session.stop()
 
@@ -107,8 +108,9 @@ class ComputeThread:
                 self.loaded = loaded
                 self._enter("ready")
                 self._settled.set()
-                while self.session.pump(wait=True):
-                    pass
+                with self._watch(loaded):
+                    while self.session.pump(wait=True):
+                        pass
         except _LoadingStoppedError:
             pass
         except BaseException as error:
@@ -120,6 +122,19 @@ class ComputeThread:
             self._ledger.close("stopped", STOPPED)
         finally:
             self._settled.set()
+
+    def _watch(self, loaded: OpenModel) -> contextlib.AbstractContextManager[object]:
+        """Watches the file of a model that computes with weights where they lie in it."""
+        if loaded.llama.residence.kind != "mapped":
+            return contextlib.nullcontext()
+        return FileWatch(loaded.source.changed, self._end_for_change)
+
+    def _end_for_change(self, change: str) -> None:
+        """Tell every open request that its answer is worth nothing, and let go of the file."""
+        message = f"the model file was changed while it was in use ({change}); restart the server"
+        logger.error("%s", message)
+        self._ledger.close("model_changed", ErrorEvent("model_changed", message, retriable=True))
+        self.stop()
 
     def _report(self, what: str, done: int, total: int) -> None:
         self._enter("compiling" if what == "compiling" else "loading")

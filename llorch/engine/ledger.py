@@ -17,7 +17,10 @@ from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEve
 from llorch.engine.request import Request, duplicate_job
 from llorch.errors import EngineStoppedError, QueueFullError
 
-Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed"]
+Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed", "model_changed"]
+
+BROKEN: tuple[Stage, ...] = ("failed", "model_changed")
+"""Stages that nothing follows: only a new process takes requests again."""
 
 MAX_RETRY_AFTER_S = 60
 
@@ -60,6 +63,7 @@ class Ledger:
         self.n_slots = n_slots
         self.max_waiting = max_waiting
         self._stage: Stage = "loading"
+        self._reason: str | None = None
         self._open: dict[str, Submission] = {}
         self._lock = threading.Lock()
         self._busy_s = 1.0  # running mean of the time one request holds its slot
@@ -70,6 +74,11 @@ class Ledger:
         return self._stage
 
     @property
+    def reason(self) -> str | None:
+        """Why requests will not be taken any more, for the people who send them; None before that."""
+        return self._reason
+
+    @property
     def n_open(self) -> int:
         """Requests that have not had their last event."""
         return len(self._open)
@@ -77,7 +86,7 @@ class Ledger:
     def advance(self, stage: Stage) -> bool:
         """Go on to `stage`; once the service is stopping, nothing happens and the answer is False."""
         with self._lock:
-            if self._stage in ("stopping", "stopped", "failed"):
+            if self._stage in ("stopping", "stopped", *BROKEN):
                 return False
             self._stage = stage
             return True
@@ -143,8 +152,8 @@ class Ledger:
     def close(self, stage: Stage, last: ErrorEvent) -> None:
         """Accept no more requests, and give every open one its last event."""
         with self._lock:
-            if self._stage != "failed":
-                self._stage = stage
+            if self._stage not in BROKEN:
+                self._stage, self._reason = stage, last.message
             left = list(self._open.values())
             self._open.clear()
         for submission in left:

@@ -53,6 +53,11 @@ class EngineService:
         return self._ledger.stage
 
     @property
+    def reason(self) -> str | None:
+        """Why requests will not be taken any more, for the people who send them; None before that."""
+        return self._ledger.reason
+
+    @property
     def n_open(self) -> int:
         """Requests that have not had their last event."""
         return self._ledger.n_open

@@ -71,6 +71,14 @@ class ModelSource(Protocol):
         """Release the pages read so far from this process's memory; tensors stay valid."""
         ...
 
+    def changed(self) -> str | None:
+        """What has happened to the file since it was opened; None if nothing has, or it is closed.
+
+        Tensors are views: a file that was changed in place shows through them, one that was replaced by renaming
+        another does not. Not to be called while `close` is.
+        """
+        ...
+
     def close(self) -> None:
         """Close the file; tensors stay valid."""
         ...

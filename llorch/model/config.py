@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 
+import numpy as np
+
 from llorch.errors import ModelError, described, shown
 
 ARCHITECTURE = "llama"
@@ -55,13 +57,17 @@ class ModelConfig:
         return self.n_head_kv * self.head_dim
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, object]) -> ModelConfig:
+    def from_metadata(cls, metadata: Mapping[str, object], oddities: list[str] | None = None) -> ModelConfig:
         """Read and check a configuration.
+
+        Args:
+            metadata: values by GGUF key.
+            oddities: what is odd in the file but does not keep it from being used is appended, a clause for each.
 
         Raises:
             ModelError: a key is missing, of the wrong type, out of range, or contradicts another.
         """
-        read = _Reader(metadata)
+        read = _Reader(metadata, [] if oddities is None else oddities)
         architecture = read.text("general.architecture")
         if architecture != ARCHITECTURE:
             raise ModelError(
@@ -71,8 +77,9 @@ class ModelConfig:
         if read.count("llama.expert_count", 0, smallest=0):
             raise ModelError("llama.expert_count: mixture-of-experts models are not supported")
         n_embd = read.count("llama.embedding_length")
-        n_head = read.count("llama.attention.head_count")
-        n_head_kv = read.count("llama.attention.head_count_kv", n_head)
+        n_layer = read.count("llama.block_count")
+        n_head = read.count_of_layers("llama.attention.head_count", n_layer)
+        n_head_kv = read.count_of_layers("llama.attention.head_count_kv", n_layer, n_head)
         if n_head % n_head_kv:
             raise ModelError(
                 f"llama.attention.head_count_kv: {n_head_kv} does not divide the {n_head} heads of "
@@ -98,11 +105,11 @@ class ModelConfig:
         return cls(
             n_vocab=_n_vocab(read),
             n_embd=n_embd,
-            n_layer=read.count("llama.block_count"),
+            n_layer=n_layer,
             n_head=n_head,
             n_head_kv=n_head_kv,
             head_dim=head_dim,
-            n_ff=read.count("llama.feed_forward_length"),
+            n_ff=read.count_of_layers("llama.feed_forward_length", n_layer),
             n_ctx_train=read.count("llama.context_length"),
             n_rot=n_rot,
             rope_freq_base=read.positive("llama.rope.freq_base", 10000.0),
@@ -114,8 +121,9 @@ class ModelConfig:
 class _Reader:
     """Typed access to metadata; every error names the key, what was expected and what was found."""
 
-    def __init__(self, metadata: Mapping[str, object]) -> None:
+    def __init__(self, metadata: Mapping[str, object], oddities: list[str]) -> None:
         self.metadata = metadata
+        self.oddities = oddities
 
     def text(self, key: str) -> str:
         value = self.metadata.get(key)
@@ -124,14 +132,29 @@ class _Reader:
         return value
 
     def count(self, key: str, default: int | None = None, *, smallest: int = 1) -> int:
-        value = self.metadata.get(key, default)
-        if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
-            raise ModelError(f"{key}: one number for all layers expected, got an array (not supported)")
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ModelError(f"{key}: expected a whole number, got {described(value)}")
-        if not smallest <= value <= _MOST:
-            raise ModelError(f"{key}: {value} is out of range, expected {smallest} to {_MOST}")
-        return value
+        return _count(key, self.metadata.get(key, default), smallest)
+
+    def count_of_layers(self, key: str, n_layer: int, default: int | None = None) -> int:
+        """A size that all layers share: one number, or an array with the same one for each layer.
+
+        Source: llama.cpp `llama_model_loader::get_key_or_arr`; it runs layers of different sizes, too.
+        """
+        values = self.metadata.get(key)
+        if not isinstance(values, np.ndarray):
+            return self.count(key, default)
+        if values.dtype.kind not in "iu":
+            raise ModelError(f"{key}: expected whole numbers, got {described(values)}")
+        if len(values) != n_layer:
+            raise ModelError(f"{key}: got {len(values)} values for the {n_layer} layers of llama.block_count")
+        if (differs := values != values[0]).any():
+            layer = int(differs.argmax())
+            raise ModelError(
+                f"{key}: {values[layer]} in layer {layer}, but {values[0]} in layer 0; "
+                "layers of different sizes are not supported"
+            )
+        size = _count(key, int(values[0]))
+        self.oddities.append(f"{key} is an array with {size} for each of {n_layer} layers")
+        return size
 
     def positive(self, key: str, default: float | None = None) -> float:
         value = self.metadata.get(key, default)
@@ -142,13 +165,34 @@ class _Reader:
         return float(value)
 
 
+def _whole(key: str, value: object) -> int:
+    if isinstance(value, Sized) and not isinstance(value, (str, bytes)):
+        raise ModelError(f"{key}: one number expected, got an array (not supported)")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ModelError(f"{key}: expected a whole number, got {described(value)}")
+    return value
+
+
+def _count(key: str, value: object, smallest: int = 1) -> int:
+    number = _whole(key, value)
+    if not smallest <= number <= _MOST:
+        raise ModelError(f"{key}: {number} is out of range, expected {smallest} to {_MOST}")
+    return number
+
+
 def _n_vocab(read: _Reader) -> int:
-    if "llama.vocab_size" in read.metadata:
-        return read.count("llama.vocab_size")
+    """Tokens of the vocabulary; `llama.vocab_size` counts only where there are none, as in llama.cpp."""
+    key = "llama.vocab_size"
     tokens = read.metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, Sized) or not len(tokens):
-        raise ModelError("llama.vocab_size: missing, and there is no tokenizer.ggml.tokens to count instead")
-    return len(tokens)
+    n_tokens = len(tokens) if isinstance(tokens, Sized) and not isinstance(tokens, str) else 0
+    if not n_tokens:
+        if key not in read.metadata:
+            raise ModelError(f"{key}: missing, and there is no tokenizer.ggml.tokens to count instead")
+        return read.count(key)
+    stated = _whole(key, read.metadata.get(key, n_tokens))
+    if stated != n_tokens:
+        read.oddities.append(f"{key} is {stated}, but there are {n_tokens} tokens, which count")
+    return n_tokens
 
 
 def _rope_freq_scale(read: _Reader) -> float:

@@ -45,10 +45,10 @@ class HTTPRefusalError(RequestError):
 
 
 class NotReadyError(LlorchError):
-    """Requests are not taken; `stage` says why."""
+    """Requests are not taken; `stage` says why, `reason` in words."""
 
-    def __init__(self, stage: str) -> None:
-        super().__init__(f"the server is not ready: {stage}")
+    def __init__(self, stage: str, reason: str | None = None) -> None:
+        super().__init__(f"the server is not ready: {reason or stage}")
         self.stage = stage
 
 

@@ -161,13 +161,13 @@ class Tokenizer:
         return parts
 
 
-def load_tokenizer(metadata: Mapping[str, object]) -> Tokenizer:
-    """The tokenizer a model file describes.
+def load_tokenizer(metadata: Mapping[str, object], oddities: list[str] | None = None) -> Tokenizer:
+    """The tokenizer a model file describes; arguments as for `Vocabulary.from_metadata`.
 
     Raises:
         ModelError: the vocabulary is malformed, or of a kind that llorch cannot run.
     """
-    return Tokenizer(Vocabulary.from_metadata(metadata))
+    return Tokenizer(Vocabulary.from_metadata(metadata, oddities))
 
 
 def _longest_first(vocab: Vocabulary, types: tuple[TokenType, ...]) -> list[tuple[str, int]]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import ModelError, described
-
-_PREFIX = "tokenizer.ggml."
-_NULL_ID = 0xFFFFFFFF
-"""The id that llama.cpp's converters write for an optional special token that does not exist (-1 as uint32)."""
+from llorch.text.vocab_keys import PREFIX, VocabKeys
 
 
 class TokenType(IntEnum):
@@ -53,7 +49,7 @@ _OTHER_IDS = (
     "seperator_token_id", "padding_token_id", "cls_token_id", "mask_token_id", "fim_pre_token_id",
     "fim_suf_token_id", "fim_mid_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id",
 )  # fmt: skip
-"""Optional ids that llorch does not use, but checks to be in the vocabulary (`seperator` is GGUF's spelling)."""
+"""Optional ids that llorch does not use; it says so if they are odd (`seperator` is GGUF's spelling)."""
 
 _END_TEXTS = frozenset(
     text.encode()
@@ -96,8 +92,7 @@ class Vocabulary:
         add_space_prefix: whether a text is tokenized with one space in front of it.
         eog_ids: ids that end a generation: EOS and its relatives (end of turn, end of message, ...).
 
-    Source: llama.cpp `llama_vocab::impl::load`. Stricter here: ids outside the vocabulary and arrays of
-    another length are errors, where llama.cpp warns or ignores the surplus.
+    Source: llama.cpp `llama_vocab::impl::load`.
     """
 
     model: str
@@ -122,37 +117,48 @@ class Vocabulary:
         return self.types[token_id] in (TokenType.CONTROL, TokenType.UNKNOWN)
 
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, object]) -> Vocabulary:
+    def from_metadata(cls, metadata: Mapping[str, object], oddities: list[str] | None = None) -> Vocabulary:
         """Read and check the `tokenizer.ggml.*` keys of a model file.
 
         Args:
             metadata: string arrays are lists of bytes, numeric arrays NumPy arrays, the rest Python scalars.
+            oddities: what is odd in the file but does not keep it from being used is appended, a clause for each.
 
         Raises:
             ModelError: a key is missing, malformed or contradicts another; the message names it.
         """
-        model = _model_name(metadata)
+        keys = VocabKeys(metadata, [] if oddities is None else oddities)
+        model = _model_name(keys)
         defaults = _MODELS[model]
-        tokens = _tokens(metadata)
+        tokens = _tokens(keys)
         n_vocab = len(tokens)
-        types = _types(metadata, tokens)
-        end_ids = [_optional_id(metadata, key, n_vocab) for key in _END_IDS]
-        for key in _OTHER_IDS:
-            _optional_id(metadata, key, n_vocab)
-        eos_id = _special_id(metadata, "eos_token_id", defaults.eos_id, n_vocab)
-        eog_ids = {eos_id, *(i for i in end_ids if i is not None)}
+        types = _types(keys, tokens)
+        bos_id = keys.special_id("bos_token_id", n_vocab, defaults.bos_id)
+        eos_id = keys.special_id("eos_token_id", n_vocab, defaults.eos_id)
+        add_bos = keys.flag("add_bos_token", defaults.add_bos)
+        add_eos = keys.flag("add_eos_token", defaults.add_eos)
+        for name, token_id, is_added in (("BOS", bos_id, add_bos), ("EOS", eos_id, add_eos)):
+            if is_added and token_id is None:
+                keys.oddities.append(f"texts get no {name}, as there is none")
+        unk_id = keys.special_id("unknown_token_id", n_vocab, defaults.unk_id)
+        end_ids = {eos_id, *(keys.special_id(name, n_vocab) for name in _END_IDS)}
+        for name in _OTHER_IDS:
+            keys.special_id(name, n_vocab)
+        eog_ids = {token_id for token_id in end_ids if token_id is not None}
         eog_ids.update(i for i, text in enumerate(tokens) if text in _END_TEXTS)
+        if not eog_ids:
+            keys.oddities.append("no token ends a text")
         return cls(
             model=model,
             tokens=tokens,
-            scores=_scores(metadata, n_vocab),
+            scores=_scores(keys, n_vocab),
             types=types,
-            bos_id=_special_id(metadata, "bos_token_id", defaults.bos_id, n_vocab),
+            bos_id=bos_id,
             eos_id=eos_id,
-            unk_id=_special_id(metadata, "unknown_token_id", defaults.unk_id, n_vocab),
-            add_bos=_flag(metadata, "add_bos_token", defaults.add_bos),
-            add_eos=_flag(metadata, "add_eos_token", defaults.add_eos),
-            add_space_prefix=_flag(metadata, "add_space_prefix", defaults.add_space_prefix),
+            unk_id=unk_id,
+            add_bos=add_bos,
+            add_eos=add_eos,
+            add_space_prefix=keys.flag("add_space_prefix", defaults.add_space_prefix),
             eog_ids=frozenset(eog_ids),
         )
 
@@ -167,11 +173,11 @@ def byte_value(text: bytes) -> int | None:
         return None
 
 
-def _model_name(metadata: Mapping[str, object]) -> str:
-    key = _PREFIX + "model"
-    if key not in metadata:
+def _model_name(keys: VocabKeys) -> str:
+    key = PREFIX + "model"
+    if "model" not in keys:
         raise ModelError(f"{key}: missing; the file has no tokenizer")
-    model = metadata[key]
+    model = keys.value("model")
     if not isinstance(model, str):
         raise ModelError(f"{key}: expected a string, got {described(model)}")
     if model not in _MODELS:
@@ -181,11 +187,11 @@ def _model_name(metadata: Mapping[str, object]) -> str:
     return model
 
 
-def _tokens(metadata: Mapping[str, object]) -> list[bytes]:
-    key = _PREFIX + "tokens"
-    if key not in metadata:
+def _tokens(keys: VocabKeys) -> list[bytes]:
+    key = PREFIX + "tokens"
+    if "tokens" not in keys:
         raise ModelError(f"{key}: missing; the file has no vocabulary")
-    tokens = metadata[key]
+    tokens = keys.value("tokens")
     if isinstance(tokens, (list, np.ndarray)) and len(tokens) == 0:
         raise ModelError(f"{key}: the vocabulary is empty")
     if not isinstance(tokens, list) or not all(isinstance(token, bytes) for token in tokens):
@@ -193,66 +199,29 @@ def _tokens(metadata: Mapping[str, object]) -> list[bytes]:
     return tokens
 
 
-def _scores(metadata: Mapping[str, object], n_vocab: int) -> NDArray[np.float32]:
-    key = _PREFIX + "scores"
-    if key not in metadata:
+def _scores(keys: VocabKeys, n_vocab: int) -> NDArray[np.float32]:
+    if "scores" not in keys:
         return np.zeros(n_vocab, np.float32)
-    scores = _numbers(key, metadata[key], n_vocab, ("float32", "int32")).astype(np.float32)
+    scores = keys.numbers("scores", n_vocab, ("float32", "int32")).astype(np.float32)
     is_nan = np.isnan(scores)
     if is_nan.any():
-        raise ModelError(f"{key}: the score of token {int(is_nan.argmax())} is not a number")
+        raise ModelError(f"{PREFIX}scores: the score of token {int(is_nan.argmax())} is not a number")
     return scores
 
 
-def _types(metadata: Mapping[str, object], tokens: list[bytes]) -> bytes:
+def _types(keys: VocabKeys, tokens: list[bytes]) -> bytes:
     """One `TokenType` per token, tokens known by their text corrected."""
-    key = _PREFIX + "token_type"
     types = bytearray([TokenType.NORMAL]) * len(tokens)
-    if key in metadata:
-        numbers = _numbers(key, metadata[key], len(tokens), ("int32",))
+    if "token_type" in keys:
+        numbers = keys.numbers("token_type", len(tokens), ("int32",))
         is_known = (numbers >= 0) & (numbers <= max(TokenType))
         types[:] = np.where(is_known, numbers, TokenType.UNDEFINED).astype(np.uint8).tobytes()
     for token_id, text in enumerate(tokens):
         if types[token_id] == TokenType.BYTE and byte_value(text) is None:
             raise ModelError(
-                f"{key}: token {token_id} is a byte token, but its text is {text[:20]!r}, not like b'<0x0A>'"
+                f"{PREFIX}token_type: token {token_id} is a byte token, but its text is {text[:20]!r}, "
+                "not like b'<0x0A>'"
             )
         if text in _CONTROL_TEXTS:
             types[token_id] = TokenType.CONTROL
     return bytes(types)
-
-
-def _numbers(key: str, value: object, n_vocab: int, types: tuple[str, ...]) -> NDArray[Any]:
-    """`value` as a numeric array of one of `types` with one element per token."""
-    if not isinstance(value, np.ndarray) or value.dtype.name not in types:
-        raise ModelError(f"{key}: expected an array of {' or '.join(types)}, got {described(value)}")
-    if len(value) != n_vocab:
-        raise ModelError(f"{key}: expected {n_vocab} values, one per token, got {len(value)}")
-    return value
-
-
-def _special_id(metadata: Mapping[str, object], name: str, default: int, n_vocab: int) -> int:
-    """The id under `name`, or `default` when the key is absent; inside the vocabulary either way."""
-    key = _PREFIX + name
-    token_id = metadata.get(key, default)
-    if isinstance(token_id, bool) or not isinstance(token_id, int):
-        raise ModelError(f"{key}: expected a token id, got {described(token_id)}")
-    if not 0 <= token_id < n_vocab:
-        origin = "" if key in metadata else " (the default, as the key is absent)"
-        raise ModelError(f"{key}: token id {token_id}{origin} is outside the vocabulary of {n_vocab} tokens")
-    return token_id
-
-
-def _optional_id(metadata: Mapping[str, object], name: str, n_vocab: int) -> int | None:
-    """The id under `name`; None when the key is absent or says that there is no such token."""
-    value = metadata.get(_PREFIX + name, _NULL_ID)
-    if isinstance(value, int) and value == _NULL_ID:
-        return None
-    return _special_id(metadata, name, _NULL_ID, n_vocab)
-
-
-def _flag(metadata: Mapping[str, object], name: str, default: bool) -> bool:
-    value = metadata.get(_PREFIX + name, default)
-    if not isinstance(value, bool):
-        raise ModelError(f"{_PREFIX}{name}: expected true or false, got {described(value)}")
-    return value

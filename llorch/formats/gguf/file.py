@@ -5,8 +5,6 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -17,8 +15,9 @@ from typing import Self
 import numpy as np
 
 from llorch.errors import GGUFError, LlorchError
+from llorch.formats.gguf.mapped_file import MappedFile
 from llorch.formats.gguf.metadata import MAX_KEYS, MIN_PAIR_BYTES, GGUFMetadata
-from llorch.formats.gguf.reader import HeaderReader, map_file, printable
+from llorch.formats.gguf.reader import HeaderReader, printable
 from llorch.formats.gguf.split import open_other_parts
 from llorch.formats.gguf.tensors import (
     MAX_TENSORS,
@@ -64,7 +63,7 @@ class GGUFFile:
         self.part_index = part_index
         self._others: list[GGUFFile] = []
         self._is_closed = False
-        self._map = map_file(self._path)
+        self._file = MappedFile(self._path)
         try:
             self._read_header()
             self._others += open_other_parts(self, GGUFFile)
@@ -74,14 +73,14 @@ class GGUFFile:
         infos = {info.name: info for part in self._parts() for info in part.own_infos}
         self.tensor_infos: Mapping[str, TensorInfo] = MappingProxyType(infos)
         self.part_paths = tuple(part.path for part in self._parts())
-        self.n_bytes = sum(len(part._map) for part in self._parts())
+        self.n_bytes = sum(len(part._file.bytes) for part in self._parts())
 
     def _parts(self) -> Iterator[GGUFFile]:
         yield self
         yield from self._others
 
     def _read_header(self) -> None:
-        reader = HeaderReader(self._map, printable(self._path))
+        reader = HeaderReader(self._file.bytes, printable(self._path))
         self.version = _read_version(reader)
         n_tensors = reader.count("the number of tensors", MIN_INFO_BYTES, MAX_TENSORS)
         n_keys = reader.count("the number of metadata keys", MIN_PAIR_BYTES, MAX_KEYS)
@@ -115,14 +114,17 @@ class GGUFFile:
         """A tensor of this file; its data keep the map alive."""
         if not info.is_supported:
             raise GGUFError(f"{printable(self._path)}: {unsupported_type_message(info)}")
-        data = np.frombuffer(self._map, np.uint8, info.n_bytes, info.offset)
+        data = np.frombuffer(self._file.bytes, np.uint8, info.n_bytes, info.offset)
         return Tensor(info.name, SUPPORTED[info.type_id], info.shape, data)
 
     def forget_pages(self) -> None:
         """Release the pages read so far from this process's memory; views stay valid."""
         for part in self._parts():
-            if hasattr(part._map, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
-                part._map.madvise(mmap.MADV_DONTNEED)
+            part._file.forget_pages()
+
+    def changed(self) -> str | None:
+        """What has happened to a file of the model since it was opened; None if nothing has, or it is closed."""
+        return next((change for part in self._parts() if (change := part._file.changed())), None)
 
     def close(self) -> None:
         """Close the file. A second call does nothing.
@@ -136,8 +138,7 @@ class GGUFFile:
             part.close()
         if hasattr(self, "_metadata"):
             self._metadata.release()
-        with contextlib.suppress(BufferError):  # views exist: the last one unmaps the file
-            self._map.close()
+        self._file.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
-import stat
 import struct
 from pathlib import Path
 
@@ -14,35 +12,6 @@ Buffer = mmap.mmap | bytes
 
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
-
-
-def map_file(path: Path) -> mmap.mmap:
-    """Map a regular file for reading.
-
-    Pipes, devices and directories are refused before they are opened, so opening never blocks.
-
-    Raises:
-        GGUFError: `path` is missing, unreadable, empty, or not a regular file.
-    """
-    try:
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise GGUFError(f"{printable(path)}: is {_kind(mode)}; a .gguf file was expected")
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(path, flags)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):  # replaced after `stat`
-                raise GGUFError(f"{printable(path)}: is {_kind(status.st_mode)}; a .gguf file was expected")
-            if status.st_size == 0:
-                raise GGUFError(f"{printable(path)}: is empty; a GGUF file was expected")
-            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise GGUFError(f"{printable(path)}: cannot be opened: {error.strerror or error}") from error
-    except ValueError as error:
-        raise GGUFError(f"{printable(path)}: is not a usable path: {error}") from error
 
 
 def printable(path: Path) -> str:
@@ -55,16 +24,6 @@ def quote(name: str | bytes) -> str:
     """A name from the file for a message: one line, unprintable characters escaped, bounded length."""
     text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
     return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-def _kind(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a directory"
-    if stat.S_ISFIFO(mode):
-        return "a named pipe"
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        return "a device"
-    return "a socket" if stat.S_ISSOCK(mode) else "a special file"
 
 
 class HeaderReader:

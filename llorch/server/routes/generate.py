@@ -99,7 +99,7 @@ async def generate(request: Request) -> Response:
     body = await read_json_object(request, settings.max_body_bytes)
     given = parse_generate(body, settings.max_prompt_chars)
     if service.stage != "ready":
-        raise NotReadyError(service.stage)
+        raise NotReadyError(service.stage, service.reason)
     sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
     submission = await service.submit(
         prompt=given.get("prompt"),

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from llorch.engine.service import EngineService
 from llorch.server.errors import NOT_READY_RETRY_S
 
 router = APIRouter(tags=["health"])
@@ -19,8 +20,10 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", summary="The model is loaded and compiled", responses={503: {"description": "Not yet"}})
 async def ready(request: Request) -> Response:
-    """200 when requests are taken; 503 with the stage before that, and while the server shuts down."""
-    stage = request.app.state.service.stage
+    """200 when requests are taken; 503 with the stage before that, and with the reason when they will not be again."""
+    service: EngineService = request.app.state.service
+    stage, reason = service.stage, service.reason
     if stage == "ready":
         return JSONResponse({"stage": stage})
-    return JSONResponse({"stage": stage}, 503, {"Retry-After": str(NOT_READY_RETRY_S)})
+    content = {"stage": stage} if reason is None else {"stage": stage, "reason": reason}
+    return JSONResponse(content, 503, {"Retry-After": str(NOT_READY_RETRY_S)})

@@ -195,7 +195,7 @@ def test_views_outlive_the_file_and_release_it_when_they_go(tiny: Path) -> None:
     file = GGUFFile(tiny)
     expected = file.tensors["output.weight"].data.tobytes()
     view = file.tensors["output.weight"].data
-    map_alive = weakref.ref(file._map)
+    map_alive = weakref.ref(file._file.bytes)
     file.close()
     file.close()
     assert view.tobytes() == expected
