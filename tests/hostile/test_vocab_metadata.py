@@ -64,8 +64,8 @@ def test_tokens_must_be_a_full_array_of_strings(value: object) -> None:
     refused({"tokens": value}, "tokens")
 
 
-@pytest.mark.parametrize("n", [0, 1, N_VOCAB - 1, N_VOCAB + 1])
-def test_scores_and_types_must_be_one_per_token(n: int) -> None:
+@pytest.mark.parametrize("n", [0, 1, N_VOCAB - 1])
+def test_scores_and_types_must_be_there_for_every_token(n: int) -> None:
     assert f"expected {N_VOCAB} values" in refused({"scores": np.zeros(n, np.float32)}, "scores")
     assert f"got {n}" in refused({"token_type": np.ones(n, np.int32)}, "token_type")
 
@@ -114,31 +114,15 @@ def test_infinite_scores_are_in_order_and_therefore_fine() -> None:
 
 
 @pytest.mark.parametrize("name", SPECIAL_IDS)
-@pytest.mark.parametrize("value", [-1, -(2**31), N_VOCAB, 2**31 - 1, 2**32 - 2, 2**63, 2**64 - 1])
-def test_special_ids_outside_the_vocabulary_are_refused(name: str, value: int) -> None:
-    assert str(value) in refused({name: value}, name)
-
-
-@pytest.mark.parametrize("name", SPECIAL_IDS)
 @pytest.mark.parametrize("value", [True, 1.0, "1", [b"1"], np.array([1, 2], np.int32)], ids=repr)
 def test_special_ids_must_be_integers(name: str, value: object) -> None:
     assert "expected a token id" in refused({name: value}, name)
 
 
-@pytest.mark.parametrize("name", ["bos_token_id", "eos_token_id", "unknown_token_id"])
-def test_ids_that_are_always_used_cannot_be_null(name: str) -> None:
-    refused({name: 0xFFFFFFFF}, name)
-
-
-@pytest.mark.parametrize(("n_vocab", "key"), [(1, "eos_token_id"), (2, "eos_token_id")])
-def test_default_ids_outside_a_small_vocabulary_are_refused(n_vocab: int, key: str) -> None:
-    tokens = [text.encode() for text, _ in SPECIAL][:n_vocab]
-    message = refused({"tokens": tokens, "scores": None, "token_type": None}, key)
-    assert "the default, as the key is absent" in message
-
-
 @pytest.mark.parametrize("name", ["add_bos_token", "add_eos_token", "add_space_prefix"])
-@pytest.mark.parametrize("value", [0, 1, 1.0, "true", [b"true"], np.array([True])], ids=repr)
+@pytest.mark.parametrize(
+    "value", [2, -1, 2**64 - 1, 1.0, "true", [b"true"], np.array([True]), np.array([1])], ids=repr
+)
 def test_flags_must_be_true_or_false(name: str, value: object) -> None:
     assert "expected true or false" in refused({name: value}, name)
 
@@ -170,14 +154,14 @@ def test_odd_tokens_are_no_danger() -> None:
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        ({"bos_token_id": 320}, "bos_token_id"),
-        ({"eos_token_id": (gguf.GGUFValueType.INT32, -1)}, "eos_token_id"),
+        ({"bos_token_id": (gguf.GGUFValueType.FLOAT32, 1.0)}, "bos_token_id"),
+        ({"eos_token_id": (gguf.GGUFValueType.BOOL, True)}, "eos_token_id"),
         ({"scores": [0.0] * 319}, "scores"),
         ({"scores": [float("nan")] * 320}, "scores"),
-        ({"token_type": [1] * 321}, "token_type"),
+        ({"token_type": [1] * 319}, "token_type"),
         ({"tokens": None}, "tokens"),
         ({"model": "rwkv"}, "model"),
-        ({"add_bos_token": (gguf.GGUFValueType.UINT8, 1)}, "add_bos_token"),
+        ({"add_bos_token": (gguf.GGUFValueType.UINT8, 2)}, "add_bos_token"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -201,6 +201,19 @@ def test_inspect_shows_file_kernels_and_memory(long_model: Path) -> None:
     assert all(word in text for word in ("tiny llama", "blk.1.ffn_down.weight", "KV cache", "Q8_0"))
 
 
+def test_inspect_says_what_a_mapped_file_must_not_suffer(
+    long_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for weights, is_at_risk in (("mapped", True), ("packed", False)):
+        monkeypatch.setenv("LLORCH_WEIGHTS", weights)
+        assert main(["inspect", "-m", str(long_model), "--json"]) == 0
+        memory = json.loads(capsys.readouterr().out)["memory"]
+        assert memory["weights_residence"] == weights
+        assert main(["inspect", "-m", str(long_model)]) == 0
+        text = capsys.readouterr().out
+        assert (memory["weights_risk"] is not None) is ("SIGBUS" in text) is is_at_risk
+
+
 def test_inspect_of_a_vocabulary_says_why_it_cannot_generate(model_path: Callable[[str], Path]) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     found = document("inspect", "-m", str(model_path("ggml-vocab-llama-bpe.gguf")))

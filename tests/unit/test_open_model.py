@@ -6,12 +6,14 @@ import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from llorch import open_model as opening
 from llorch.errors import InputError, ModelError
-from llorch.open_model import open_model, open_tokenizer, resolve_model_path
+from llorch.open_model import check_model, open_model, open_tokenizer, resolve_model_path
 from tests.support.tiny_models import write_tiny_llama
 
 
@@ -59,22 +61,30 @@ def test_the_name_is_one_short_line(tmp_path: Path, name: str | None, shown: str
     model.close()
 
 
-def test_another_number_of_tokens_than_logits_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.gguf"
-    write_tiny_llama(path, n_vocab=320)
-    small = tmp_path / "small.gguf"
-    tokens = {}
-    import gguf
-
-    reader = gguf.GGUFReader(path)
-    for key in ("tokens", "scores", "token_type"):
-        field = reader.get_field(f"tokenizer.ggml.{key}")
-        assert field is not None
-        values = field.contents()[:300]
-        tokens[f"tokenizer.ggml.{key}"] = [v.encode() for v in values] if key == "tokens" else values
-    write_tiny_llama(small, n_vocab=320, overrides=tokens)
-    with pytest.raises(ModelError, match=r"tokenizer.ggml.tokens has 300 entries, .* 320 tokens"):
-        open_model(small, n_threads=1)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"overrides": {"general.architecture": "gpt2"}}, "general.architecture"),
+        ({"overrides": {"llama.embedding_length": 128}}, "token_embd.weight"),
+        ({"overrides": {"tokenizer.ggml.scores": [0.0]}}, "tokenizer.ggml.scores"),
+        ({"overrides": {"tokenizer.ggml.model": "gpt2"}}, "tokenizer.ggml.model"),
+        ({"tensor_overrides": {"blk.0.ffn_up.weight": None}}, "blk.0.ffn_up.weight"),
+        ({"tensor_overrides": {"output_norm.weight": np.full(64, np.nan)}}, "output_norm.weight"),
+        ({"types": {"attn_q.weight": "Q4_0"}}, "Q4_0"),
+    ],
+)
+def test_a_look_into_a_file_finds_what_opening_it_would(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    path = tmp_path / "bad.gguf"
+    write_tiny_llama(path, **change)
+    with pytest.raises(ModelError, match=said) as looked:
+        check_model(path)
+    with pytest.raises(ModelError) as opened:
+        open_model(path, n_threads=1)
+    assert str(looked.value) == str(opened.value)
+    write_tiny_llama(path)
+    check_model(path)
 
 
 def test_a_failure_frees_what_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,13 +52,15 @@ def test_every_optional_key_is_honoured() -> None:
     assert (config.rope_freq_base, config.rope_freq_scale) == (500000.0, 0.25)
 
 
-def test_the_vocabulary_is_counted_where_its_size_is_not_stated() -> None:
+def test_the_vocabulary_is_counted_whatever_its_size_is_said_to_be() -> None:
     metadata = {k: v for k, v in METADATA.items() if k != "llama.vocab_size"}
     assert ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": [b"a", b"b", b"c"]}).n_vocab == 3
+    assert ModelConfig.from_metadata(METADATA | {"tokenizer.ggml.tokens": [b"a", b"b"]}).n_vocab == 2
     bad: list[Any] = [[], None, 7]
     for tokens in bad:
         with pytest.raises(ModelError, match=r"llama.vocab_size"):
             ModelConfig.from_metadata(metadata | {"tokenizer.ggml.tokens": tokens})
+        assert ModelConfig.from_metadata(METADATA | {"tokenizer.ggml.tokens": tokens}).n_vocab == 1000
 
 
 @pytest.mark.parametrize(

@@ -70,13 +70,6 @@ def test_end_of_turn_and_end_of_message_keys_end_a_generation() -> None:
     assert {259, 260} <= vocab.eog_ids
 
 
-def test_a_null_id_says_that_an_optional_token_does_not_exist() -> None:
-    vocab = Vocabulary.from_metadata(
-        spm_metadata(["a"], overrides={"padding_token_id": 0xFFFFFFFF, "eot_token_id": 0xFFFFFFFF})
-    )
-    assert vocab.eog_ids == {2}
-
-
 def test_types_of_the_future_are_kept_as_undefined() -> None:
     types = np.array([2, 3, 3, 99], np.int32)
     vocab = Vocabulary.from_metadata(spm_metadata(["a"], has_bytes=False, overrides={"token_type": types}))

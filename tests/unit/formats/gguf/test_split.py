@@ -47,6 +47,18 @@ def test_the_first_part_opens_all(model: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_change_of_any_part_is_noticed(model: Path, number: int) -> None:
+    path = part_path(model.parent, number, 3)
+    with GGUFFile(model) as file:
+        assert file.changed() is None
+        with path.open("ab") as part:
+            part.write(b"more")
+        n_bytes = path.stat().st_size
+        assert file.changed() == f"{path.name} had {n_bytes - 4} bytes and now has {n_bytes}"
+    assert file.changed() is None
+
+
 def test_a_later_part_names_the_first(model: Path) -> None:
     with pytest.raises(GGUFError, match=r"is part 2 of 3 .* model-00001-of-00003\.gguf"):
         GGUFFile(model.with_name("model-00002-of-00003.gguf"))
