@@ -73,7 +73,9 @@ class VocabKeys:
             if found in NONE_IDS:
                 self.oddities.append(f"{key} is {found}, which means none")
                 return None
-            instead = "ignored" if default is None else f"the default {default} counts"
+            instead = (
+                f"the default {default} counts" if default is not None and default < n_vocab else "ignored"
+            )
             self.oddities.append(f"{key} {found} lies outside the vocabulary of {n_vocab} tokens, {instead}")
         if value is not None and value >= n_vocab:
             self.oddities.append(

@@ -77,16 +77,18 @@ def test_in_place_of_an_id_outside_the_vocabulary_the_default_counts(name: str, 
 @pytest.mark.parametrize("n_vocab", [1, 2])
 def test_a_default_outside_a_tiny_vocabulary_is_none(n_vocab: int) -> None:
     tokens = [text.encode() for text, _ in SPECIAL][:n_vocab]
-    tokenizer, oddities = read({"tokens": tokens, "scores": None, "token_type": None})
-    assert special_ids(tokenizer) == USED_IDS | {
-        name: None for name, token_id in USED_IDS.items() if token_id >= n_vocab
+    overrides: dict[str, Any] = {"tokens": tokens, "scores": None, "token_type": None}
+    tokenizer, oddities = read(overrides)
+    assert special_ids(tokenizer) == {
+        name: token_id if token_id < n_vocab else None for name, token_id in USED_IDS.items()
     }
-    assert (
-        f"the default 2 of tokenizer.ggml.eos_token_id lies outside the vocabulary of {n_vocab}"
-        in "; ".join(oddities)
-    )
-    _, oddities = read({"tokens": tokens, "scores": None, "token_type": None, "eos_token_id": 7})
-    assert [oddity for oddity in oddities if "eos_token_id 7 lies outside" in oddity]
+    outside = f"lies outside the vocabulary of {n_vocab} tokens"
+    default = f"the default 2 of tokenizer.ggml.eos_token_id {outside}, so there is none"
+    assert default in oddities
+    tokenizer, oddities = read(overrides | {"eos_token_id": 7})
+    assert tokenizer.vocab.eos_id is None
+    assert f"tokenizer.ggml.eos_token_id 7 {outside}, ignored" in oddities
+    assert default in oddities
 
 
 def test_without_a_bos_no_text_gets_one_and_it_is_said() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -112,6 +115,22 @@ def test_the_watch_of_a_mapped_model_ends_with_its_service(model: Path) -> None:
     do(service.stop(5))
     assert not is_watched()
     assert service.stage == "stopped"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal differs")
+def test_whoever_computes_with_a_mapped_file_that_was_cut_ends_by_the_kernels_signal(model: Path) -> None:
+    """What the docs, `inspect` and the watch of `serve` are for: no program can turn this into an error."""
+    program = f"""
+import os, resource, llorch
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+with llorch.load({str(model)!r}, weights="mapped", threads=1) as model:
+    os.truncate({str(model)!r}, 4096)
+    print("cut", flush=True)
+    model.generate("Hello", max_tokens=4)
+    print("generated")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=READY_S)
+    assert (done.returncode, done.stdout) == (-signal.SIGBUS, "cut\n"), done.stderr
 
 
 @pytest.mark.parametrize("weights", ["mapped", "packed"])

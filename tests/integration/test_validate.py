@@ -66,10 +66,10 @@ def test_a_divergence_exits_1_and_names_stage_figures_and_usual_cause(
 
     right = ModelConfig.from_metadata
 
-    def wrong(metadata: Any) -> ModelConfig:
+    def wrong(metadata: Any, oddities: Any = None) -> ModelConfig:
         import dataclasses
 
-        return dataclasses.replace(right(metadata), norm_eps=1e-3)
+        return dataclasses.replace(right(metadata, oddities), norm_eps=1e-3)
 
     monkeypatch.setattr(ModelConfig, "from_metadata", wrong)
     words = [*TINY, "--reference", str(GOLDEN), "--proof-dir", str(tmp_path)]
