@@ -153,7 +153,9 @@ class Ledger:
         """Accept no more requests, and give every open one its last event."""
         with self._lock:
             if self._stage not in BROKEN:
-                self._stage, self._reason = stage, last.message
+                # The reason comes first: readers take no lock, and ask for the stage before it.
+                self._reason = last.message
+                self._stage = stage
             left = list(self._open.values())
             self._open.clear()
         for submission in left:
