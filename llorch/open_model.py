@@ -6,12 +6,10 @@ taken so far is given back.
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from llorch.errors import InputError, LlorchError, ModelError
@@ -21,15 +19,10 @@ from llorch.kernels.jit import load_units
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama, required_units
 from llorch.model.weights import Weights
+from llorch.model_files import model_name, resolve_model_path, warn_about
 from llorch.progress import Progress
 from llorch.quant.tensor import Tensor
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
-
-logger = logging.getLogger(__name__)
-
-DEMO = "demo"
-DEMO_PATH = Path(__file__).parent / "assets" / "demo.gguf"
-MAX_NAME_CHARS = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +67,6 @@ class OpenModel:
         self.close()
 
 
-def resolve_model_path(model: str | os.PathLike[str]) -> Path:
-    """The file that `model`, a path or ``"demo"``, stands for.
-
-    Raises:
-        InputError: there is nothing of that name.
-    """
-    if model == DEMO:
-        if not DEMO_PATH.exists():
-            raise InputError(f"the embedded model is missing from this installation ({DEMO_PATH})")
-        return DEMO_PATH
-    path = Path(model)
-    if not os.path.exists(path):  # unlike Path.exists, False where a folder must not be searched
-        hint = f" ({DEMO!r} is the embedded model)" if path.parent == Path() and not path.suffix else ""
-        raise InputError(f"there is no model at {path}{hint}")
-    return path
-
-
 def open_model(
     model: str | os.PathLike[str] | ModelSource,
     *,
@@ -121,7 +97,7 @@ def open_model(
         source = open_source(resolve_model_path(model)) if isinstance(model, str | os.PathLike) else model
         undo.callback(source.close)
         contents = check_source(source, tensors=tensors, with_tokenizer=with_tokenizer)
-        _warn_about(source, contents.oddities)
+        warn_about(source, contents.oddities)
         llama = Llama(
             contents.config,
             contents.weights,
@@ -203,12 +179,6 @@ def _check_vocabulary_size(config: ModelConfig, source: ModelSource, tensors: Ma
             )
 
 
-def _warn_about(source: ModelSource, oddities: Sequence[str]) -> None:
-    """One line for all that is odd in a file."""
-    if oddities:
-        logger.warning("%s: odd, but usable: %s", printable(source.path), "; ".join(oddities))
-
-
 def compile_kernels_for(
     model: str | os.PathLike[str],
     *,
@@ -227,26 +197,3 @@ def compile_kernels_for(
         return load_units(required_units(contents.config, contents.weights, weights, kv_type), progress)
     finally:
         source.close()
-
-
-def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
-
-    Raises:
-        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
-    """
-    source = open_source(resolve_model_path(path))
-    try:
-        oddities: list[str] = []
-        tokenizer = load_tokenizer(source.metadata, oddities)
-        _warn_about(source, oddities)
-        return tokenizer
-    finally:
-        source.close()
-
-
-def model_name(source: ModelSource) -> str:
-    """What the file calls itself (`general.name`), else its name on disk without the ending."""
-    name = source.metadata.get("general.name")
-    words = " ".join(name.split()) if isinstance(name, str) else ""
-    return words[:MAX_NAME_CHARS] or source.path.stem.encode("utf-8", "backslashreplace").decode()

@@ -23,7 +23,8 @@ from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import choose_residence, packed_bytes
 from llorch.model.weights import Weights
-from llorch.open_model import check_source, resolve_model_path
+from llorch.model_files import resolve_model_path
+from llorch.open_model import check_source
 from llorch.settings import Settings
 from llorch.text.tokenizer import load_tokenizer
 

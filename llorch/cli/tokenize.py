@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a line for each token: id and piece."""
-    from llorch.open_model import open_tokenizer
+    from llorch.model_files import open_tokenizer
 
     settings = settings_from(args)
     text = read_argument(args.text, "the text")

@@ -13,7 +13,7 @@ from llorch.cli.options import add_field, add_json, settings_from
 from llorch.environment import reproducible_command
 from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
-from llorch.open_model import DEMO, resolve_model_path
+from llorch.model_files import DEMO, resolve_model_path
 from llorch.settings import Settings
 from llorch.validation.bundle import Bundle, BundleWriter
 from llorch.validation.checkpoint_bundle import write_checkpoint_bundle

@@ -21,7 +21,7 @@ LAYERS = [
     {"fields", "machine", "observe"},
     {"quant"},
     {"formats", "kernels", "setting_sources", "text"},
-    {"model"},
+    {"model", "model_files"},
     {"conversation", "environment", "open_model", "settings"},
     {"bench", "engine"},
     {"api"},

@@ -29,7 +29,7 @@ import pytest
 
 from llorch.machine.threads import default_threads
 from llorch.model.llama import Llama
-from llorch.open_model import DEMO_PATH
+from llorch.model_files import DEMO_PATH
 from tests.conftest import REPOSITORY, test_models_dir
 from tests.support.greedy_worker import continuations
 from tests.support.small_models import Run, open_model

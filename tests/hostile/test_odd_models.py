@@ -17,7 +17,8 @@ import llorch
 from llorch.cli.main import main
 from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
-from llorch.open_model import check_model, open_model, open_tokenizer
+from llorch.model_files import open_tokenizer
+from llorch.open_model import check_model, open_model
 from tests.support.odd_models import N_LAYER, N_VOCAB, ODD_MODELS, OddModel
 from tests.support.small_models import Run
 from tests.support.tiny_models import spm_vocabulary, tiny_metadata, write_tiny_llama

@@ -12,7 +12,7 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.cli.validate import STORED_REFERENCES
-from llorch.open_model import DEMO_PATH
+from llorch.model_files import DEMO_PATH
 from tests.conftest import REPOSITORY
 from tests.support.proof import GOLDEN, TINY, error_of
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from llorch.cli.main import main
-from llorch.open_model import DEMO_PATH
+from llorch.model_files import DEMO_PATH
 from tests.conftest import REPOSITORY
 from tests.support.llama_cpp_order import assert_equal_in_every_bit
 

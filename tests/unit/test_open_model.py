@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llorch import open_model as opening
+from llorch import model_files
 from llorch.errors import InputError, ModelError
-from llorch.open_model import check_model, open_model, open_tokenizer, resolve_model_path
+from llorch.model_files import open_tokenizer, resolve_model_path
+from llorch.open_model import check_model, open_model
 from tests.support.tiny_models import write_tiny_llama
 
 
 def test_demo_is_the_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "DEMO_PATH", tmp_path / "demo.gguf")
+    monkeypatch.setattr(model_files, "DEMO_PATH", tmp_path / "demo.gguf")
     with pytest.raises(InputError, match="embedded model is missing"):
         resolve_model_path("demo")
     (tmp_path / "demo.gguf").touch()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llorch.open_model import open_tokenizer
+from llorch.model_files import open_tokenizer
 from llorch.text.detokenizer import Detokenizer, StopStrings, TextStream
 from llorch.text.tokenizer import Tokenizer
 from tests.support.tiny_models import N_SPECIAL

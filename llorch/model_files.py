@@ -1,0 +1,65 @@
+"""Model files by name: which file is meant, what it calls itself, and its tokenizer, without a model that computes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from llorch.errors import InputError
+from llorch.formats.gguf.reader import printable
+from llorch.formats.source import ModelSource, open_source
+from llorch.text.tokenizer import Tokenizer, load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+DEMO = "demo"
+DEMO_PATH = Path(__file__).parent / "assets" / "demo.gguf"
+MAX_NAME_CHARS = 128
+
+
+def resolve_model_path(model: str | os.PathLike[str]) -> Path:
+    """The file that `model`, a path or ``"demo"``, stands for.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+    if model == DEMO:
+        if not DEMO_PATH.exists():
+            raise InputError(f"the embedded model is missing from this installation ({DEMO_PATH})")
+        return DEMO_PATH
+    path = Path(model)
+    if not os.path.exists(path):  # unlike Path.exists, False where a folder must not be searched
+        hint = f" ({DEMO!r} is the embedded model)" if path.parent == Path() and not path.suffix else ""
+        raise InputError(f"there is no model at {path}{hint}")
+    return path
+
+
+def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
+
+    Raises:
+        InputError: the file cannot be used; `ModelError` says what is wrong inside it.
+    """
+    source = open_source(resolve_model_path(path))
+    try:
+        oddities: list[str] = []
+        tokenizer = load_tokenizer(source.metadata, oddities)
+        warn_about(source, oddities)
+        return tokenizer
+    finally:
+        source.close()
+
+
+def model_name(source: ModelSource) -> str:
+    """What the file calls itself (`general.name`), else its name on disk without the ending."""
+    name = source.metadata.get("general.name")
+    words = " ".join(name.split()) if isinstance(name, str) else ""
+    return words[:MAX_NAME_CHARS] or source.path.stem.encode("utf-8", "backslashreplace").decode()
+
+
+def warn_about(source: ModelSource, oddities: Sequence[str]) -> None:
+    """One line for all that is odd in a file."""
+    if oddities:
+        logger.warning("%s: odd, but usable: %s", printable(source.path), "; ".join(oddities))
