@@ -12,9 +12,10 @@ from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SecretStr, model_validator
 
 from llorch.errors import SettingsError
+from llorch.fields.hosts import host_list
 from llorch.fields.kinds import check_path
 from llorch.fields.table import SETTINGS
 from llorch.setting_sources import (
@@ -75,6 +76,7 @@ class Settings(BaseModel):
     port: int = _setting("port")
     api_key: SecretStr | None = _setting("api_key")
     api_key_file: PathText | None = _setting("api_key_file")
+    allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(host_list)] = _setting("allowed_hosts")
     max_waiting: int = _setting("max_waiting")
     max_prompt_chars: int = _setting("max_prompt_chars")
     max_body_bytes: int = _setting("max_body_bytes")

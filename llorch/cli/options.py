@@ -45,7 +45,7 @@ def add_field(parser: argparse._ActionsContainer, name: str, *flags: str, **opti
     """
     field = FIELDS[name]
     is_setting = name in SETTINGS
-    default = "" if field.default is None or not is_setting else f" (default: {field.default})"
+    default = "" if field.default in (None, ()) or not is_setting else f" (default: {field.default})"
     options = {
         "type": field.kind.type if field.kind.type in (int, float) else str,
         "metavar": field.metavar or _metavar(field),

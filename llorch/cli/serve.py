@@ -18,8 +18,8 @@ from llorch.fields.table import SETTINGS
 from llorch.kernels import paths
 from llorch.machine.threads import default_threads
 from llorch.open_model import check_model
-from llorch.server.access import is_loopback
-from llorch.server.daemon import bind, run_daemon, url_of
+from llorch.server.daemon import run_daemon
+from llorch.server.listen import are_local, bind, urls_of
 from llorch.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -42,14 +42,15 @@ def run(args: argparse.Namespace) -> int:
             "LLORCH_API_KEY hide it"
         )
     check_model(settings.model)
-    listener = bind(settings.host, settings.port)
+    listeners = bind(settings.host, settings.port)
     with Progress() as progress:
         service = EngineService(settings, progress)
-        logger.info("llorch %s listens on %s; loading %s", __version__, url_of(listener), settings.model)
-        if settings.api_key is None and not is_loopback(settings.host):
+        urls = " and ".join(urls_of(listeners))
+        logger.info("llorch %s listens on %s; loading %s", __version__, urls, settings.model)
+        if settings.api_key is None and not are_local(listeners):
             logger.warning("anyone who reaches %s can use this server: set an api_key", settings.host)
         started_s = time.monotonic()
-        run_daemon(service, listener, lambda: _announce(service, time.monotonic() - started_s))
+        run_daemon(service, listeners, lambda: _announce(service, time.monotonic() - started_s))
     if service.failure is not None:
         raise service.failure
     if not service.is_at_rest:  # the compiler would go on, and the end of the process with it would crash

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
 from types import FunctionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from llorch.errors import shown
+from llorch.fields.hosts import host_list
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -39,7 +40,7 @@ class Kind:
     @property
     def choices(self) -> tuple[str, ...]:
         """The words there are to choose from; none where the kind is no choice."""
-        return get_args(self.type)
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
 
     @cached_property
     def adapter(self) -> TypeAdapter[Any]:
@@ -119,6 +120,17 @@ def strings(max_strings: int, max_chars: int) -> Kind:
         return Annotated[list[one], BeforeValidator(_as_list), BeforeValidator(_at_most(max_strings))]
 
     return Kind(make, f"at most {max_strings} strings, each 1 <= characters <= {max_chars}")
+
+
+def hosts() -> Kind:
+    """Names and addresses of hosts; `llorch.fields.hosts.host_list` reads and checks them."""
+    return Kind(_make_hosts, "host names and addresses without ports: a list, or one string with commas")
+
+
+def _make_hosts() -> Any:
+    from pydantic import BeforeValidator
+
+    return Annotated[tuple[str, ...], BeforeValidator(host_list)]
 
 
 def token_ids() -> Kind:

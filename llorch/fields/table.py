@@ -17,6 +17,7 @@ from llorch.fields.kinds import (
     Kind,
     biases,
     choice,
+    hosts,
     integer,
     json_biases,
     number,
@@ -157,6 +158,9 @@ TABLE = (
                 "`api_key_file` or LLORCH_API_KEY"),
     Field("api_key_file", path(), None, SERVER, metavar="FILE", example="/run/secrets/llorch_key",
           words="a file that holds the API key, and nothing else"),
+    Field("allowed_hosts", hosts(), (), SERVER, metavar="NAMES",
+          words='names by which clients may call this server beside localhost, as its proxy hands them on (Host '
+                'header); "*": any; with an api_key all may'),
     Field("max_waiting", integer(0), 64, SERVER,
           words="requests that may wait for a free sequence; more are told to come back (503 with Retry-After)"),
     Field("max_prompt_chars", integer(1), 32768, SERVER,

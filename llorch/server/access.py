@@ -1,4 +1,4 @@
-"""Access control: the API key, and the Host check that keeps web pages out of a server on localhost.
+"""Access control: the API key, and the Host check that keeps web pages out of a server without one.
 
 Plain ASGI middleware: it decides on the raw scope and leaves streams and disconnects alone.
 """
@@ -6,54 +6,61 @@ Plain ASGI middleware: it decides on the raw scope and leaves streams and discon
 from __future__ import annotations
 
 import hmac
-import ipaddress
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llorch.errors import FieldError
+from llorch.fields.hosts import host_of, is_address, is_loopback
 from llorch.server.errors import HTTPRefusalError, error_response
 
-OPEN_PATHS = frozenset({"/health"})
-"""Paths that need no key, so that a supervisor can ask whether the process lives."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` (a name or an address, without a port) means this machine only."""
-    name = host.strip("[]").rstrip(".").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def host_of(header: str) -> str:
-    """The host of a Host header, without its port."""
-    if header.startswith("["):  # an IPv6 address
-        return header.partition("]")[0] + "]"
-    return header.partition(":")[0]
+OPEN_PATHS = frozenset({"/health", "/health/", "/ready", "/ready/"})
+"""Paths that need no key, so that a supervisor can ask whether the process lives and is ready."""
 
 
 class HostCheck:
-    """Refuses requests for another host name while the server listens on loopback.
+    """Refuses requests for a host name that is not this server's.
 
-    Otherwise any web page could reach it by letting its own name resolve to 127.0.0.1 (DNS rebinding).
+    Otherwise any web page could reach a server on localhost, or in the visitor's network, by letting its own name
+    resolve to the server's address (DNS rebinding). The browser then sends that name.
+
+    Args:
+        app: gets the other requests.
+        allowed: names and addresses, in canonical form; those of loopback are allowed anyway.
+        takes_addresses: whether every address will do. A web page's own name is never one.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, allowed: Collection[str], takes_addresses: bool) -> None:
         self.app = app
+        self._allowed = allowed
+        self._takes_addresses = takes_addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on requests that are for this machine."""
-        if scope["type"] == "http" and not is_loopback(host_of(Headers(scope=scope).get("host", ""))):
+        """Pass on requests for this server."""
+        if scope["type"] == "http" and not self._is_ours(scope):
             error = FieldError(
-                "Host", "localhost or a loopback address", "this server answers only to localhost"
+                "Host", "localhost, a loopback address or one of allowed_hosts", _advice(scope)
             )
             await error_response(scope, HTTPRefusalError(403, error))(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+    def _is_ours(self, scope: Scope) -> bool:
+        header = Headers(scope=scope).get("host")
+        if header is None:  # HTTP/1.0, which no browser speaks
+            return bool(scope["http_version"] == "1.0")
+        host = host_of(header)
+        if host is None:
+            return False
+        return is_loopback(host) or host in self._allowed or (self._takes_addresses and is_address(host))
+
+
+def _advice(scope: Scope) -> str:
+    host = host_of(Headers(scope=scope).get("host", ""))
+    if host is None:
+        return "the Host header names no host"
+    return f'this server does not answer to {host}; if it should, add "{host}" to allowed_hosts or set an api_key'
 
 
 class KeyCheck:

@@ -25,9 +25,7 @@ BODY_DEADLINE_S = 30.0
 
 
 def _refuse(status: int, constraint: str, message: str) -> NoReturn:
-    # The connection is closed, because the rest of the body has not been read.
-    headers = {"Connection": "close"} if status in (408, 413) else None
-    raise HTTPRefusalError(status, FieldError("body", constraint, message), headers)
+    raise HTTPRefusalError(status, FieldError("body", constraint, message))
 
 
 def _reject_constant(name: str) -> NoReturn:

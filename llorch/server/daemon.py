@@ -1,4 +1,4 @@
-"""The HTTP daemon: a listening socket, deadlines for headers, and a stop that lets generations finish.
+"""The HTTP daemon: what ties listening sockets, protocol and application together, and lets generations finish.
 
 SIGTERM or SIGINT drains: new requests get 503 while running ones finish, at most for the grace period. A second
 signal ends the process at once.
@@ -13,16 +13,15 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from llorch.engine.service import EngineService
-from llorch.errors import InputError
 from llorch.server.app import create_app
+from llorch.server.listen import BACKLOG, LoopErrors, are_local
+from llorch.server.protocol import MAX_HEAD_BYTES, BoundedProtocol
 
 logger = logging.getLogger(__name__)
 
@@ -30,41 +29,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 FLUSH_S = 5
 """How long connections may take to send their last bytes, once all generations have ended."""
-
-HEADER_DEADLINE_S = 20.0
-"""Headers must be whole after this time; uvicorn itself would wait for ever."""
-
-
-class DeadlineProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, closing connections whose headers are not whole in time."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first request."""
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        """Start the deadline of a request that has begun; cancel it when the headers are whole."""
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the deadline."""
-        super().connection_lost(exc)
-        self._cancel()
-
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE:  # the headers are whole
-            self._cancel()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEADER_DEADLINE_S, self.transport.abort)
-
-    def _cancel(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 class Server(uvicorn.Server):
@@ -99,6 +63,11 @@ class Server(uvicorn.Server):
             signal.signal(number, _end_now)
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: say when the model is ready; end when it cannot be loaded."""
         stage = self._service.stage
@@ -123,45 +92,22 @@ def _end_now(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        InputError: the address is not ours, or the port is taken or not allowed.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        with contextlib.ExitStack() as undo:
-            listener = undo.enter_context(socket.socket(family, kind))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(2048)
-            undo.pop_all()
-    except OSError as error:
-        raise InputError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """What to type into a browser on this machine."""
-    host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def run_daemon(service: EngineService, listener: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve on `listener` until a signal comes or the model cannot be loaded.
+def run_daemon(
+    service: EngineService, listeners: Sequence[socket.socket], on_ready: Callable[[], None]
+) -> None:
+    """Serve on `listeners` until a signal comes or the model cannot be loaded.
 
     Args:
         service: started and stopped here.
-        listener: from `bind`.
+        listeners: from `bind`.
         on_ready: called once, when requests are taken.
     """
     config = uvicorn.Config(
-        create_app(service),
-        http=DeadlineProtocol,  # h11 also bounds the size of headers, httptools does not
+        create_app(service, is_local=are_local(listeners)),
+        http=BoundedProtocol,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+        loop="asyncio",  # `Listener` and half-closed connections rely on how it accepts and reads
+        backlog=BACKLOG,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -171,4 +117,4 @@ def run_daemon(service: EngineService, listener: socket.socket, on_ready: Callab
         timeout_keep_alive=30,
         timeout_graceful_shutdown=FLUSH_S,
     )
-    Server(config, service, on_ready).run(sockets=[listener])
+    Server(config, service, on_ready).run(sockets=[*listeners])

@@ -42,8 +42,8 @@ FENCES: dict[str, tuple[str, ...]] = {
     "PIL": ("bench/plots.py",),
     "pydantic": CHECKED,
     "pydantic_core": CHECKED,
-    "uvicorn": ("server/daemon.py",),
-    "h11": ("server/daemon.py",),
+    "uvicorn": ("server/daemon.py", "server/protocol.py"),
+    "h11": ("server/protocol.py",),
     "mmap": ("formats/",),
     "struct": ("formats/",),
 }

@@ -61,7 +61,7 @@ def test_silent_stream_gets_comments_from_admission_on(long_model: Path, tmp_pat
         assert server.stop() == 0
 
 
-def test_api_key_guards_everything_but_health(long_model: Path, tmp_path: Path) -> None:
+def test_api_key_guards_everything_but_probes(long_model: Path, tmp_path: Path) -> None:
     server = LiveServer(long_model, tmp_path / "log", LLORCH_API_KEY="sesame öffne")
     try:
         key = "sesame öffne".encode()
@@ -69,14 +69,14 @@ def test_api_key_guards_everything_but_health(long_model: Path, tmp_path: Path) 
             if server.get("/ready", headers={b"x-api-key": key}).status_code == 200:
                 break
         body = {"prompt": "a", "max_tokens": 1, "stream": False}
-        assert server.get("/health").status_code == 200
+        assert server.get("/health").status_code == server.get("/ready").status_code == 200
         for headers in (
             {},
             {"authorization": "Bearer wrong"},
             {"authorization": "Basic x"},
             {"x-api-key": ""},
         ):
-            for path in ("/ready", "/docs", "/openapi.json", "/nothing"):
+            for path in ("/docs", "/openapi.json", "/nothing"):
                 answer = server.get(path, headers=headers)
                 assert answer.status_code == 401
                 assert answer.json()["errors"][0]["field"] == "Authorization"

@@ -134,3 +134,41 @@ def test_the_api_key_never_shows(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().port = 1
+
+
+@pytest.mark.parametrize("value", ["llm.example, [::1]", " LLM.example.,::1,"])
+def test_hosts_come_as_one_string_from_a_flag_a_variable_or_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    expected = ("llm.example", "::1")
+    assert load_settings(overrides={"allowed_hosts": value}).allowed_hosts == expected
+    assert load_settings(config(tmp_path, f'allowed_hosts = "{value}"\n')).allowed_hosts == expected
+    monkeypatch.setenv("LLORCH_ALLOWED_HOSTS", value)
+    assert load_settings().allowed_hosts == expected
+
+
+def test_hosts_may_be_a_list_in_the_file_and_none_may_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = config(tmp_path, 'allowed_hosts = ["llm.example", "10.0.0.5"]\n')
+    assert load_settings(listed).allowed_hosts == ("llm.example", "10.0.0.5")
+    monkeypatch.setenv("LLORCH_ALLOWED_HOSTS", "")
+    assert load_settings(listed).allowed_hosts == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            'allowed_hosts = "llm.example:80"\n',
+            r"^allowed_hosts in .*: expected host names .*got 'llm.example:80'",
+        ),
+        ('allowed_hosts = ["a", "b c"]\n', r"^allowed_hosts in .*: expected host names .*'b c'"),
+        ("allowed_hosts = 5\n", r"^allowed_hosts in .*: expected host names .*got 5"),
+        ("allowed_hosts = [1]\n", r"^allowed_hosts in .*: expected host names"),
+    ],
+)
+def test_a_bad_list_of_hosts_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        load_settings(config(tmp_path, text))
+    assert "\n" not in str(caught.value)

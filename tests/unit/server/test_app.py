@@ -41,10 +41,9 @@ def plain_shape(error: Exception) -> Response:
     return PlainTextResponse(f"plain: {error}", status)
 
 
-@pytest.fixture
-def app() -> FastAPI:
+def with_plain_paths(**settings: Any) -> FastAPI:
     """A server whose paths under /plain/ have errors of another shape."""
-    app = create_app(EngineService(Settings(api_key=SecretStr("sesame"))))
+    app = create_app(EngineService(Settings(**settings)))
     install_error_handlers(app, {"/plain/": plain_shape, "/": native_shape})
 
     async def fail() -> None:
@@ -55,15 +54,20 @@ def app() -> FastAPI:
     return app
 
 
+@pytest.fixture
+def app() -> FastAPI:
+    return with_plain_paths(api_key=SecretStr("sesame"))
+
+
 def test_every_error_has_the_shape_that_belongs_to_its_path(app: FastAPI) -> None:
     key = {"x-api-key": "sesame"}
-    for path, headers, status in (
-        ("nothing", key, 404),
-        ("nothing", {}, 401),
-        ("nothing", {"host": "evil.example"}, 403),
+    for asked, headers, status in (
+        (app, key, 404),
+        (app, {}, 401),
+        (with_plain_paths(), {"host": "evil.example"}, 403),
     ):
-        native = get(app, f"/{path}", headers=headers)
-        plain = get(app, f"/plain/{path}", headers=headers)
+        native = get(asked, "/nothing", headers=headers)
+        plain = get(asked, "/plain/nothing", headers=headers)
         assert (native.status_code, plain.status_code) == (status, status)
         assert set(native.json()["errors"][0]) == {"field", "constraint", "message"}
         assert plain.text.startswith("plain: ")
@@ -96,7 +100,7 @@ class FakeService(EngineService):
 
 @pytest.mark.parametrize(("options", "grace_s"), [({}, 0.0), ({"grace_s": 7.0}, 7.0)])
 def test_the_application_starts_its_service_and_stops_it_with_the_grace_period(
-    options: dict[str, float], grace_s: float
+    options: dict[str, Any], grace_s: float
 ) -> None:
     service = FakeService()
     app = create_app(service, **options)

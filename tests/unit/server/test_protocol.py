@@ -12,9 +12,9 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from llorch.errors import InputError
-from llorch.server import daemon
-from llorch.server.daemon import HEADER_DEADLINE_S, DeadlineProtocol, bind, url_of
+from llorch.server import protocol
+from llorch.server.listen import bind
+from llorch.server.protocol import HEADER_DEADLINE_S, BoundedProtocol
 from tests.support import virtual_time
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -27,7 +27,7 @@ async def slow_app(scope: Any, receive: Any, send: Any) -> None:
 
 
 class Connection(asyncio.Transport):
-    """A client that is connected to a `DeadlineProtocol`, without a network."""
+    """A client that is connected to a `BoundedProtocol`, without a network."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
@@ -35,7 +35,7 @@ class Connection(asyncio.Transport):
         self.is_cut = False
         config = uvicorn.Config(slow_app, lifespan="off", log_config=None, timeout_keep_alive=3600)
         config.load()
-        self._protocol = DeadlineProtocol(config, ServerState(), app_state={})
+        self._protocol = BoundedProtocol(config, ServerState(), app_state={})
         self._protocol.connection_made(self)
 
     def send(self, data: bytes) -> None:
@@ -90,9 +90,9 @@ def test_slow_answers_and_idle_connections_stay_and_a_second_request_has_a_deadl
 
 
 def test_a_real_connection_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(daemon, "HEADER_DEADLINE_S", 0.1)
-    listener = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(slow_app, http=DeadlineProtocol, lifespan="off", log_config=None))
+    monkeypatch.setattr(protocol, "HEADER_DEADLINE_S", 0.1)
+    (listener,) = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(slow_app, http=BoundedProtocol, lifespan="off", log_config=None))
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
@@ -103,15 +103,3 @@ def test_a_real_connection_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         server.should_exit = True
         thread.join(60)
-
-
-def test_an_address_in_use_or_not_ours_is_named() -> None:
-    with bind("127.0.0.1", 0) as listener:
-        port = listener.getsockname()[1]
-        assert url_of(listener) == f"http://127.0.0.1:{port}"
-        with pytest.raises(
-            InputError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"
-        ):
-            bind("127.0.0.1", port)
-    with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1 port 0: "):
-        bind("192.0.2.1", 0)

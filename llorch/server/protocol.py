@@ -1,0 +1,149 @@
+"""HTTP/1.1 with bounds: what a client may send, how long it may take, and what becomes of one that closes half.
+
+uvicorn's protocol on h11 does the work. A client that has closed its sending side counts as gone to whatever waits for
+it: its generation is aborted. An answer that needs no waiting is still sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import cast
+
+import h11
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from llorch.errors import FieldError
+from llorch.server.errors import refusal
+from llorch.server.linger import LingeringTransport
+
+HEADER_DEADLINE_S = 20.0
+"""Headers must be whole after this time; uvicorn itself would wait for ever."""
+
+MAX_HEAD_BYTES = 32768
+"""Longest request line with all its headers. h11 has this limit for a head that comes in pieces."""
+
+MAX_HEADERS = 100
+
+SLICE_BYTES = 16384
+"""h11 is fed so many bytes at a time, because it first looks at its limit when it has parsed what it got."""
+
+_CLOSE = (b"connection", b"close")
+_UNFINISHED = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
+"""States of a client whose request is not whole."""
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, closing connections whose clients take too long, send too much, or leave."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _has_eof = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the deadline of the first request."""
+        self._lingering = LingeringTransport(transport, self.loop, self._is_client_sending)
+        self._inner = cast(ASGIApp, self.app)
+        self.app = self._answer
+        super().connection_made(cast(asyncio.Transport, self._lingering))
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Start the deadline of a request that has begun; cancel it when the headers are whole."""
+        if self._lingering.is_draining:
+            self._lingering.drop(len(data))
+            return
+        for start in range(0, len(data), SLICE_BYTES):
+            super().data_received(data[start : start + SLICE_BYTES])
+            if self.transport.is_closing():
+                self._cancel()
+                return
+        self._watch()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection if it has an answer to send; whatever waits for the client is told that it left."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or self.conn.their_state in _UNFINISHED:
+            return False
+        self._has_eof = True
+        cycle.keep_alive = False
+        cycle.message_event.set()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Cancel the deadlines."""
+        self._lingering.connection_lost()
+        super().connection_lost(exc)
+        self._cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP, or too much of it, and close."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            is_too_long = len(self.conn.trailing_data[0]) > MAX_HEAD_BYTES
+            answer = _too_long() if is_too_long else refusal([FieldError("request", "HTTP/1.1", msg)])
+            status = HTTPStatus(answer.status_code)
+            headers = [*answer.raw_headers, _CLOSE]
+            head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
+            for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the connection ends with an answer that comes before the whole body."""
+        cycle = self.cycle
+        has_whole_body = False
+
+        async def receive_until_eof() -> Message:
+            nonlocal has_whole_body
+            if not (has_whole_body and self._has_eof):
+                message = await receive()
+                if not (has_whole_body and self._has_eof):
+                    has_whole_body = not message.get("more_body", False)
+                    return message
+            return {"type": "http.disconnect"}
+
+        async def send_and_close(message: Message) -> None:
+            is_last = is_refused or self.conn.their_state is h11.SEND_BODY
+            if message["type"] == "http.response.start" and is_last:
+                message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+            await send(message)
+
+        is_refused = _is_too_long(scope)
+        app: ASGIApp = _too_long() if is_refused else self._inner
+        await app(scope, receive_until_eof, send_and_close)
+        if self._has_eof and not cycle.response_complete:  # the application saw that the client has left
+            cycle.disconnected = True
+            self.transport.close()
+
+    def _is_client_sending(self) -> bool:
+        """Whether there may be unread bytes in the socket, or more to come."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:  # the headers are whole
+            self._cancel()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_DEADLINE_S, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _is_too_long(scope: Scope) -> bool:
+    """Whether a head that came in one piece is one that h11 would refuse in several."""
+    headers = scope["headers"]
+    n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+    n_bytes += sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
+    return n_bytes > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS
+
+
+def _too_long() -> Response:
+    rule = f"at most {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers"
+    message = f"the request line and the headers are too long: expected {rule}"
+    return refusal([FieldError("headers", rule, message)], 431)
