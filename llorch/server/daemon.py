@@ -14,7 +14,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
 
@@ -102,9 +104,10 @@ def run_daemon(
         listeners: from `bind`.
         on_ready: called once, when requests are taken.
     """
+    protocol = partial(BoundedProtocol, send_timeout_s=service.settings.send_timeout_s)
     config = uvicorn.Config(
         create_app(service, is_local=are_local(listeners)),
-        http=BoundedProtocol,
+        http=cast(type[BoundedProtocol], protocol),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         loop="asyncio",  # `Listener` and half-closed connections rely on how it accepts and reads
         backlog=BACKLOG,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import h11
 from starlette.responses import Response
@@ -30,16 +30,27 @@ MAX_HEADERS = 100
 SLICE_BYTES = 16384
 """h11 is fed so many bytes at a time, because it first looks at its limit when it has parsed what it got."""
 
+_AFTER_STREAM_S = 5.0
 _CLOSE = (b"connection", b"close")
 _UNFINISHED = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 """States of a client whose request is not whole."""
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1, closing connections whose clients take too long, send too much, or leave."""
+    """uvicorn's HTTP/1.1, closing connections whose clients take too long, send too much, or leave.
 
-    _deadline: asyncio.TimerHandle | None = None
-    _has_eof = False
+    Args:
+        args: uvicorn's.
+        send_timeout_s: a client that lets an answer wait for longer is cut off.
+        options: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, send_timeout_s: float = 30.0, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._send_timeout_s = send_timeout_s
+        self._has_eof = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._send_deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first request."""
@@ -76,6 +87,19 @@ class BoundedProtocol(H11Protocol):
         self._lingering.connection_lost()
         super().connection_lost(exc)
         self._cancel()
+        self._cancel_send()
+
+    def pause_writing(self) -> None:
+        """Start the deadline of a client that does not read. A stream has its own, which is to come first."""
+        super().pause_writing()
+        self._cancel_send()
+        delay_s = self._send_timeout_s + _AFTER_STREAM_S
+        self._send_deadline = self.loop.call_later(delay_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Cancel the deadline of a client that reads again."""
+        super().resume_writing()
+        self._cancel_send()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP, or too much of it, and close."""
@@ -133,6 +157,11 @@ class BoundedProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _cancel_send(self) -> None:
+        if self._send_deadline is not None:
+            self._send_deadline.cancel()
+            self._send_deadline = None
 
 
 def _is_too_long(scope: Scope) -> bool:

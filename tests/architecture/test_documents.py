@@ -14,6 +14,7 @@ PAGES = [
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/how-it-works.md",
+    "docs/serving.md",
     "docs/validation.md",
 ]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")

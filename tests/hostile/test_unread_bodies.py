@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llorch.server import linger
+from llorch.server import linger, protocol
 from tests.support.live_server import WAIT_S, LiveServer, wait_until
 from tests.support.raw_http import (
     TCP_TABLE,
@@ -119,6 +120,24 @@ def test_who_never_reads_an_answer_is_let_go_when_the_connection_is_closed(
 
     with serving(large_app) as port, connect(port) as client:
         client.sendall(request("GET", "/", "Connection: close"))
+        assert client.recv(4) == b"HTTP"
+        assert not all(is_held(client) for _ in wait_until(WAIT_S))
+
+
+@needs_tcp_table
+def test_who_asks_on_and_never_reads_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "_AFTER_STREAM_S", 0.1)
+
+    async def large_app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(50):
+            await send({"type": "http.response.body", "body": b"a" * 1_000_000, "more_body": True})
+
+    with (
+        serving(large_app, partial(protocol.BoundedProtocol, send_timeout_s=0.1)) as port,
+        connect(port) as client,
+    ):
+        client.sendall(request("GET", "/"))
         assert client.recv(4) == b"HTTP"
         assert not all(is_held(client) for _ in wait_until(WAIT_S))
 

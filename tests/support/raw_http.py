@@ -77,12 +77,12 @@ def is_held(client: socket.socket) -> bool:
 
 
 @contextlib.contextmanager
-def serving(app: Any) -> Iterator[int]:
+def serving(app: Any, protocol: Any = BoundedProtocol) -> Iterator[int]:
     """The port of an application that is served with our listener and protocol, in a thread."""
     listeners = bind("127.0.0.1", 0)
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         loop="asyncio",
         lifespan="off",
