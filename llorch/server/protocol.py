@@ -70,6 +70,7 @@ class BoundedProtocol(H11Protocol):
             if self.transport.is_closing():
                 self._cancel()
                 return
+        self._read_on()
         self._watch()
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -78,9 +79,16 @@ class BoundedProtocol(H11Protocol):
         if cycle is None or cycle.response_complete or self.conn.their_state in _UNFINISHED:
             return False
         self._has_eof = True
-        cycle.keep_alive = False
+        cycle.keep_alive = self._has_more()
         cycle.message_event.set()
         return True
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, if there is or can be one."""
+        if self._has_eof and not self._has_more():
+            self.transport.close()
+        super().on_response_complete()
+        self._read_on()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel the deadlines."""
@@ -145,7 +153,21 @@ class BoundedProtocol(H11Protocol):
 
     def _is_client_sending(self) -> bool:
         """Whether there may be unread bytes in the socket, or more to come."""
-        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
+        is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])
+        return is_unread and not self._has_eof
+
+    def _has_more(self) -> bool:
+        """Whether anything but empty lines stands behind the request."""
+        return bool(self.conn.trailing_data[0].strip())
+
+    def _read_on(self) -> None:
+        """Read while an answer is made, or nobody would see that the client leaves.
+
+        uvicorn stops at the first byte behind the request, and be it a stray line feed.
+        """
+        is_behind = self.flow.read_paused and self.conn.their_state not in _UNFINISHED
+        if is_behind and len(self.conn.trailing_data[0]) <= MAX_HEAD_BYTES:
+            self.flow.resume_reading()
 
     def _watch(self) -> None:
         if self.conn.their_state is not h11.IDLE:  # the headers are whole

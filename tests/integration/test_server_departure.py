@@ -6,13 +6,15 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.live_server import WAIT_S, LiveServer, events, wait_until
+from tests.support.raw_http import connect, generation
 
-ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
+ENDLESS: dict[str, Any] = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
 LONG_PROMPT = {"token_ids": [5] * 60000, "max_tokens": 100, "ignore_eos": True}
 
 
@@ -98,6 +100,19 @@ def test_client_that_leaves_without_reading_anything(
     if has_begun:
         server.wait_for_log(f"{job_id} begins")
     connection.close()
+    assert is_aborted(server, job_id)
+
+
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_client_that_leaves_after_bytes_behind_its_request(server: LiveServer, is_apart: bool) -> None:
+    """Old clients end a body with a line feed that they do not count."""
+    job_id = f"behind-{is_apart}"
+    with connect(server.port) as connection:
+        data = generation(**ENDLESS, job_id=job_id, stream=False)
+        connection.sendall(data if is_apart else data + b"\r\n")
+        server.wait_for_log(f"{job_id} begins")
+        if is_apart:
+            connection.sendall(b"\r\n")
     assert is_aborted(server, job_id)
 
 
