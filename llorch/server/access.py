@@ -1,4 +1,4 @@
-"""Access control: the API key, and the Host check that keeps web pages out of a server without one.
+"""Access control: the API key, and the Host check that keeps web pages out of a server that has none.
 
 Plain ASGI middleware: it decides on the raw scope and leaves streams and disconnects alone.
 """

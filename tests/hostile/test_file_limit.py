@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import resource
 import socket
 import sys
 import time
@@ -27,7 +28,6 @@ def open_files(server: LiveServer) -> int:
 
 
 def limit_files(server: LiveServer) -> None:
-    import resource
 
     limit = open_files(server) + SPARE + FILE_RESERVE
     resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))

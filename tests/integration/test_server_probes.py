@@ -139,9 +139,7 @@ def test_localhost_is_served_on_every_url_that_is_printed(guarded: LiveServer) -
             assert client.recv(12) == b"HTTP/1.1 200"
 
 
-@pytest.mark.parametrize(
-    "flags", [("--host", ".."), ("--host", ""), ("--host", "a" * 300), ("--allowed-hosts", "llm.example:80")]
-)
+@pytest.mark.parametrize("flags", [("--host", ".."), ("--host", ""), ("--allowed-hosts", "llm.example:80")])
 def test_a_host_that_is_none_is_one_line_and_exit_2(long_model: Path, flags: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "llorch", "serve", "-m", str(long_model), "--port", "0", *flags]
     done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
