@@ -47,7 +47,8 @@ def test_nothing_near_a_probe_is_open(guarded: LiveServer, path: str) -> None:
 @pytest.mark.parametrize("path", PROBES)
 def test_probes_take_no_other_method(server: LiveServer, path: str) -> None:
     answer = exchange(server.port, request("POST", path, "Connection: close"))
-    assert (status_of(answer), headers_of(answer)["allow"]) == (405, "GET, HEAD")
+    assert status_of(answer) == 405
+    assert set(headers_of(answer)["allow"].split(", ")) == {"GET", "HEAD"}
 
 
 @pytest.mark.parametrize("path", PROBES)
