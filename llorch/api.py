@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -20,9 +20,10 @@ from typing import Any
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import EndEvent, Event, FinishReason, Timings, TokenEvent
 from llorch.engine.params import SamplingParams
-from llorch.engine.request import Request
+from llorch.engine.request import Request, encode_prompt
 from llorch.engine.session import CallerDriver
-from llorch.errors import EngineStoppedError, FieldError, RequestError
+from llorch.errors import EngineStoppedError, FieldError, InputError, RequestError, SettingsError
+from llorch.fields.table import FIELDS, SETTINGS
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.setting_sources import service_links
@@ -70,7 +71,7 @@ def load(
     Raises:
         InputError: the file or a setting cannot be used.
     """
-    chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
+    chosen = load_settings(overrides=_checked_settings(path, progress, settings), are_flags=False)
     if ignored := service_links():
         logger.warning("%s", ignored)
     loaded = open_configured(chosen, progress)
@@ -79,6 +80,26 @@ def load(
     except BaseException:
         loaded.close()
         raise
+
+
+def _checked_settings(path: object, progress: object, settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a call of `load`. Unlike words on a command line, values in Python have types.
+
+    Raises:
+        InputError: something is of the wrong type or out of range.
+    """
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InputError(f"path: expected a string or a path, got a value of type {type(path).__name__}")
+    if not callable(progress):
+        raise InputError(f"progress: expected a function, got a value of type {type(progress).__name__}")
+    known = {
+        name: SETTINGS[name] for name, value in settings.items() if name in SETTINGS and value is not None
+    }
+    faults = [fault for name, field in known.items() for fault in field.python_faults(settings[name])]
+    if faults:
+        raise SettingsError("; ".join(f"argument {fault.message}" for fault in faults))
+    plain = {name: field.plain(settings[name]) for name, field in known.items()}
+    return {**settings, **plain, "model": os.fspath(path)}
 
 
 class Model:
@@ -109,14 +130,14 @@ class Model:
         prompt: str | Sequence[int],
         *,
         max_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         **sampling: Any,
     ) -> Generation:
         """Continue `prompt`.
 
         Args:
-            prompt: text, or token ids as they shall be computed (BOS included).
+            prompt: text, or a sequence of token ids as they shall be computed (BOS included).
             max_tokens: most tokens to generate (default: the setting `n_predict`).
             stop: string or strings that end the text and are not part of it.
             ignore_eos: never choose an end-of-generation token.
@@ -148,7 +169,7 @@ class Model:
         prompt: str | Sequence[int],
         *,
         max_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         **sampling: Any,
     ) -> Generator[str]:
@@ -176,22 +197,29 @@ class Model:
         self,
         prompt: str | Sequence[int],
         max_tokens: int | None,
-        stop: str | Sequence[str],
+        stop: str | Sequence[str] | None,
         ignore_eos: bool,
         sampling: dict[str, Any],
     ) -> Request:
-        unknown = sorted(set(sampling) - set(SamplingParams.__dataclass_fields__))
-        if unknown:
-            known = ", ".join(SamplingParams.__dataclass_fields__)
-            raise RequestError(
-                [FieldError(name, f"one of {known}", f"{name} is no sampling parameter") for name in unknown]
-            )
+        known = SamplingParams.__dataclass_fields__
+        faults = [
+            FieldError(name, f"one of {', '.join(known)}", f"{name} is no sampling parameter")
+            for name in sorted(set(sampling) - set(known))
+        ]
+        if max_tokens is None:
+            max_tokens = self._max_tokens
+        others = {"prompt": prompt, "max_tokens": max_tokens, "stop": stop, "ignore_eos": ignore_eos}
+        for name, value in (others | sampling).items():
+            if name in known or name in others:
+                faults += [] if name == "seed" and value is None else FIELDS[name].python_faults(value)
+        if faults:
+            raise RequestError(faults)
         return Request(
             job_id=f"python-{next(self._numbers)}",
-            token_ids=tuple(self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt),
+            token_ids=encode_prompt(self.tokenizer, prompt) if isinstance(prompt, str) else tuple(prompt),
             params=replace(self._params, **sampling),
-            max_tokens=self._max_tokens if max_tokens is None else max_tokens,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            max_tokens=max_tokens,
+            stop=FIELDS["stop"].plain(stop),
             ignore_eos=ignore_eos,
         )
 

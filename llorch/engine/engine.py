@@ -16,7 +16,7 @@ from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
-from llorch.errors import NumericalError
+from llorch.errors import InputError, NumericalError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
@@ -84,7 +84,9 @@ class Engine:
             RequestError: with every fault of the request.
             ContextLengthError: the prompt fills the context.
         """
-        request.check(self.loaded.config.n_vocab, self.n_ctx)
+        if not isinstance(request, Request):
+            raise InputError(f"expected a Request, got a value of type {type(request).__name__}")
+        request.check(self.loaded.config.n_vocab, self.n_ctx, self.loaded.tokenizer.vocab.eog_ids)
 
     def add(self, request: Request) -> int:
         """Put a generation into the waiting line; return the seed it uses.

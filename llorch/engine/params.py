@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from llorch.errors import RequestError
+from llorch.errors import FieldError, RequestError
 from llorch.fields.table import FIELDS, SETTINGS
 from llorch.settings import Settings
 
@@ -21,6 +21,8 @@ def _default(name: str) -> Any:
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
     """Sampling parameters of one request; ranges and defaults are those of `llorch.fields.table`.
+
+    Values become plain Python ones: NumPy's numbers are taken, and reported as Python's.
 
     Attributes:
         temperature: 0..2; 0 takes the most probable token.
@@ -50,12 +52,12 @@ class SamplingParams:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        faults = [
-            fault
-            for name in self.__dataclass_fields__
-            if name != "seed" or self.seed is not None
-            for fault in FIELDS[name].python_faults(getattr(self, name))
-        ]
+        faults: list[FieldError] = []
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name != "seed" or value is not None:
+                faults += FIELDS[name].python_faults(value)
+                object.__setattr__(self, name, FIELDS[name].plain(value))
         if faults:
             raise RequestError(faults)
 

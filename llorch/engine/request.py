@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from llorch.engine.params import SamplingParams
@@ -15,6 +16,9 @@ from llorch.text.tokenizer import Tokenizer
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a caller wants generated. Immutable, and complete: text is token ids here, defaults are filled in.
+
+    Values become plain Python ones (NumPy's integers are taken, one stop string may stand alone); what is wrong with
+    them is said by `check`.
 
     Attributes:
         job_id: name of the generation, unique among unfinished ones.
@@ -32,29 +36,59 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
 
-    def check(self, n_vocab: int, n_ctx: int) -> None:
+    def __post_init__(self) -> None:
+        for name in ("token_ids", "max_tokens", "stop"):
+            object.__setattr__(self, name, FIELDS[name].plain(getattr(self, name)))
+
+    def check(self, n_vocab: int, n_ctx: int, eog_ids: Collection[int] = ()) -> None:
         """Refuse a request that cannot be generated.
+
+        Args:
+            n_vocab: tokens of the model.
+            n_ctx: tokens a sequence may hold.
+            eog_ids: the model's end-of-generation tokens.
 
         Raises:
             RequestError: with every fault of the request.
             ContextLengthError: the prompt fills the context.
         """
         faults = FIELDS["job_id"].python_faults(self.job_id)
-        if not self.token_ids:
-            faults.append(_fault("prompt", "at least one token"))
-        if not all(0 <= token_id < n_vocab for token_id in self.token_ids):
-            faults.append(_fault("token_ids", f"0 <= id < {n_vocab}"))
+        faults += self._prompt_faults(n_vocab)
         for name in ("max_tokens", "stop", "ignore_eos"):
             faults += FIELDS[name].python_faults(getattr(self, name))
-        if not all(token_id < n_vocab for token_id in self.params.logit_bias):
-            faults.append(_fault("logit_bias", f"0 <= id < {n_vocab}"))
+        faults += self._params_faults(n_vocab, eog_ids)
         if faults:
             raise RequestError(faults)
         if len(self.token_ids) >= n_ctx:
             raise ContextLengthError(len(self.token_ids), n_ctx)
 
+    def _prompt_faults(self, n_vocab: int) -> list[FieldError]:
+        if self.token_ids == ():
+            return [_fault("prompt", "at least one token", "no token")]
+        faults = FIELDS["token_ids"].python_faults(self.token_ids)
+        if not faults:
+            n_bad = sum(token_id >= n_vocab for token_id in self.token_ids)
+            if n_bad:
+                of_all = f"{n_bad} of {len(self.token_ids)} items wrong"
+                faults.append(_fault("token_ids", f"0 <= id < {n_vocab}", of_all))
+        return faults
 
-def check_prompt(prompt: str | None, token_ids: Iterable[int] | None, max_chars: int) -> None:
+    def _params_faults(self, n_vocab: int, eog_ids: Collection[int]) -> list[FieldError]:
+        """What the vocabulary says against the parameters; the rest was checked when they were made."""
+        params: object = self.params
+        if not isinstance(params, SamplingParams):
+            return [_fault("params", "SamplingParams", f"a value of type {type(params).__name__}")]
+        bias = params.logit_bias
+        n_bad = sum(token_id >= n_vocab for token_id in bias)
+        if n_bad:
+            return [_fault("logit_bias", f"0 <= id < {n_vocab}", f"{n_bad} of {len(bias)} ids wrong")]
+        forbidden = {token_id for token_id, value in bias.items() if value == -math.inf}
+        if len(forbidden.union(eog_ids if self.ignore_eos is True else ())) < n_vocab:
+            return []
+        return [_fault("logit_bias", "a token that may be chosen", "every token forbidden")]
+
+
+def check_prompt(prompt: object, token_ids: object, max_chars: int) -> None:
     """Refuse a prompt that is not exactly one of text of 1..`max_chars` characters and token ids.
 
     Raises:
@@ -62,7 +96,11 @@ def check_prompt(prompt: str | None, token_ids: Iterable[int] | None, max_chars:
     """
     if (prompt is None) == (token_ids is None):
         raise RequestError([FieldError("prompt", "prompt or token_ids", "give either prompt or token_ids")])
-    if prompt is not None and not 1 <= len(prompt) <= max_chars:
+    if prompt is None:
+        return  # the request's check looks at the ids
+    if not isinstance(prompt, str):
+        raise RequestError([_fault("prompt", "a string", f"a value of type {type(prompt).__name__}")])
+    if not 1 <= len(prompt) <= max_chars:
         message = f"prompt has {len(prompt)} characters, 1..{max_chars} are possible"
         raise RequestError([FieldError("prompt", f"1..{max_chars} characters", message)])
 
@@ -86,8 +124,8 @@ def encode_prompt(tokenizer: Tokenizer, prompt: str, *, parse_special: bool = Fa
         raise RequestError([FieldError("prompt", "valid Unicode", str(error))]) from None
 
 
-def _fault(name: str, rule: str) -> FieldError:
-    return FieldError(name, rule, f"{name} must satisfy: {rule}")
+def _fault(name: str, rule: str, got: str) -> FieldError:
+    return FieldError(name, rule, f"{name}: expected {rule}; got {got}")
 
 
 def new_seed() -> int:

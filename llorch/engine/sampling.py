@@ -4,6 +4,9 @@ logit bias, penalties, top-k, top-p, min-p, temperature, draw. The first two wri
 of the whole vocabulary; the others narrow a set of candidates. Among equal logits the smaller token id wins
 everywhere, so a result never depends on a sorting algorithm.
 
+Parameters at the ends of their ranges take float32 to its own: a penalty of 1e-45 makes logits overflow, a temperature
+of 1e-6 too. Finite logits stay finite or fall to ``-inf``, a probability of 0; they become neither NaN nor ``+inf``.
+
 Source: llama.cpp 0.5.0-dev, `src/llama-sampler.cpp` (function names stand with each step), and the order in
 `common/sampling.cpp`. The draw uses another random generator: a seed gives another text than in llama.cpp.
 """
@@ -21,6 +24,10 @@ from numpy.typing import NDArray
 
 from llorch.engine.params import SamplingParams
 from llorch.errors import NumericalError
+
+_SMALLEST = np.finfo(np.float32).smallest_subnormal
+"""A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Sampler:
         self._bias_ids = np.array(list(bias), np.int32)
         self._bias = np.array(list(bias.values()), np.float32)
 
+    @np.errstate(all="ignore")  # overflow and underflow are meant; NaN is looked for
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Choose the next token and remember it.
 
@@ -92,6 +100,8 @@ class Sampler:
                     frequency=params.frequency_penalty,
                 )
         best = int(logits.argmax())  # NaN counts as the maximum, so this looks at all of them
+        if logits[best] == -np.inf:
+            raise NumericalError("every token is forbidden")
         if not np.isfinite(logits[best]):
             raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
         token_id = best if params.is_greedy else self._draw(Candidates.from_logits(logits))
@@ -130,7 +140,8 @@ def apply_penalties(
     """Make recent tokens less likely, in place.
 
     A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
-    would make negative ones likelier. Source: `llama_sampler_penalties_apply`.
+    would make negative ones likelier. Source: `llama_sampler_penalties_apply`; what overflows there becomes the largest
+    float32 here.
 
     Args:
         logits: float32 (n_vocab,), changed.
@@ -144,10 +155,13 @@ def apply_penalties(
     counted = Counter(recent_ids)
     token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
     counts = np.fromiter(counted.values(), np.float32, len(counted))
-    values = logits[token_ids]
-    factor = np.float32(repetition)
-    values = np.where(values <= 0, values * factor, values / factor)
+    before = logits[token_ids]
+    factor = max(np.float32(repetition), _SMALLEST)
+    values = np.where(before <= 0, before * factor, before / factor)
     values -= counts * np.float32(frequency) + np.float32(presence)
+    has_overflowed = np.isinf(values) & np.isfinite(before)
+    if has_overflowed.any():
+        values[has_overflowed] = np.copysign(_LARGEST, values[has_overflowed])
     logits[token_ids] = values
 
 
@@ -188,8 +202,14 @@ def min_p(candidates: Candidates, p: float) -> Candidates:
 
 
 def scale_temperature(candidates: Candidates, temperature: float) -> Candidates:
-    """Divide the logits by `temperature` > 0. Source: `llama_sampler_temp_impl`."""
-    return Candidates(candidates.token_ids, candidates.logits / np.float32(temperature))
+    """Divide the logits by `temperature` > 0. Source: `llama_sampler_temp_impl`.
+
+    If the largest overflows, differences to it are divided instead, which gives the same probabilities.
+    """
+    logits = candidates.logits / np.float32(temperature)
+    if not np.isfinite(logits.max()):
+        logits = (candidates.logits - candidates.logits.max()) / np.float32(temperature)
+    return Candidates(candidates.token_ids, logits)
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

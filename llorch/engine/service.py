@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 
 from llorch.engine.compute_thread import STOPPED, ComputeThread, Opener
 from llorch.engine.engine import open_configured
@@ -18,6 +18,8 @@ from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
+from llorch.errors import RequestError
+from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
@@ -89,10 +91,10 @@ class EngineService:
         self,
         *,
         prompt: str | None = None,
-        token_ids: Iterable[int] | None = None,
+        token_ids: Sequence[int] | None = None,
         params: SamplingParams | None = None,
         max_tokens: int | None = None,
-        stop: Iterable[str] = (),
+        stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
         job_id: str | None = None,
         parse_special: bool = False,
@@ -104,7 +106,7 @@ class EngineService:
             token_ids: the prompt as it shall be computed, BOS included.
             params: how tokens are chosen; default: the settings'.
             max_tokens: default: the settings' `n_predict`.
-            stop: strings that end the text.
+            stop: string or strings that end the text.
             ignore_eos: never choose an end-of-generation token.
             job_id: default: a new one.
             parse_special: recognise control tokens in `prompt`; not for text from strangers.
@@ -114,7 +116,11 @@ class EngineService:
             QueueFullError: too many are waiting.
             RequestError: a field is wrong, with every fault; `ContextLengthError` if the prompt is too long.
         """
-        submission = self._ledger.reserve(job_id if job_id is not None else uuid.uuid4().hex)
+        if job_id is None:
+            job_id = uuid.uuid4().hex
+        elif faults := FIELDS["job_id"].python_faults(job_id):
+            raise RequestError(faults)
+        submission = self._ledger.reserve(job_id)
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
         try:
@@ -123,7 +129,7 @@ class EngineService:
                 token_ids=await self._prompt_ids(prompt, token_ids, parse_special),
                 params=params or SamplingParams.from_settings(self.settings),
                 max_tokens=self.settings.n_predict if max_tokens is None else max_tokens,
-                stop=tuple(stop),
+                stop=FIELDS["stop"].plain(stop),
                 ignore_eos=ignore_eos,
             )
             session.check(request)
@@ -183,11 +189,11 @@ class EngineService:
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(
-        self, prompt: str | None, token_ids: Iterable[int] | None, parse_special: bool
+        self, prompt: str | None, token_ids: Sequence[int] | None, parse_special: bool
     ) -> tuple[int, ...]:
         check_prompt(prompt, token_ids, self.settings.max_prompt_chars)
         if prompt is None:
-            return tuple(token_ids or ())
+            return FIELDS["token_ids"].plain(token_ids)  # type: ignore[no-any-return]
         assert self.loaded is not None  # it is ready
         encode = functools.partial(encode_prompt, self.loaded.tokenizer, prompt, parse_special=parse_special)
         return encode() if len(prompt) <= QUICK_PROMPT_CHARS else await asyncio.to_thread(encode)

@@ -10,12 +10,20 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from llorch.errors import shown
 from llorch.fields.hosts import host_list
+from llorch.fields.plain import (
+    plain_biases,
+    plain_integer,
+    plain_number,
+    plain_prompt,
+    plain_strings,
+    plain_token_ids,
+    unchanged,
+)
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -31,11 +39,13 @@ class Kind:
         type: a Python type; or a function that makes one, where that needs pydantic.
         rule: in words, ``{name}`` standing for the field.
         limits: of values of `type`, as keywords of `pydantic.Field`.
+        plain: makes a plain Python value of what a Python caller gave.
     """
 
     type: Any
     rule: str
     limits: Mapping[str, Any] = field(default_factory=dict)
+    plain: Callable[[object], object] = unchanged
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -55,8 +65,8 @@ class Kind:
         """Everything in `value` that breaks the rule: the index of a list's item to blame, and what came instead."""
         from pydantic import ValidationError
 
-        if not isinstance(value, int) and isinstance(value, Integral):
-            value = int(value)  # NumPy's integers are no `int`
+        if self.type is float and not isinstance(value, int | float):
+            return [(None, f"got {described(value)}")]  # pydantic would ask any object for its `__float__`
         try:
             self.adapter.validate_python(value)
         except ValidationError as error:
@@ -66,15 +76,15 @@ class Kind:
 
 def integer(low: int, high: int | None = None) -> Kind:
     """Integers from `low` to `high`, both included."""
-    return Kind(int, f"an integer, {_range(low, high)}", {"ge": low} | ({} if high is None else {"le": high}))
+    limits = {"ge": low} | ({} if high is None else {"le": high})
+    return Kind(int, f"an integer, {_range(low, high)}", limits, plain_integer)
 
 
 def number(low: int, high: int, *, excludes_low: bool = False) -> Kind:
     """Finite numbers from `low` (included, unless `excludes_low`) to `high` (included)."""
     sign = "<" if excludes_low else "<="
-    return Kind(
-        float, f"a number, {_range(low, high, sign)}", {"gt" if excludes_low else "ge": low, "le": high}
-    )
+    limits = {"gt" if excludes_low else "ge": low, "le": high}
+    return Kind(float, f"a number, {_range(low, high, sign)}", limits, plain_number)
 
 
 def choice(*words: str) -> Kind:
@@ -119,7 +129,8 @@ def strings(max_strings: int, max_chars: int) -> Kind:
         one = Annotated[str, Field(min_length=1, max_length=max_chars)]
         return Annotated[list[one], BeforeValidator(_as_list), BeforeValidator(_at_most(max_strings))]
 
-    return Kind(make, f"at most {max_strings} strings, each 1 <= characters <= {max_chars}")
+    rule = f"at most {max_strings} strings, each 1 <= characters <= {max_chars}"
+    return Kind(make, rule, plain=plain_strings)
 
 
 def hosts() -> Kind:
@@ -141,7 +152,18 @@ def token_ids() -> Kind:
 
         return Annotated[list[int], BeforeValidator(_check_token_ids)]
 
-    return Kind(make, "a list of integers, 0 <= id < n_vocab", {"min_length": 1})
+    return Kind(make, "a list of integers, 0 <= id < n_vocab", {"min_length": 1}, plain_token_ids)
+
+
+def prompt() -> Kind:
+    """What Python callers may continue: text, also the empty one (BOS alone), or token ids."""
+
+    def make() -> Any:
+        from pydantic import BeforeValidator
+
+        return Annotated[str | list[int], BeforeValidator(_check_token_ids)]
+
+    return Kind(make, "a string, or a sequence of integers (token ids)", plain=plain_prompt)
 
 
 def json_biases(low: int, high: int, max_pairs: int) -> Kind:
@@ -166,24 +188,26 @@ def biases(low: int, high: int) -> Kind:
         bias = Annotated[float, Field(ge=low, le=high)]
         finite = BeforeValidator(lambda value: low if value == -math.inf else value)
         token_id = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
-        as_dict = BeforeValidator(lambda value: dict(value) if isinstance(value, Mapping) else value)
-        return Annotated[dict[token_id, Annotated[bias, finite]], as_dict]
+        return dict[token_id, Annotated[bias, finite]]
 
-    return Kind(make, f"a mapping of token ids to a bias, {low} <= bias <= {high} or -inf")
+    rule = f"a mapping of token ids to a bias, {low} <= bias <= {high} or -inf"
+    return Kind(make, rule, plain=plain_biases)
 
 
 BOOLEAN = Kind(bool, "true or false")
 
 
 def described(value: object) -> str:
-    """`value` in a message: numbers as they are, of everything else the size."""
+    """`value` in a message: numbers as they are, of everything else the size or the type."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int | float):
         return shown(value)
     if isinstance(value, str):
         return f"a string of {len(value)} characters"
-    return f"a list of {len(value)}" if isinstance(value, list | tuple) else "an object"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    return "an object" if isinstance(value, Mapping) else f"a value of type {type(value).__name__}"
 
 
 def _range(low: int, high: int | None, low_sign: str = "<=") -> str:
@@ -227,10 +251,11 @@ def _at_most(n: int) -> Callable[[object], object]:
 
 def _check_token_ids(value: object) -> object:
     """Check the items in one pass and report them together: a list may hold hundreds of thousands."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         bad = [i for i, item in enumerate(value) if type(item) is not int or not 0 <= item <= MAX_TOKEN_ID]
         if bad:
             raise _bad_items(f"got {len(bad)} of {len(value)} items wrong, first [{bad[0]}]")
+        return list(value)
     return value
 
 

@@ -22,6 +22,7 @@ from llorch.fields.kinds import (
     json_biases,
     number,
     path,
+    prompt,
     strings,
     text,
     token_ids,
@@ -80,8 +81,12 @@ class Field:
         """The first thing that is wrong with `value`, as a Python caller gave it."""
         kind = self.python_kind or self.kind
         rule = kind.rule.format(name=self.name)
-        found = kind.faults(value)[:1]
+        found = kind.faults(kind.plain(value))[:1]
         return [FieldError(self.name, rule, f"{self.name}: expected {rule}; {got}") for _, got in found]
+
+    def plain(self, value: object) -> Any:
+        """`value` of a Python caller as a plain Python value; what is of no such kind stays as it is."""
+        return (self.python_kind or self.kind).plain(value)
 
 
 _N_PREDICT = 256
@@ -107,7 +112,7 @@ TABLE = (
           words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
                 'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),
 
-    Field("prompt", text(), None, is_request=True, others_say=("inputs",),
+    Field("prompt", text(), None, is_request=True, others_say=("inputs",), python_kind=prompt(),
           words="the text to continue, at most as long as the setting `max_prompt_chars`; or give `token_ids`"),
     Field("token_ids", token_ids(), None, is_request=True, others_say=("input_ids", "prompt_token_ids"),
           words="the prompt as ids, taken as they are (no BOS is added)"),

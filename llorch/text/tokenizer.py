@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llorch.errors import InputError
+from llorch.fields.plain import plain_token_ids
 from llorch.text.spm import SPACE, SPMEncoder
 from llorch.text.vocab import TokenType, Vocabulary, byte_value
 
@@ -43,7 +44,7 @@ class Tokenizer:
                 text from untrusted users. User-defined tokens are always recognised.
 
         Raises:
-            InputError: `text` has lone surrogates.
+            InputError: `text` is no string, or has lone surrogates.
         """
         _check_text(text)
         vocab = self.vocab
@@ -76,11 +77,11 @@ class Tokenizer:
         that these tokens continue. Control tokens are invisible unless `special`.
 
         Raises:
-            InputError: an id is outside the vocabulary.
+            InputError: something in `token_ids` is no integer, or outside the vocabulary.
         """
-        is_start = self.is_text_start(prompt_ids)
+        is_start = self.is_text_start(_checked_ids(prompt_ids, "prompt_ids"))
         pieces: list[bytes] = []
-        for token_id in token_ids:
+        for token_id in _checked_ids(token_ids, "token_ids"):
             piece = self.token_bytes(token_id, special=special)
             if is_start and piece and not self.vocab.is_control(token_id):
                 piece = self.without_prefix(token_id, piece)
@@ -132,6 +133,8 @@ class Tokenizer:
         return piece
 
     def _checked(self, token_id: int) -> int:
+        if type(token_id) is not int:
+            (token_id,) = _checked_ids((token_id,), "token_id")
         if not 0 <= token_id < self.vocab.n_vocab:
             raise InputError(f"token id {token_id} is outside the vocabulary (0..{self.vocab.n_vocab - 1})")
         return token_id
@@ -181,7 +184,20 @@ def _longest_first(vocab: Vocabulary, types: tuple[TokenType, ...]) -> list[tupl
     return sorted(found.items(), key=lambda entry: -len(entry[0].encode()))
 
 
+def _checked_ids(token_ids: Iterable[int], name: str) -> tuple[int, ...]:
+    """Token ids as `int`, from any sequence or iterator of integers."""
+    items = plain_token_ids(tuple(token_ids) if isinstance(token_ids, Iterator) else token_ids)
+    if not isinstance(items, tuple):
+        raise InputError(f"{name}: expected integers, got a value of type {type(items).__name__}")
+    for item in items:
+        if type(item) is not int:
+            raise InputError(f"{name}: expected integers, got a value of type {type(item).__name__}")
+    return items
+
+
 def _check_text(text: str) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"text: expected a string, got a value of type {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
