@@ -87,6 +87,10 @@ class KernelError(LlorchError):
     """A compute thread failed or was aborted in the middle of a step."""
 
 
+class ForkedError(KernelError):
+    """A model is used in a process that was forked from the one that loaded it."""
+
+
 class NumericalError(LlorchError):
     """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
 

@@ -15,9 +15,9 @@ GENERATION, ARRIVED, RELEASED, ABORT, PROGRAM, FIRST, LAST, STEP, COUNTERS, FINI
 PARKED = LINE * 10
 """Byte offsets of the fields; from PARKED on, one line per thread."""
 
-ACTIVE_LIMIT = 1024
-"""GENERATION holds ``number of the step * ACTIVE_LIMIT + threads that take part in it``, in one word, so that no
-thread can take the number of one step for that of another."""
+ACTIVE_LIMIT = 2048
+"""More than the threads of any team. GENERATION holds ``number of the step * ACTIVE_LIMIT + threads that take part in
+it``, in one word, so that no thread can take the number of one step for that of another."""
 
 _SPINS = 300
 _YIELDS = 2000

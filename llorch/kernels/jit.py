@@ -11,6 +11,7 @@ import ctypes
 import functools
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -140,6 +141,10 @@ def _announce_compiling() -> None:
 
 _UNITS: dict[str, Unit] = {}
 _lock = threading.RLock()
+if hasattr(
+    os, "register_at_fork"
+):  # a fork waits for the unit that is compiled, or LLVM's locks would stay held
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _linker: Any = None
 _libraries: list[Any] = []
 _serial = itertools.count()

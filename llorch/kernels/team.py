@@ -1,25 +1,28 @@
 """The thread team: a few threads that live as long as the model and run every step together.
 
 Each step is one call per thread. The caller is thread 0; the others wait inside compiled code without the GIL,
-first spinning, then yielding, and after some milliseconds parked on a semaphore, so that an idle model costs
+first spinning, then yielding, and after some milliseconds parked on a queue, so that an idle model costs
 nothing.
 """
 
 from __future__ import annotations
 
-import os
+import queue
 import threading
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import KernelError, SettingsError
+from llorch.fields.table import FIELDS
 from llorch.kernels import barrier as b
 from llorch.kernels.emit.scalars import atomic_load, atomic_store
 from llorch.kernels.interpreter import run_instructions
 from llorch.kernels.jit import load_units, unit
 from llorch.kernels.program import RECORD
 from llorch.machine.memory import aligned_bytes
+from llorch.machine.process import OwningProcess
 
 
 @unit("thread team", 4)
@@ -67,46 +70,108 @@ TEAM_UNITS = (run_steps, exchange_zero, set_field)
 """What every team needs."""
 
 
+MAX_THREADS: int = FIELDS["threads"].kind.limits["le"]
+
+
+def check_threads(n_threads: int) -> None:
+    """Refuse a number of threads that no team can have.
+
+    Raises:
+        SettingsError: it is none of 1 to `MAX_THREADS`.
+    """
+    if not 1 <= n_threads <= MAX_THREADS:
+        raise SettingsError(f"threads: expected 1 to {MAX_THREADS}, got {n_threads}")
+
+
+class _Shared:
+    """What the threads of a team share. They know this and not the team, so that a team nobody uses can go."""
+
+    def __init__(self, n_threads: int, scratch_bytes: int) -> None:
+        self.n_threads = n_threads
+        self.is_closed = False
+        self.generation = 0
+        self._control = aligned_bytes(b.PARKED + b.LINE * n_threads)
+        self._control[:] = 0
+        self.fields = self._control.view(np.int64)
+        self.address = int(self._control.ctypes.data)
+        self._scratch_stride = -(-max(scratch_bytes, 64) // 4096) * 4096
+        self._scratch = aligned_bytes(self._scratch_stride * n_threads, 4096)
+        self._scratch_address = int(self._scratch.ctypes.data)
+        # Unlike a semaphore, a queue of this kind may be used by a destructor, which can run in any thread at any time.
+        self._wake: list[queue.SimpleQueue[None]] = [queue.SimpleQueue() for _ in range(n_threads)]
+        self._owner = OwningProcess()
+
+    def scratch(self, ith: int) -> int:
+        """Address of the scratch of thread `ith`."""
+        return self._scratch_address + ith * self._scratch_stride
+
+    def wait(self, ith: int) -> None:
+        """Park thread `ith`."""
+        self._wake[ith].get()
+
+    def wake_parked(self, n_active: int) -> None:
+        """Wake those of the first `n_active` threads that are parked."""
+        for ith in range(1, n_active):
+            if exchange_zero(self.address + b.PARKED + ith * b.LINE):
+                self._wake[ith].put(None)
+
+    def next_generation(self, n_active: int) -> int:
+        """Count one step more, with `n_active` threads."""
+        self.generation = (self.generation // b.ACTIVE_LIMIT + 1) * b.ACTIVE_LIMIT + n_active
+        return self.generation
+
+    def stop(self) -> None:
+        """Stop all threads, wherever they wait. Idempotent; does nothing in a forked process, where there are none."""
+        if self.is_closed or not self._owner.is_current:
+            return
+        self.is_closed = True
+        set_field(self.address + b.ABORT, 1)
+        set_field(self.address + b.GENERATION, self.next_generation(self.n_threads))
+        for ith in range(1, self.n_threads):
+            self._wake[ith].put(None)
+
+
+def _work(shared: _Shared, ith: int) -> None:
+    """What thread `ith` does, from its start to the end of the team."""
+    generation = 0
+    while not shared.is_closed:
+        generation = run_steps(shared.address, shared.scratch(ith), ith, generation)
+        if generation < 0:
+            return
+        shared.wait(ith)
+
+
 class Team:
-    """`n_threads` threads that run instructions together.
+    """`n_threads` threads that run instructions together; they end with `close`, or when nobody holds the team.
 
     Args:
         n_threads: threads, the caller included.
         scratch_bytes: scratch of each thread.
+
+    Raises:
+        SettingsError: there cannot be so many threads.
     """
 
     def __init__(self, n_threads: int, scratch_bytes: int) -> None:
-        if not 0 < n_threads < b.ACTIVE_LIMIT:
-            raise SettingsError(f"threads: expected 1 to {b.ACTIVE_LIMIT - 1}, got {n_threads}")
+        check_threads(n_threads)
         self.n_threads = n_threads
-        self._control = aligned_bytes(b.PARKED + b.LINE * n_threads)
-        self._control[:] = 0
-        self._fields = self._control.view(np.int64)
-        self._address = int(self._control.ctypes.data)
-        self._scratch_stride = -(-max(scratch_bytes, 64) // 4096) * 4096
-        self._scratch = aligned_bytes(self._scratch_stride * n_threads, 4096)
-        self._scratch_address = int(self._scratch.ctypes.data)
-        self._generation = 0
-        self._wake = [threading.Semaphore(0) for _ in range(n_threads)]
-        self._closed = False
-        self._process_id = os.getpid()
+        self._shared = _Shared(n_threads, scratch_bytes)
+        self._address = self._shared.address
+        self._scratch_address = self._shared.scratch(0)
+        self._owner = OwningProcess()
         self._lock = threading.Lock()
+        weakref.finalize(self, self._shared.stop).atexit = False
         load_units(TEAM_UNITS)
         self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"llorch-{i}", daemon=True)
+            threading.Thread(target=_work, args=(self._shared, i), name=f"llorch-{i}", daemon=True)
             for i in range(1, n_threads)
         ]
-        for thread in self._threads:
-            thread.start()
-
-    def _work(self, ith: int) -> None:
-        scratch = self._scratch_address + ith * self._scratch_stride
-        generation = 0
-        while not self._closed:
-            generation = run_steps(self._address, scratch, ith, generation)
-            if generation < 0:
-                return
-            self._wake[ith].acquire()
+        try:
+            for thread in self._threads:
+                thread.start()
+        except RuntimeError as error:
+            self._shared.stop()
+            raise SettingsError(f"threads: {n_threads} cannot be started ({error})") from error
 
     def run(self, program: NDArray[np.int64], first: int, last: int, step: NDArray[np.int64],
             counters: NDArray[np.int64], n_active: int | None = None) -> None:  # fmt: skip
@@ -116,23 +181,20 @@ class Team:
         `n_active`, only so many threads take part; the others sleep on.
 
         Raises:
-            KernelError: the team is closed or was aborted in the middle.
+            KernelError: the team is closed or was aborted in the middle; `ForkedError` in a forked process.
         """
         if program.shape[1] != RECORD or len(counters) < last:
             raise ValueError("program or counters have the wrong shape")
         if first >= last:
             return  # without a barrier at its end, a thread could run the next step twice
+        self._owner.check()
+        shared = self._shared
         with self._lock:
-            if self._closed:
+            if shared.is_closed:
                 raise KernelError("the thread team is closed")
-            if self._process_id != os.getpid():
-                raise KernelError(
-                    f"the model was loaded by process {self._process_id}; its compute threads do not follow a fork: "
-                    "load it anew in this one"
-                )
             counters[first:last] = 0
             n_active = n_active or self.n_threads
-            self._generation = self._next_generation(n_active)
+            generation = shared.next_generation(n_active)
             for offset, value in (
                 (b.PROGRAM, program.ctypes.data),
                 (b.FIRST, first),
@@ -140,42 +202,28 @@ class Team:
                 (b.STEP, step.ctypes.data),
                 (b.COUNTERS, counters.ctypes.data),
             ):
-                self._fields[offset // 8] = value
+                shared.fields[offset // 8] = value
             try:
-                set_field(self._address + b.GENERATION, self._generation)
-                self._wake_parked(n_active)
-                reached = run_steps(self._address, self._scratch_address, 0, self._generation)
+                set_field(self._address + b.GENERATION, generation)
+                shared.wake_parked(n_active)
+                reached = run_steps(self._address, self._scratch_address, 0, generation)
             except BaseException:
                 # Ctrl-C before thread 0 began: the others wait in a step that has no leader.
-                if self._field(b.FINISHED) != self._generation:
-                    self._stop()
+                if self._field(b.FINISHED) != generation:
+                    shared.stop()
                 raise
             if reached < 0:
                 raise KernelError("the thread team was aborted in the middle of a step")
 
-    def _next_generation(self, n_active: int) -> int:
-        return (self._generation // b.ACTIVE_LIMIT + 1) * b.ACTIVE_LIMIT + n_active
-
-    def _wake_parked(self, n_active: int) -> None:
-        for ith in range(1, n_active):
-            if exchange_zero(self._address + b.PARKED + ith * b.LINE):
-                self._wake[ith].release()
-
     def _field(self, offset: int) -> int:
-        return int(self._fields[offset // 8])
-
-    def _stop(self) -> None:
-        """Stop all threads, wherever they wait."""
-        self._closed = True
-        set_field(self._address + b.ABORT, 1)
-        set_field(self._address + b.GENERATION, self._next_generation(self.n_threads))
-        for ith in range(1, self.n_threads):
-            self._wake[ith].release()
+        return int(self._shared.fields[offset // 8])
 
     def close(self) -> None:
-        """Stop the threads; waits for a running step."""
+        """Stop the threads; waits for a running step. In a forked process there is nothing to stop. Idempotent."""
+        if not self._owner.is_current:
+            return
         with self._lock:
-            if not self._closed:
-                self._stop()
+            self._shared.stop()
         for thread in self._threads:
-            thread.join()
+            if thread.ident is not None:
+                thread.join()

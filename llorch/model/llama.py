@@ -18,7 +18,8 @@ from llorch.kernels.layout import FLOAT_LANES, GROUP_ROWS, KV_BLOCK_SIZE, round_
 from llorch.kernels.ops import attend, rope
 from llorch.kernels.ops import scores as scores_op
 from llorch.kernels.program import Program, Tap
-from llorch.kernels.team import TEAM_UNITS, Team
+from llorch.kernels.team import TEAM_UNITS, Team, check_threads
+from llorch.machine.process import OwningProcess
 from llorch.machine.threads import default_threads
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
@@ -81,6 +82,7 @@ class Llama:
         self.weights = weights
         self.n_batch = n_batch
         self.n_threads = n_threads or default_threads()[0]
+        check_threads(self.n_threads)
         kind, self.residence_reason = choose_residence(weights, residence)
         self.residence = Residence(weights, kind)
         self._rope = RopeTable(config, weights.rope_freqs)
@@ -88,6 +90,7 @@ class Llama:
         self._logits = np.zeros((0, 0), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._lock = threading.Lock()
+        self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
         units = [
             *TEAM_UNITS,
@@ -143,9 +146,10 @@ class Llama:
             float32 (n_outputs, n_vocab), valid until the next call.
 
         Raises:
-            KernelError: the model is closed.
+            KernelError: the model is closed; `ForkedError` in a forked process.
             ValueError: the batch does not fit, or points outside the vocabulary, the tables or itself.
         """
+        self._owner.check()
         with self._lock:
             n_outputs = len(batch.output_rows)
             keep = self._fill_step(batch, kv_cache, n_outputs)

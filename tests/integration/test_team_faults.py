@@ -37,8 +37,8 @@ FAULTS = {
     ),
     "a parked thread is not woken": (
         TEAM,
-        "                self._wake[ith].release()",
-        "                pass",
+        "ith * b.LINE):\n                self._wake[ith].put(None)",
+        "ith * b.LINE):\n                pass",
     ),
 }
 
