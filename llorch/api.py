@@ -105,6 +105,8 @@ def _checked_settings(path: object, progress: object, settings: Mapping[str, obj
 class Model:
     """A loaded model. Threads may share it: their generations run side by side in one batch.
 
+    It belongs to the process that loaded it. Its threads and memory go with `close`, or when nobody holds it any more.
+
     Attributes:
         tokenizer: text to token ids and back.
         n_ctx: most tokens of prompt and answer together.
@@ -148,6 +150,7 @@ class Model:
         Raises:
             RequestError: with every field that is wrong; `ContextLengthError` if the prompt is too long.
             NumericalError: the model computed NaN.
+            ForkedError: this process was forked from the one that loaded the model.
         """
         request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
         with contextlib.closing(self._driver.events(request)) as events:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine import isolation
+from llorch.engine.batches import batch_of
 from llorch.engine.block_pool import BlockPool
 from llorch.engine.events import ErrorEvent, Event, FinishReason, StartedEvent, StepEvent, TokenEvent
 from llorch.engine.kv_plan import plan_kv_cache
@@ -16,9 +19,8 @@ from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
-from llorch.errors import InputError, NumericalError
+from llorch.errors import InputError, KernelError, NumericalError
 from llorch.kernels.layout import KV_BLOCK_SIZE
-from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
@@ -111,8 +113,8 @@ class Engine:
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
         )
-        self._sequences[request.job_id] = sequence
         self._scheduler.add(sequence)
+        self._sequences[request.job_id] = sequence
         self._emit(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
         return seed
 
@@ -139,43 +141,53 @@ class Engine:
         return sequence is not None and sequence.request is request
 
     def step(self) -> list[StepEvent]:
-        """Compute one batch and return what happened, in order for each generation."""
-        now_s = time.perf_counter()
-        for sequence in self._scheduler.admit():
-            sequence.admitted_s = now_s
-            logger.debug("%s begins", sequence.request.job_id)
-            self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
-        chunks = self._scheduler.schedule(self._pace.n_rows)
+        """Compute one batch and return what happened, in order for each generation.
+
+        An exception ends the generation at fault with an `ErrorEvent`, or, where it is nobody's, those of the batch;
+        all others go on as if it had not happened.
+
+        Raises:
+            KernelError: the model cannot compute any more.
+        """
+        if self._scheduler.waiting:
+            self._admit()
+        chunks, failures = isolation.schedule(self._scheduler, self._pace.n_rows)
+        for sequence, error in failures:
+            self._fail(sequence, error)
         if chunks:
-            batch = self._batch(chunks)
-            begun_s = time.perf_counter()
-            logits = self.loaded.llama.forward(batch, self.kv_cache)
-            self._pace.record(batch.n_rows, time.perf_counter() - begun_s)
-            self._postprocess(chunks, logits)
+            self._compute(chunks)
         events, self._events = self._events, []
         return events
 
-    def _batch(self, chunks: list[Chunk]) -> Batch:
-        """The flat batch of `chunks`; a sequence whose last pending token is in it gets an output row."""
-        token_ids: list[int] = []
-        positions: list[int] = []
-        slots: list[int] = []
-        output_rows: list[int] = []
-        for chunk in chunks:
-            sequence = chunk.sequence
-            begin, end = sequence.n_computed, sequence.n_computed + chunk.n_tokens
-            token_ids += sequence.token_ids[begin:end]
-            positions += range(begin, end)
-            slots += [sequence.slot] * chunk.n_tokens
-            if chunk.n_tokens == sequence.n_pending:
-                output_rows.append(len(token_ids) - 1)
-        return Batch(
-            token_ids=np.array(token_ids, np.int32),
-            positions=np.array(positions, np.int32),
-            slots=np.array(slots, np.int32),
-            block_tables=self._block_tables,
-            output_rows=np.array(output_rows, np.int32),
-        )
+    def _admit(self) -> None:
+        """Give places to waiting sequences."""
+        for sequence, error in isolation.admit(self._scheduler):
+            self._fail(sequence, error)
+        now_s = time.perf_counter()
+        for sequence in self._scheduler.running:
+            if math.isnan(sequence.admitted_s):
+                sequence.admitted_s = now_s
+                logger.debug("%s begins", sequence.request.job_id)
+                self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
+
+    def _compute(self, chunks: list[Chunk]) -> None:
+        """Compute a batch; if that fails, each sequence alone, which gives the same bits: those that cannot fail."""
+        try:
+            batch = batch_of(chunks, self._block_tables)
+            begun_s = time.perf_counter()
+            logits = self.loaded.llama.forward(batch, self.kv_cache)
+            self._pace.record(batch.n_rows, time.perf_counter() - begun_s)
+        except KernelError:
+            raise
+        except Exception as error:
+            if len(chunks) == 1:
+                self._fail(chunks[0].sequence, error)
+                return
+            logger.warning("a step failed (%s); each of its generations goes on alone", type(error).__name__)
+            for chunk in chunks:
+                self._compute([chunk])
+        else:
+            self._postprocess(chunks, logits)
 
     def _postprocess(self, chunks: list[Chunk], logits: NDArray[np.float32]) -> None:
         row = 0
@@ -185,11 +197,9 @@ class Engine:
             if sequence.n_pending:
                 continue
             try:
-                token_id = sequence.sampler.sample(logits[row])
-            except NumericalError as error:
-                self._fail(sequence, f"the model's output is unusable: {error}")
-            else:
-                self._accept_token(sequence, token_id)
+                self._accept_token(sequence, sequence.sampler.sample(logits[row]))
+            except Exception as error:
+                self._fail(sequence, error)
             row += 1
 
     def _accept_token(self, sequence: Sequence, token_id: int) -> None:
@@ -213,18 +223,30 @@ class Engine:
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)
         logger.debug("%s ends: %s after %d tokens", sequence.request.job_id, reason, sequence.n_generated)
-        rest = sequence.text_stream.finish()
+        try:
+            rest = sequence.text_stream.finish()
+            end = sequence.end_event(reason, time.perf_counter())
+        except Exception as error:
+            self._fail(sequence, error)
+            return
         if rest:
             self._emit(sequence, TokenEvent(sequence.n_generated, None, rest))
-        self._emit(sequence, sequence.end_event(reason, time.perf_counter()))
+        self._emit(sequence, end)
 
-    def _fail(self, sequence: Sequence, message: str) -> None:
+    def _fail(self, sequence: Sequence, error: Exception) -> None:
+        """End a generation with an `ErrorEvent`; what is no fault of the model is logged."""
         self._drop(sequence)
-        self._emit(sequence, ErrorEvent("numerical_error", message, retriable=False))
+        code, message = "numerical_error", f"the model's output is unusable: {error}"
+        if not isinstance(error, NumericalError):
+            code, message = "internal_error", "the generation failed; the log says why"
+            name = type(error).__name__
+            logger.error("%s failed: %s", sequence.request.job_id, name, exc_info=error)
+        self._emit(sequence, ErrorEvent(code, message, retriable=False))
 
     def _drop(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
-        del self._sequences[sequence.request.job_id]
+        if self._sequences.get(sequence.request.job_id) is sequence:
+            del self._sequences[sequence.request.job_id]
 
     def _emit(self, sequence: Sequence, event: Event) -> None:
         self._events.append(StepEvent(sequence.request.job_id, event))

@@ -34,6 +34,12 @@ def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_typ
         SettingsError: not even one context of `ctx_size` fits.
     """
     n_ctx = ctx_size or config.n_ctx_train
+    if n_ctx > config.n_ctx_train:
+        logger.warning(
+            "the context is %d tokens, but the model was trained on %d: expect poor text beyond those",
+            n_ctx,
+            config.n_ctx_train,
+        )
     block_bytes = KVCache.bytes_per_block(config, kv_type)
     free = available_memory()
     affordable = int(free * SHARE_OF_FREE_MEMORY) // block_bytes

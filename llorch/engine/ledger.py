@@ -6,6 +6,7 @@ So a request is either refused, or it is in the ledger and gets a last event, ev
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -16,6 +17,8 @@ from typing import Literal, TypeAlias
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
 from llorch.errors import EngineStoppedError, QueueFullError
+
+logger = logging.getLogger(__name__)
 
 Stage: TypeAlias = Literal["loading", "compiling", "ready", "stopping", "stopped", "failed", "model_changed"]
 
@@ -167,6 +170,9 @@ def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]
     try:
         loop.call_soon_threadsafe(_put_all, batch)
     except RuntimeError:
+        return False
+    except Exception as error:
+        logger.error("an event loop takes no events", exc_info=error)
         return False
     return True
 

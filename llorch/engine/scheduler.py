@@ -8,6 +8,8 @@ all KV blocks that it may ever need are, so that it never has to be preempted.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llorch.engine.block_pool import BlockPool
@@ -41,16 +43,20 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give slots and KV blocks to the oldest waiting sequences; return those admitted."""
+        """Give slots and KV blocks to the oldest waiting sequences; return those admitted.
+
+        A sequence with which this raises is still the oldest waiting one; `remove` takes it out, whatever it got.
+        """
         admitted = []
         while self.waiting and self._free_slots:
-            n_blocks = self._pool.blocks_for(self.waiting[0].n_positions)
+            sequence = self.waiting[0]
+            n_blocks = self._pool.blocks_for(sequence.n_positions)
             if n_blocks > self._pool.n_free:
                 break
-            sequence = self.waiting.popleft()
             sequence.kv_blocks = self._pool.allocate(n_blocks)
             sequence.slot = self._free_slots.pop()
             self.running.append(sequence)
+            self.waiting.popleft()
             admitted.append(sequence)
         return admitted
 
@@ -68,12 +74,39 @@ class Scheduler:
                 n_rows -= n_tokens
         return chunks
 
+    def take_back(self, sequences: list[Sequence]) -> None:
+        """Put sequences that were admitted last back to the front of the waiting line, as they were before."""
+        for sequence in reversed(sequences):
+            self.remove(sequence)
+            self.waiting.appendleft(sequence)
+
+    @contextmanager
+    def only_waiting(self, sequence: Sequence) -> Iterator[None]:
+        """Meanwhile, `sequence` is the only waiting one; afterwards the others come behind it, if it still waits."""
+        others = [other for other in self.waiting if other is not sequence]
+        self.waiting.clear()
+        self.waiting.append(sequence)
+        try:
+            yield
+        finally:
+            self.waiting.extend(others)
+
+    @contextmanager
+    def only_running(self, sequence: Sequence) -> Iterator[None]:
+        """Meanwhile, `sequence` is the only running one; it must not be removed before the end."""
+        running, self.running = self.running, [sequence]
+        try:
+            yield
+        finally:
+            self.running = running
+
     def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence that is finished, failed or aborted; its slot and blocks are free at once."""
-        if sequence.slot < 0:
+        """Remove a sequence that is finished, failed or aborted; its slot and blocks are free at once. Idempotent."""
+        if sequence in self.waiting:
             self.waiting.remove(sequence)
-            return
-        self.running.remove(sequence)
+        if sequence in self.running:
+            self.running.remove(sequence)
         self._pool.release(sequence.kv_blocks)
-        self._free_slots.append(sequence.slot)
+        if sequence.slot >= 0:
+            self._free_slots.append(sequence.slot)
         sequence.kv_blocks, sequence.slot = [], -1

@@ -84,7 +84,7 @@ class Sequence:
             token_ids=tuple(self.token_ids[self.n_prompt :]),
             usage=Usage(self.n_prompt, self.n_generated, cached_tokens=0),
             seed=self.seed,
-            matched_stop=self.text_stream.matched_stop,
+            matched_stop=self.text_stream.matched_stop if finish_reason == "stop" else None,
             timings=self._timings(now_s),
         )
 

@@ -20,6 +20,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
 from llorch.errors import RequestError
 from llorch.fields.table import FIELDS
+from llorch.machine.process import OwningProcess
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
@@ -46,6 +47,7 @@ class EngineService:
     ) -> None:
         """Nothing is loaded before `start`; arguments as for `ComputeThread`."""
         self.settings = settings
+        self._owner = OwningProcess()
         self._ledger = Ledger(settings.parallel, settings.max_waiting)
         self._thread = ComputeThread(settings, self._ledger, progress=progress, opener=opener)
 
@@ -81,10 +83,12 @@ class EngineService:
 
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
+        self._owner = OwningProcess()
         self._thread.start()
 
     def wait_until_ready(self, timeout_s: float | None = None) -> None:
         """Block until requests are taken; errors as in `ComputeThread.wait_until_ready`."""
+        self._owner.check()
         self._thread.wait_until_ready(timeout_s)
 
     async def submit(
@@ -115,7 +119,9 @@ class EngineService:
             EngineStoppedError: the engine does not take requests (yet, or any more).
             QueueFullError: too many are waiting.
             RequestError: a field is wrong, with every fault; `ContextLengthError` if the prompt is too long.
+            ForkedError: this process was forked from the one that started the service.
         """
+        self._owner.check()
         if job_id is None:
             job_id = uuid.uuid4().hex
         elif faults := FIELDS["job_id"].python_faults(job_id):
@@ -174,9 +180,13 @@ class EngineService:
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new requests, let the running ones finish for `grace_s`, abort the rest, end the thread.
 
+        In a process forked from the one that started the service, there is nothing to stop.
+
         Args:
             grace_s: default: the settings' `shutdown_grace_s`.
         """
+        if not self._owner.is_current:
+            return
         self._ledger.advance("stopping")
         deadline_s = time.monotonic() + (self.settings.shutdown_grace_s if grace_s is None else grace_s)
         try:

@@ -6,6 +6,7 @@ event computes a step for all, and `ComputeThread`, a thread that does nothing e
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
@@ -18,6 +19,7 @@ from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
 from llorch.errors import EngineStoppedError, LlorchError, NumericalError, RequestError
+from llorch.machine.process import OwningProcess
 
 logger = logging.getLogger(__name__)
 
@@ -117,9 +119,11 @@ class CallerDriver:
     """Pumps a session with the threads of its callers: one that waits for an event computes a step for all."""
 
     def __init__(self, engine: Engine) -> None:
-        self._session = Session(engine, self._deliver)
         self._mailboxes: dict[str, deque[Event]] = {}
+        # The session must not know the driver: a cycle would keep a dropped model until the garbage collector runs.
+        self._session = Session(engine, functools.partial(_deliver, self._mailboxes))
         self._pumping = threading.Lock()
+        self._owner = OwningProcess()
         self._is_closed = False
 
     def events(self, request: Request) -> Generator[Event]:
@@ -129,15 +133,19 @@ class CallerDriver:
 
         Raises:
             RequestError: now, with every fault of the request; or later, if an unfinished one has its name.
+            ForkedError: now or later; this process was forked from the one that made the driver.
             NumericalError: later; the model computed NaN.
             EngineStoppedError: later; the driver was closed.
             LlorchError: later; the generation failed otherwise.
         """
+        self._owner.check()
         self._session.check(request)
         return self._events(request)
 
     def close(self) -> None:
-        """Compute no more; returns when the step under way is finished. Idempotent."""
+        """Compute no more; returns when the step under way is finished. Idempotent; nothing in a forked process."""
+        if not self._owner.is_current:
+            return  # the thread that held the lock may not have followed the fork
         with self._pumping:
             self._is_closed = True
 
@@ -159,6 +167,7 @@ class CallerDriver:
 
     def _next(self, mailbox: deque[Event]) -> Event:
         while not mailbox:
+            self._owner.check()
             with self._pumping:
                 if mailbox:  # another caller has computed it meanwhile
                     break
@@ -167,13 +176,19 @@ class CallerDriver:
                 self._session.pump(wait=False)
         return mailbox.popleft()
 
-    def _deliver(self, events: list[StepEvent]) -> Iterable[str]:
-        for step_event in events:
-            mailbox = self._mailboxes[step_event.job_id]
-            mailbox.append(step_event.event)
-            if isinstance(step_event.event, LastEvent):
-                del self._mailboxes[step_event.job_id]
-        return ()
+
+def _deliver(mailboxes: dict[str, deque[Event]], events: list[StepEvent]) -> Iterable[str]:
+    """Put events into the mailboxes of their generations; names of those that have none."""
+    unread = []
+    for step_event in events:
+        mailbox = mailboxes.get(step_event.job_id)
+        if mailbox is None:
+            unread.append(step_event.job_id)
+            continue
+        mailbox.append(step_event.event)
+        if isinstance(step_event.event, LastEvent):
+            del mailboxes[step_event.job_id]
+    return unread
 
 
 def _error_of(event: ErrorEvent) -> LlorchError:

@@ -1,0 +1,39 @@
+"""From what a step computes of each sequence to the flat batch of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.engine.scheduler import Chunk
+from llorch.model.batch import Batch
+
+
+def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
+    """The batch of `chunks`; a sequence whose last pending token is in it gets an output row.
+
+    Args:
+        chunks: what to compute.
+        block_tables: int32 (n_slots, n_blocks_per_sequence), used and not copied.
+    """
+    token_ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    output_rows: list[int] = []
+    for chunk in chunks:
+        sequence = chunk.sequence
+        begin, end = sequence.n_computed, sequence.n_computed + chunk.n_tokens
+        token_ids += sequence.token_ids[begin:end]
+        positions += range(begin, end)
+        slots += [sequence.slot] * chunk.n_tokens
+        if chunk.n_tokens == sequence.n_pending:
+            output_rows.append(len(token_ids) - 1)
+    return Batch(
+        token_ids=np.array(token_ids, np.int32),
+        positions=np.array(positions, np.int32),
+        slots=np.array(slots, np.int32),
+        block_tables=block_tables,
+        output_rows=np.array(output_rows, np.int32),
+    )
