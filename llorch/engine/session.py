@@ -166,8 +166,8 @@ class CallerDriver:
                 self._session.abort(request)
 
     def _next(self, mailbox: deque[Event]) -> Event:
+        self._owner.check()
         while not mailbox:
-            self._owner.check()
             with self._pumping:
                 if mailbox:  # another caller has computed it meanwhile
                     break
