@@ -1,7 +1,8 @@
 """What leaves the engine: immutable events, which any thread may read.
 
 Each generation has one `StartedEvent`, then its `TokenEvent`s, then one last event: `EndEvent` or `ErrorEvent`.
-JSON and frames are made of them in `llorch.server`, not here.
+JSON and frames are made of them in `llorch.server`, not here. `docs/generations.md` says how texts, ids and counts agree
+at every kind of end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ FinishReason: TypeAlias = Literal["stop", "length", "abort"]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of a generation; `cached_tokens` of the prompt were in the KV cache already."""
+    """Tokens of a generation; `cached_tokens` of the prompt were in the KV cache already.
+
+    The end-of-generation token is no completion token, those that spell a stop string are.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -82,7 +86,7 @@ class EndEvent:
             among them.
         usage: token counts.
         seed: the seed used.
-        matched_stop: the stop string that ended the text.
+        matched_stop: the stop string that ended the text; only with ``"stop"``.
         timings: durations and speeds.
     """
 

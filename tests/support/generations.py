@@ -7,6 +7,7 @@ from collections import defaultdict
 from llorch.engine.engine import Engine
 from llorch.engine.events import EndEvent, Event, LastEvent, StartedEvent, TokenEvent
 from llorch.engine.request import Request
+from llorch.text.tokenizer import Tokenizer
 
 
 def run(engine: Engine, *requests: Request) -> dict[str, list[Event]]:
@@ -42,3 +43,28 @@ def check_protocol(events: list[Event]) -> None:
             ids.pop()
         assert tuple(ids) == end.token_ids
         assert end.usage.completion_tokens == len(end.token_ids)
+
+
+def check_end(events: list[Event], request: Request, n_ctx: int, tokenizer: Tokenizer) -> EndEvent:
+    """The rule of `docs/generations.md`, for a generation without a fault; its last event."""
+    check_protocol(events)
+    end = end_of(events)
+    n, n_prompt = len(end.token_ids), len(request.token_ids)
+    assert (end.usage.prompt_tokens, end.usage.completion_tokens) == (n_prompt, n)
+    assert not any(tokenizer.is_eog(token_id) for token_id in end.token_ids)
+    limit = min(request.max_tokens, n_ctx - n_prompt)
+    spelled = tokenizer.decode(end.token_ids, prompt_ids=request.token_ids)
+    if end.matched_stop is not None:
+        assert end.finish_reason == "stop"
+        assert end.matched_stop in request.stop
+        assert spelled.startswith(end.text + end.matched_stop)
+        assert n <= limit
+    elif end.finish_reason == "length":
+        assert (end.text, n) == (spelled, limit)
+    else:
+        assert n < limit
+        assert end.finish_reason == "abort" or not request.ignore_eos
+        completes_stop = end.finish_reason == "abort" and any(stop in spelled for stop in request.stop)
+        assert spelled.startswith(end.text) if completes_stop else end.text == spelled
+    assert not any(stop in end.text for stop in request.stop)
+    return end
