@@ -1,8 +1,8 @@
 """What leaves the engine: immutable events, which any thread may read.
 
 Each generation has one `StartedEvent`, then its `TokenEvent`s, then one last event: `EndEvent` or `ErrorEvent`.
-JSON and frames are made of them in `llorch.server`, not here. `docs/generations.md` says how texts, ids and counts agree
-at every kind of end.
+JSON and frames are made of them in `llorch.server`, not here. `docs/generations.md` says how texts, ids and counts
+agree at every kind of end.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ SHARE_OF_FREE_MEMORY = 0.8
 def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_type: str) -> tuple[int, int]:
     """Positions per sequence, and blocks for `n_parallel` such sequences or as many as the free memory holds.
 
-    With fewer blocks than that, long sequences wait for each other; pages never written take no memory.
+    With fewer blocks than that, long sequences wait for each other; pages never written take no memory. A context
+    beyond the length that the model was trained on is granted with a warning.
 
     Args:
         config: sizes of the model.
@@ -34,12 +35,6 @@ def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_typ
         SettingsError: not even one context of `ctx_size` fits.
     """
     n_ctx = ctx_size or config.n_ctx_train
-    if n_ctx > config.n_ctx_train:
-        logger.warning(
-            "the context is %d tokens, but the model was trained on %d: expect poor text beyond those",
-            n_ctx,
-            config.n_ctx_train,
-        )
     block_bytes = KVCache.bytes_per_block(config, kv_type)
     free = available_memory()
     affordable = int(free * SHARE_OF_FREE_MEMORY) // block_bytes
@@ -53,4 +48,10 @@ def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_typ
             )
         logger.warning("the context is %d tokens instead of %d: free memory holds no more", most, n_ctx)
         n_ctx = most
+    if n_ctx > config.n_ctx_train:
+        logger.warning(
+            "the context is %d tokens, but the model was trained on %d: expect poor text beyond those",
+            n_ctx,
+            config.n_ctx_train,
+        )
     return n_ctx, min(n_parallel * KVCache.blocks_for(n_ctx), affordable)

@@ -56,3 +56,15 @@ def test_a_wish_that_does_not_fit_is_refused_with_what_would(monkeypatch: pytest
     have_blocks(monkeypatch, 0)
     with pytest.raises(SettingsError, match="at most 0"):
         plan(0)
+
+
+def test_a_context_beyond_the_trained_length_is_granted_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    have_blocks(monkeypatch, 10**6)
+    with caplog.at_level(logging.WARNING):
+        assert plan(1000)[0] == plan(0)[0] == 1000
+        assert caplog.messages == []
+        assert plan(1001)[0] == 1001
+    (message,) = caplog.messages
+    assert message.startswith("the context is 1001 tokens, but the model was trained on 1000")

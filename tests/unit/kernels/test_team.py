@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from llorch.errors import KernelError
+from llorch.errors import KernelError, SettingsError
+from llorch.fields.table import FIELDS
 from llorch.kernels import barrier as b
 from llorch.kernels import step as st
 from llorch.kernels import team as team_module
@@ -82,6 +83,13 @@ def wait_until_parked(team: Team) -> None:
     deadline = time.monotonic() + PARK_SECONDS
     while not all(team._field(b.PARKED + i * b.LINE) for i in range(1, team.n_threads)):
         assert time.monotonic() < deadline, "the threads did not park"
+        time.sleep(0.001)
+
+
+def wait_until_there_are(n_threads: int) -> None:
+    deadline = time.monotonic() + PARK_SECONDS
+    while n_llorch_threads() > n_threads:
+        assert time.monotonic() < deadline, "threads are left"
         time.sleep(0.001)
 
 
@@ -255,3 +263,40 @@ def test_programs_and_counters_of_the_wrong_shape_are_refused(make_team: Callabl
         team.run(chain.records[:, :8], 0, 1, chain.step, chain.counters)
     with pytest.raises(ValueError, match="wrong shape"):
         team.run(chain.records, 0, len(chain.records), chain.step, chain.counters[:-1])
+
+
+def test_the_table_says_how_many_threads_a_team_can_have(make_team: Callable[[int], Team]) -> None:
+    assert FIELDS["threads"].kind.limits["le"] == team_module.MAX_THREADS < b.ACTIVE_LIMIT
+    for n_threads in (0, -1, team_module.MAX_THREADS + 1):
+        with pytest.raises(SettingsError, match=f"threads: expected 1 to {team_module.MAX_THREADS}, got"):
+            make_team(n_threads)
+    chain = Chain(n_links=1)
+    np.testing.assert_array_equal(chain.run(make_team(team_module.MAX_THREADS)), chain.expected())
+
+
+def test_threads_that_cannot_be_started_are_an_error_that_leaves_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = n_llorch_threads()
+    start = threading.Thread.start
+
+    def start_or_fail(thread: threading.Thread) -> None:
+        if thread.name == "llorch-3":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_fail)
+    with pytest.raises(SettingsError, match="threads: 5 cannot be started"):
+        Team(5, 64)
+    wait_until_there_are(before)
+
+
+@pytest.mark.parametrize("wait", [True, False], ids=["parked", "awake"])
+def test_a_team_that_nobody_holds_ends_its_threads(wait: bool) -> None:
+    before = n_llorch_threads()
+    chain, team = Chain(), Team(3, 4096)
+    chain.run(team)
+    if wait:
+        wait_until_parked(team)
+    del team
+    wait_until_there_are(before)
