@@ -171,7 +171,7 @@ class Engine:
                 self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
 
     def _compute(self, chunks: list[Chunk]) -> None:
-        """Compute a batch; if that fails, each sequence alone, which gives the same bits: those that cannot fail."""
+        """Compute a batch; if that raises, each sequence alone, which gives the same bits: it fails if that raises, too."""
         try:
             batch = batch_of(chunks, self._block_tables)
             begun_s = time.perf_counter()
@@ -200,6 +200,11 @@ class Engine:
                 self._accept_token(sequence, sequence.sampler.sample(logits[row]))
             except Exception as error:
                 self._fail(sequence, error)
+            except (
+                BaseException
+            ):  # Ctrl-C in a thread that computes for others, who need the token: compute it again
+                sequence.n_computed -= chunk.n_tokens
+                raise
             row += 1
 
     def _accept_token(self, sequence: Sequence, token_id: int) -> None:

@@ -186,7 +186,7 @@ def biases(low: int, high: int) -> Kind:
         from pydantic import BeforeValidator, Field
 
         bias = Annotated[float, Field(ge=low, le=high)]
-        finite = BeforeValidator(lambda value: low if value == -math.inf else value)
+        finite = BeforeValidator(lambda value: low if value == -math.inf else _check_number(value))
         token_id = Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)]
         return dict[token_id, Annotated[bias, finite]]
 
@@ -256,6 +256,13 @@ def _check_token_ids(value: object) -> object:
         if bad:
             raise _bad_items(f"got {len(bad)} of {len(value)} items wrong, first [{bad[0]}]")
         return list(value)
+    return value
+
+
+def _check_number(value: object) -> object:
+    """Refuse objects that pydantic would ask for their `__float__`."""
+    if not isinstance(value, int | float):
+        raise _bad_items(f"got {described(value)}")
     return value
 
 

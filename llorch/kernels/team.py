@@ -69,8 +69,8 @@ def set_field(address, value):
 TEAM_UNITS = (run_steps, exchange_zero, set_field)
 """What every team needs."""
 
-
 MAX_THREADS: int = FIELDS["threads"].kind.limits["le"]
+"""Most threads of a team, the caller included."""
 
 
 def check_threads(n_threads: int) -> None:
@@ -160,8 +160,8 @@ class Team:
         self._scratch_address = self._shared.scratch(0)
         self._owner = OwningProcess()
         self._lock = threading.Lock()
-        weakref.finalize(self, self._shared.stop).atexit = False
         load_units(TEAM_UNITS)
+        weakref.finalize(self, self._shared.stop).atexit = False
         self._threads = [
             threading.Thread(target=_work, args=(self._shared, i), name=f"llorch-{i}", daemon=True)
             for i in range(1, n_threads)

@@ -19,6 +19,7 @@ from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import ErrorEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
+from llorch.engine.sampling import Sampler
 from llorch.engine.session import CallerDriver, Session
 from llorch.errors import KernelError, LlorchError, RequestError
 from llorch.open_model import OpenModel
@@ -214,3 +215,22 @@ def test_every_token_forbidden_fails_that_request_alone(
     events = run(engine, request("a"), possible)
     assert (end_of(events["end"]).finish_reason, end_of(events["end"]).token_ids) == ("stop", ())
     assert end_of(events["a"]).token_ids == alone["a"]
+
+
+def test_ctrl_c_in_the_thread_that_computes_costs_the_others_nothing(
+    loaded: OpenModel, alone: dict[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = new_engine(loaded)
+    numbers = iter(range(10**6))
+    sample = Sampler.sample
+
+    def sample_or_be_interrupted(self: Sampler, logits: Any) -> int:
+        if next(numbers) == 10:
+            raise KeyboardInterrupt
+        return sample(self, logits)
+
+    monkeypatch.setattr(Sampler, "sample", sample_or_be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(engine, *map(request, JOBS))
+    events = run(engine)
+    assert {job_id: end_of(events[job_id]).token_ids for job_id in JOBS} == alone

@@ -73,7 +73,7 @@ BAD_BY_NAME: dict[str, tuple[Any, ...]] = {
     "top_k": (1.5, "3", True, None, 2**31, np.timedelta64(5, "s"), np.array(5)),
     "seed": (True, -1, 2**64, 1.0, "7", np.int64(-1)),
     "logit_bias": (
-        *({"5": 1.0}, {True: 1.0}, {1.0: 1.0}, {5: math.nan}, {5: "1"}, {5: True}),
+        *({"5": 1.0}, {True: 1.0}, {1.0: 1.0}, {5: math.nan}, {5: np.array(0.5)}, {5: "1"}, {5: True}),
         *([(5, 1.0)], None, {10**6: 1.0}, {-1: 1.0}, {5: math.inf}),
     ),
 }
