@@ -171,7 +171,7 @@ class Engine:
                 self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
 
     def _compute(self, chunks: list[Chunk]) -> None:
-        """Compute a batch; if that raises, each sequence alone, which gives the same bits: it fails if that raises, too."""
+        """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise."""
         try:
             batch = batch_of(chunks, self._block_tables)
             begun_s = time.perf_counter()
