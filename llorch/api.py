@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -22,8 +22,8 @@ from llorch.engine.events import EndEvent, Event, FinishReason, Timings, TokenEv
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, encode_prompt
 from llorch.engine.session import CallerDriver
-from llorch.errors import EngineStoppedError, FieldError, InputError, RequestError, SettingsError
-from llorch.fields.table import FIELDS, SETTINGS
+from llorch.errors import EngineStoppedError, FieldError, InputError, RequestError
+from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.setting_sources import service_links
@@ -71,7 +71,11 @@ def load(
     Raises:
         InputError: the file or a setting cannot be used.
     """
-    chosen = load_settings(overrides=_checked_settings(path, progress, settings), are_flags=False)
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise InputError(f"path: expected a string or a path, got a value of type {type(path).__name__}")
+    if not callable(progress):
+        raise InputError(f"progress: expected a function, got a value of type {type(progress).__name__}")
+    chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
     if ignored := service_links():
         logger.warning("%s", ignored)
     loaded = open_configured(chosen, progress)
@@ -80,26 +84,6 @@ def load(
     except BaseException:
         loaded.close()
         raise
-
-
-def _checked_settings(path: object, progress: object, settings: Mapping[str, object]) -> dict[str, object]:
-    """The settings of a call of `load`. Unlike words on a command line, values in Python have types.
-
-    Raises:
-        InputError: something is of the wrong type or out of range.
-    """
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise InputError(f"path: expected a string or a path, got a value of type {type(path).__name__}")
-    if not callable(progress):
-        raise InputError(f"progress: expected a function, got a value of type {type(progress).__name__}")
-    known = {
-        name: SETTINGS[name] for name, value in settings.items() if name in SETTINGS and value is not None
-    }
-    faults = [fault for name, field in known.items() for fault in field.python_faults(settings[name])]
-    if faults:
-        raise SettingsError("; ".join(f"argument {fault.message}" for fault in faults))
-    plain = {name: field.plain(settings[name]) for name, field in known.items()}
-    return {**settings, **plain, "model": os.fspath(path)}
 
 
 class Model:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -128,9 +127,8 @@ def load_settings(
                 continue
             merged[name], origins[name] = value, origin_of(name)
     for name, value in merged.items():
-        if not isinstance(value, int) and isinstance(value, Integral):
-            merged[name] = int(value)  # NumPy's
-        if name != "api_key" and SETTINGS[name].faults(value):
+        merged[name] = SETTINGS[name].plain(value)
+        if name != "api_key" and SETTINGS[name].faults(merged[name]):
             problems.append(f"{origins[name]}: expected {SETTINGS[name].rule}{got(name, value)}")
     if not problems:
         problems += _resolve_key(merged, origins)

@@ -200,9 +200,8 @@ class Engine:
                 self._accept_token(sequence, sequence.sampler.sample(logits[row]))
             except Exception as error:
                 self._fail(sequence, error)
-            except (
-                BaseException
-            ):  # Ctrl-C in a thread that computes for others, who need the token: compute it again
+            except BaseException:
+                # Ctrl-C in a thread that computes for others, who need the token: it is computed again.
                 sequence.n_computed -= chunk.n_tokens
                 raise
             row += 1

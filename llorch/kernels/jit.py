@@ -141,9 +141,8 @@ def _announce_compiling() -> None:
 
 _UNITS: dict[str, Unit] = {}
 _lock = threading.RLock()
-if hasattr(
-    os, "register_at_fork"
-):  # a fork waits for the unit that is compiled, or LLVM's locks would stay held
+# A fork waits for the unit that is compiled, or LLVM's locks would stay held in the child.
+if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _linker: Any = None
 _libraries: list[Any] = []

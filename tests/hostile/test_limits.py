@@ -68,7 +68,7 @@ def test_python_meets_the_same_limit_and_may_use_all_of_it(tiny_model: Path) -> 
 )
 def test_a_context_beyond_the_trained_length_is_one_warning(words: tuple[str, ...], tiny_model: Path) -> None:
     done = llorch_command(*words, "-m", str(tiny_model), "-c", "200")
-    assert (done.returncode, done.stderr.splitlines()) == (0, [WARNING])
+    assert (done.returncode, done.stderr.splitlines()) == (0, [f"llorch: {WARNING}"])
     assert json.loads(done.stdout)
 
 
