@@ -74,6 +74,35 @@ def test_a_signal_during_a_generation_ends_it(number: signal.Signals, long_model
         assert_ended(process, number)
 
 
+def test_process_1_ends_while_it_generates(long_model: Path) -> None:
+    with start(*ENDLESS, "-m", str(long_model), wrapper=as_process_1()) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(5)
+        os.kill(child_of(process), signal.SIGTERM)
+        process.stdout.read()
+        assert_ended(process, signal.SIGTERM)
+
+
+def test_a_second_signal_does_not_wait_for_the_first(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_python(STUCK, tmp_path)
+    assert caught.value.returncode == 128 + signal.SIGTERM
+    assert caught.value.stdout == "unwinding\n"
+
+
+STUCK = """
+import signal, threading
+from llorch.cli import interrupt
+
+interrupt.UNWIND_S = 3600
+interrupt.end_on_signals()
+try:
+    signal.raise_signal(signal.SIGINT)
+finally:
+    print("unwinding", flush=True)
+    signal.raise_signal(signal.SIGTERM)
+"""
+
 LOST = """
 import ctypes, os, signal, sys, threading
 from llorch.cli import interrupt
