@@ -90,7 +90,7 @@ def test_the_table_names_every_test(model: str, flag: list[str], capsys: pytest.
         (["-p", "0", "-n", "0"], "nothing to measure"),
         (["-n", "2", "-b", "600"], "600 sequences do not fit the batch size 512"),
         (["--json", "--markdown"], "exclude each other"),
-        (["--kv-type", "q8_0"], "input should be 'f16' or 'f32'"),
+        (["--kv-type", "q8_0"], "kv-type: expected"),
         (["-p", "1048576", "-n", "0", "--kv-type", "f32"], None),
     ],
 )
