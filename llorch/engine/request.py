@@ -66,11 +66,10 @@ class Request:
         if self.token_ids == ():
             return [_fault("prompt", "at least one token", "no token")]
         faults = FIELDS["token_ids"].python_faults(self.token_ids)
-        if not faults:
+        if not faults and max(self.token_ids) >= n_vocab:
             n_bad = sum(token_id >= n_vocab for token_id in self.token_ids)
-            if n_bad:
-                of_all = f"{n_bad} of {len(self.token_ids)} items wrong"
-                faults.append(_fault("token_ids", f"0 <= id < {n_vocab}", of_all))
+            of_all = f"{n_bad} of {len(self.token_ids)} items wrong"
+            faults.append(_fault("token_ids", f"0 <= id < {n_vocab}", of_all))
         return faults
 
     def _params_faults(self, n_vocab: int, eog_ids: Collection[int]) -> list[FieldError]:

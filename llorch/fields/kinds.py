@@ -252,6 +252,8 @@ def _at_most(n: int) -> Callable[[object], object]:
 def _check_token_ids(value: object) -> object:
     """Check the items in one pass and report them together: a list may hold hundreds of thousands."""
     if isinstance(value, list | tuple):
+        if value and set(map(type, value)) == {int} and min(value) >= 0 and max(value) <= MAX_TOKEN_ID:
+            return list(value)
         bad = [i for i, item in enumerate(value) if type(item) is not int or not 0 <= item <= MAX_TOKEN_ID]
         if bad:
             raise _bad_items(f"got {len(bad)} of {len(value)} items wrong, first [{bad[0]}]")

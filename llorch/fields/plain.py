@@ -31,7 +31,7 @@ def plain_integer(value: object) -> object:
 
 def plain_number(value: object) -> object:
     """Integers, NumPy's numbers, fractions and decimals as `float`; no boolean is one."""
-    if isinstance(value, bool):
+    if type(value) is float or isinstance(value, bool):
         return value
     if isinstance(value, Real | Decimal):
         with contextlib.suppress(OverflowError, ValueError):  # too large for a float; no number at all
@@ -44,7 +44,7 @@ def plain_token_ids(value: object) -> object:
     items = _items(value)
     if items is None:
         return value
-    return items if all(type(item) is int for item in items) else tuple(map(plain_integer, items))
+    return items if set(map(type, items)) <= {int} else tuple(map(plain_integer, items))
 
 
 def plain_prompt(value: object) -> object:

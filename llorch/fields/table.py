@@ -80,8 +80,10 @@ class Field:
     def python_faults(self, value: object) -> list[FieldError]:
         """The first thing that is wrong with `value`, as a Python caller gave it."""
         kind = self.python_kind or self.kind
-        rule = kind.rule.format(name=self.name)
         found = kind.faults(kind.plain(value))[:1]
+        if not found:  # nearly always
+            return []
+        rule = kind.rule.format(name=self.name)
         return [FieldError(self.name, rule, f"{self.name}: expected {rule}; {got}") for _, got in found]
 
     def plain(self, value: object) -> Any:
