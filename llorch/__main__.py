@@ -5,13 +5,15 @@ Little is imported before signals are handled, so that Ctrl-C is quiet from the 
 
 from __future__ import annotations
 
-import sys
-
 from llorch.cli import descriptors, interrupt
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
-def main() -> int:
-    """Run the command of this process; returns its exit code."""
+
+def main() -> NoReturn:
+    """Run the command of this process, and end it."""
     descriptors.open_missing()  # before anything else is opened
     interrupt.end_on_signals()
     try:
@@ -22,8 +24,10 @@ def main() -> int:
         code = run_command()
     except KeyboardInterrupt:
         code = 0
-    return interrupt.exit_code() or code
+    except SystemExit as error:  # argparse: a mistake, or --help
+        code = int(error.code or 0)
+    interrupt.end_process(interrupt.exit_code() or code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

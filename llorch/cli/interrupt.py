@@ -13,8 +13,11 @@ import os
 import signal
 import sys
 import threading
-from types import FrameType, TracebackType
-from typing import NoReturn
+
+TYPE_CHECKING = False  # what only annotations need takes longer to import than all the rest
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import NoReturn
 
 UNWIND_S = 1.5
 """How long the main thread may take to end by itself."""
@@ -47,9 +50,16 @@ def end_on_signals() -> None:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process now, whatever other threads do."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    """End this process now: when everything is written, tearing down Python, Numba and LLVM only takes time.
+
+    It is a quarter of a second, in which an interrupt would find Python's own handler; and a compiler that is still at
+    work in another thread would crash.
+    """
+    from contextlib import suppress
+
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

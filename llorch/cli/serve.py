@@ -11,7 +11,6 @@ import logging
 import time
 
 from llorch.cli.console import Progress, human_bytes
-from llorch.cli.interrupt import end_process
 from llorch.cli.options import add_field, settings_from
 from llorch.engine.service import EngineService
 from llorch.fields.table import SETTINGS
@@ -53,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
         run_daemon(service, listeners, lambda: _announce(service, time.monotonic() - started_s))
     if service.failure is not None:
         raise service.failure
-    if not service.is_at_rest:  # the compiler would go on, and the end of the process with it would crash
-        end_process(0)
     return 0
 
 

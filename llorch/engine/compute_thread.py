@@ -86,11 +86,6 @@ class ComputeThread:
         if self._ledger.stage != "ready":
             raise EngineStoppedError("the engine was stopped")
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
-
     def stop(self) -> None:
         """Abort everything and end the thread after the step under way. The ledger must take no more requests."""
         if self.session is not None:  # else the stage ends the loading

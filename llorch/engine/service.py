@@ -76,11 +76,6 @@ class EngineService:
         """Why the stage is ``"failed"``."""
         return self._thread.failure
 
-    @property
-    def is_at_rest(self) -> bool:
-        """Whether nothing is compiled, loaded or computed any more."""
-        return not self._thread.is_alive
-
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
         self._owner = OwningProcess()
