@@ -15,18 +15,23 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Run the command of this process, and end it."""
     descriptors.open_missing()  # before anything else is opened
-    interrupt.end_on_signals()
     try:
-        from llorch.cli import logs
-        from llorch.cli.main import main as run_command
+        interrupt.end_on_signals()
+        interrupt.end_process(_run())
+    except KeyboardInterrupt:  # the only one: a second signal ends the process where it is
+        interrupt.end_process(interrupt.exit_code() or 0)
 
-        logs.log_to_people()
+
+def _run() -> int:
+    from llorch.cli import logs
+    from llorch.cli.main import main as run_command
+
+    logs.log_to_people()
+    try:
         code = run_command()
-    except KeyboardInterrupt:
-        code = 0
     except SystemExit as error:  # argparse: a mistake, or --help
         code = int(error.code or 0)
-    interrupt.end_process(interrupt.exit_code() or code)
+    return interrupt.exit_code() or code
 
 
 if __name__ == "__main__":

@@ -39,14 +39,14 @@ def end_on_signals() -> None:
 
     A command that installs handlers of its own (the server) is left alone while they are there.
     """
-    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    sys.excepthook, sys.unraisablehook = _print_exception, _print_unraisable
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in numbers:
-        signal.signal(number, _interrupt)
-    sys.excepthook, sys.unraisablehook = _print_exception, _print_unraisable
     threading.Thread(target=_end_in_time, args=(reader,), name="llorch-signals", daemon=True).start()
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def end_process(code: int) -> NoReturn:

@@ -29,8 +29,6 @@ QUICK_PROMPT_CHARS = 1000
 """Longer prompts are tokenised outside the event loop."""
 JOIN_S = 30.0
 """How long `stop` waits for the step that is being computed."""
-LOADING_JOIN_S = 0.5
-"""How long it waits for a compiler, which cannot be interrupted."""
 
 
 class EngineService:
@@ -40,6 +38,8 @@ class EngineService:
 
     Attributes:
         settings: how to run.
+        compiler_wait_s: how long `stop` waits for a compiler, which cannot be interrupted. A process that ends in the
+            usual way crashes if it does so meanwhile; one that ends by `os._exit` need not wait.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class EngineService:
     ) -> None:
         """Nothing is loaded before `start`; arguments as for `ComputeThread`."""
         self.settings = settings
+        self.compiler_wait_s = JOIN_S
         self._owner = OwningProcess()
         self._ledger = Ledger(settings.parallel, settings.max_waiting)
         self._thread = ComputeThread(settings, self._ledger, progress=progress, opener=opener)
@@ -190,7 +191,7 @@ class EngineService:
         finally:
             self._thread.stop()
         is_loading = self._thread.session is None
-        await asyncio.to_thread(self._thread.join, LOADING_JOIN_S if is_loading else JOIN_S)
+        await asyncio.to_thread(self._thread.join, self.compiler_wait_s if is_loading else JOIN_S)
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(

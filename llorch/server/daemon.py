@@ -99,11 +99,14 @@ def run_daemon(
 ) -> None:
     """Serve on `listeners` until a signal comes or the model cannot be loaded.
 
+    The model may still be compiled on a thread when this returns: the process has to end by `os._exit`.
+
     Args:
         service: started and stopped here.
         listeners: from `bind`.
         on_ready: called once, when requests are taken.
     """
+    service.compiler_wait_s = 0.5
     protocol = partial(BoundedProtocol, send_timeout_s=service.settings.send_timeout_s)
     config = uvicorn.Config(
         create_app(service, is_local=are_local(listeners)),
