@@ -33,6 +33,7 @@ GENERATED_BY = f"llorch {__version__}; generated, do not edit"
 DIRECTORY_VARIABLE = "LLORCH_PROOF_DIR"
 RUN_ID_VARIABLE = "LLORCH_RUN_ID"
 _INDEX_BYTES_AT_MOST = 16 << 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -136,7 +137,7 @@ class BundleWriter:
         """Add JSON objects, one per line; the first line is the mark."""
         marked = [{"generated_by": GENERATED_BY}, *rows]
         lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in marked)
-        self._files[name] = "".join(lines).encode()
+        self._files[name] = _json_encoded("".join(lines))
 
     def add_npz(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Add compressed arrays by name, and the mark as an array of its own."""
@@ -151,7 +152,8 @@ class BundleWriter:
 
     def add_summary(self, markdown: str) -> None:
         """Add the page for people."""
-        self._files["summary.md"] = f"<!-- {GENERATED_BY} -->\n\n{markdown}".encode()
+        text = f"<!-- {GENERATED_BY} -->\n\n{markdown}"
+        self._files["summary.md"] = text.encode("utf-8", "backslashreplace")
 
     def write(self, about: Mapping[str, Any], passed: bool | None, command: str) -> Path:
         """Write the folder, all of it or nothing.
@@ -194,7 +196,12 @@ class BundleWriter:
 
 
 def _json_bytes(document: Mapping[str, Any]) -> bytes:
-    return (json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
+    return _json_encoded(json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+
+
+def _json_encoded(text: str) -> bytes:
+    """JSON as UTF-8; lone surrogates, of names of files that are not UTF-8, are spelled out as in the summary."""
+    return _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", text).encode()
 
 
 def new_run_id() -> str:

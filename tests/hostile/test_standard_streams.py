@@ -112,3 +112,10 @@ def test_what_is_wrong_with_such_a_file_is_one_line(odd_name: bytes, tmp_path: P
     assert "cannot be read" in refused("tokenize", "a", b"--config", odd_name + b"x")
     assert "UTF-8" in refused("tokenize", b"\xff", "-m", "demo")
     assert "alias" in refused("serve", b"--alias", b"\xff")
+
+
+def test_a_proof_about_such_a_file_holds(odd_name: bytes, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/proofs \xff"
+    found = json.loads(llorch("inspect", "--json", "--proof", b"--proof-dir", folder, b"-m", odd_name).stdout)
+    assert os.fsencode(found["bundle"]).startswith(folder)
+    assert llorch("validate", b"--verify", os.fsencode(found["bundle"])).returncode == 0
