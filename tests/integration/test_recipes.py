@@ -93,6 +93,7 @@ assert main(["generate", "Hello", "-m", "tiny.gguf", "-n", "4"]) == 0
 """
 
 
+@pytest.mark.slow
 def test_the_recipe_for_a_weight_format_makes_a_file_of_it_run(copy: Path) -> None:
     touched = apply_recipe("a weight format", copy)
     assert sorted(set(touched)) == [
