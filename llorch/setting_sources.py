@@ -39,7 +39,7 @@ MAX_KEY_BYTES = 4096
 _SERVICE_LINK = re.compile(
     r"LLORCH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://.*")
+_SERVICE_PORT, _SERVICE_URL = re.compile(r"LLORCH_(\w+_)?PORT"), re.compile(r"(tcp|udp|sctp)://.*")
 
 
 def from_file(path: Path, problems: list[str]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def from_environment(problems: list[str]) -> dict[str, Any]:
             continue
         if is_service_link(variable, os.environ[variable]):
             continue
-        name = variable.removeprefix(variable[: len(ENV_PREFIX)]).lower()
+        name = variable[len(ENV_PREFIX) :].lower()
         if name in SETTINGS:
             found[name] = _parsed(SETTINGS[name], os.environ[variable])
         else:
@@ -93,7 +93,7 @@ def is_service_link(variable: str, value: str) -> bool:
     """
     if _SERVICE_LINK.fullmatch(variable):
         return True
-    return bool(re.fullmatch(r"LLORCH_(\w+_)?PORT", variable) and _SERVICE_URL.fullmatch(value))
+    return bool(_SERVICE_PORT.fullmatch(variable) and _SERVICE_URL.fullmatch(value))  # else it is the setting
 
 
 def service_links() -> str | None:
@@ -109,7 +109,7 @@ def service_links() -> str | None:
 
 
 def read_key_file(path: Path) -> str:
-    """The API key in the file at `path`, without the line feed at its end.
+    """What stands in the file of an API key.
 
     Raises:
         SettingsError: the file cannot be read, or is too large to be a key.

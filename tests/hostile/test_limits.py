@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,20 +11,10 @@ import llorch
 from llorch.errors import SettingsError
 from llorch.fields.table import FIELDS
 from llorch.open_model import open_model
-from tests.conftest import REPOSITORY
+from tests.support.commands import llorch as llorch_command
 
 MOST = FIELDS["threads"].kind.limits["le"]
 WARNING = "the context is 200 tokens, but the model was trained on 128: expect poor text beyond those"
-
-
-def llorch_command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "llorch", *words],
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
 from llorch.model_files import open_tokenizer
 from llorch.open_model import check_model, open_model
+from tests.support.commands import llorch as llorch_command
 from tests.support.odd_models import N_LAYER, N_VOCAB, ODD_MODELS, OddModel
 from tests.support.small_models import Run
 from tests.support.tiny_models import spm_vocabulary, tiny_metadata, write_tiny_llama
@@ -104,8 +103,7 @@ def test_the_tokenizer_alone_warns_of_the_vocabulary(
 @pytest.mark.parametrize("words", [["tokenize", TEXT], ["generate", TEXT, "-n", "1", "--temperature", "0"]])
 def test_a_command_writes_the_warning_on_stderr_and_json_on_stdout(tmp_path: Path, words: list[str]) -> None:
     path = write(tmp_path / "odd.gguf", ODD_MODELS["an id outside the vocabulary"].overrides)
-    command = [sys.executable, "-m", "llorch", *words, "-m", str(path), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = llorch_command(*words, "-m", str(path), "--json")
     assert done.returncode == 0
     assert "token_ids" in json.loads(done.stdout)
     (line,) = [line for line in done.stderr.splitlines() if "odd, but usable" in line]

@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -103,6 +105,36 @@ finally:
     signal.raise_signal(signal.SIGTERM)
 """
 
+
+@pytest.mark.slow
+@every_signal
+def test_a_signal_at_any_moment_ends_a_command_quietly(number: signal.Signals, long_model: Path) -> None:
+    """From the first handler on, through imports and loading, into the generation."""
+    for i in range(20):
+        with start(*ENDLESS, "-m", str(long_model)) as process:
+            wait_for(lambda process=process: handles(process.pid, signal.SIGTERM))  # type: ignore[misc]
+            time.sleep(i * 0.05)  # no event marks these moments: any will do
+            process.send_signal(number)
+            assert process.stdout is not None
+            process.stdout.read()
+            assert_ended(process, number)
+
+
+@pytest.mark.slow
+@every_signal
+def test_a_signal_at_any_moment_of_compiling_ends_a_command_quietly(
+    number: signal.Signals, long_model: Path, tmp_path: Path
+) -> None:
+    for i in range(6):
+        cache = str(tmp_path / f"cache{i}")
+        with start(*ENDLESS, "-m", str(long_model), LLORCH_CACHE_DIR=cache) as process:
+            assert process.stderr is not None
+            assert b"compiling kernels" in process.stderr.readline()
+            time.sleep(i * 0.9)
+            process.send_signal(number)
+            assert_ended(process, number)
+
+
 LOST = """
 import ctypes, os, signal, sys, threading
 from llorch.cli import interrupt
@@ -164,6 +196,16 @@ def container(long_model: Path, tmp_path: Path) -> Callable[..., Container]:
     return make
 
 
+@contextmanager
+def busy(server: Container) -> Iterator[Iterator[str]]:
+    """Lines of a stream that does not end by itself; the first has come."""
+    body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
+    with server.stream("/generate", json=body) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        yield lines
+
+
 def test_a_server_as_process_1_ends_while_it_compiles(
     container: Callable[..., Container], tmp_path: Path
 ) -> None:
@@ -191,10 +233,7 @@ def test_a_busy_server_as_process_1_lets_its_clients_finish_for_the_grace_period
 ) -> None:
     server = container(LLORCH_SHUTDOWN_GRACE_S="0.5").wait_until_ready()
     try:
-        body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
-        with server.stream("/generate", json=body) as answer:
-            lines = answer.iter_lines()
-            next(lines)
+        with busy(server) as lines:
             server.signal(signal.SIGTERM)
             last = [line for line in lines if line.startswith("data: ")][-1]
         assert json.loads(last.removeprefix("data: "))["finish_reason"] == "abort"
@@ -209,10 +248,7 @@ def test_a_second_signal_ends_a_busy_server_as_process_1_at_once(
 ) -> None:
     server = container(LLORCH_SHUTDOWN_GRACE_S="3600").wait_until_ready()
     try:
-        body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
-        with server.stream("/generate", json=body) as answer:
-            lines = answer.iter_lines()
-            next(lines)
+        with busy(server) as lines:
             server.signal(signal.SIGTERM)
             server.wait_for_log("stopping: 1 request")
             server.signal(second)

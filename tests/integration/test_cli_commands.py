@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,20 +12,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.fields.table import REQUEST, SETTINGS
 from llorch.version import __version__
-
-LLORCH = [sys.executable, "-m", "llorch"]
-
-
-def llorch(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LLORCH, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **variables},
-    )
+from tests.support.commands import llorch, start
 
 
 def document(*arguments: str) -> dict[str, object]:
@@ -154,32 +137,13 @@ WAIT_S = 100.0
 
 
 def test_generate_streams_and_stops_quietly_when_nobody_reads(long_model: Path) -> None:
-    command = [*LLORCH, "generate", "-m", str(long_model), *ENDLESS]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start("generate", "-m", str(long_model), *ENDLESS) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(5)  # comes long before 60,000 tokens are made
         process.stdout.close()
         assert process.wait(WAIT_S) == 141
         assert process.stderr.read() == b""
-
-
-def test_interrupt_is_quiet_and_130(long_model: Path) -> None:
-    command = [*LLORCH, "generate", "-m", str(long_model), *ENDLESS]
-
-    def heed_interrupts() -> None:  # a test run in the background of a script inherits that they are ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_interrupts
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        assert process.stdout.read(5)
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        assert process.stderr.read().strip() == b""
-        assert process.wait(WAIT_S) == 130
 
 
 def test_tokenize_prints_ids_and_pieces(model_path: Callable[[str], Path]) -> None:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.support.commands import llorch
 from tests.support.live_server import READY_S, WAIT_S, LiveServer, events, generate_events, wait_until
 from tests.support.tiny_models import write_tiny_llama
 
 ENDLESS = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
-
-
-def serve(*flags: str) -> subprocess.CompletedProcess[str]:
-    """`llorch serve` with something that keeps it from serving."""
-    command = [sys.executable, "-m", "llorch", "serve", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
 def test_health_and_ready(server: LiveServer) -> None:
@@ -192,7 +185,7 @@ def test_log_has_counts_and_times_and_no_text(long_model: Path, tmp_path: Path) 
 
 
 def test_port_in_use_is_one_line_and_exit_2(server: LiveServer, long_model: Path) -> None:
-    result = serve("-m", str(long_model), "--port", str(server.port))
+    result = llorch("serve", "-m", str(long_model), "--port", str(server.port))
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
         f"llorch: error: cannot listen on 127.0.0.1 port {server.port}: Address already in use"
@@ -211,7 +204,7 @@ def test_a_file_that_cannot_be_served_is_one_line_before_the_port_is_asked_for(
 ) -> None:
     path = tmp_path / "bad.gguf"
     write_tiny_llama(path, overrides=overrides)
-    result = serve("-m", str(path), "--port", str(server.port))  # which is taken
+    result = llorch("serve", "-m", str(path), "--port", str(server.port))  # which is taken
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert said in line
@@ -220,7 +213,7 @@ def test_a_file_that_cannot_be_served_is_one_line_before_the_port_is_asked_for(
 def test_a_file_that_is_no_model_is_one_line_and_nothing_listens(tmp_path: Path) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(b"GGUF" + b"\xff" * 60)
-    result = serve("-m", str(path), "--port", "0")
+    result = llorch("serve", "-m", str(path), "--port", "0")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"llorch: error: {path}: ")

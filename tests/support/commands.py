@@ -20,15 +20,8 @@ LLORCH = [sys.executable, "-m", "llorch"]
 
 def llorch(*arguments: str | bytes, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; `variables` are added to the environment."""
-    return subprocess.run(
-        [*LLORCH, *arguments],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_S,
-        check=False,
-        env={**os.environ, **variables},
-    )
+    done = llorch_bytes(*arguments, stdin=stdin.encode(), **variables)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
 def llorch_bytes(
