@@ -143,7 +143,7 @@ class Residence:
     def scratch_bytes(self) -> int:
         """Bytes of scratch that each thread needs for products."""
         matrices = [m for w in self.weights.layers for m in w.matrices()] + [self.weights.output]
-        return max((m.format.scratch_bytes(m.n_in) for m in matrices if not m.is_packed), default=0)
+        return max((m.format.scratch_bytes(m.n_in, m.is_packed) for m in matrices), default=0)
 
     def units(self) -> list[Unit]:
         """The units that `fill` runs."""

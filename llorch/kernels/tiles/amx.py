@@ -1,4 +1,4 @@
-"""Q8_0 products of many tokens on AMX; bit for bit those of `tiles.dot`.
+"""Products of many tokens on AMX; bit for bit those of `tiles.dot`.
 
 A Q8_0 block is 32 columns deep, so one AMX product is 16 (or 8) tokens x 16 rows x 32 columns: A is the quantised
 activations where they lie, B is one block of a weight tile as `tiles.pack` stores it (signed on this path), C comes
@@ -13,7 +13,7 @@ float work after that (slower), activations copied into whole panels, transposed
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -42,8 +42,8 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.tiles.dot import AHEAD_BYTES
-from llorch.kernels.tiles.layout import BLOCK, QUANT_BYTES, SCALE_BYTES
+from llorch.kernels.tiles.dot import AHEAD_BYTES, PairOperands, pair_sums
+from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
 
 MANY_TOKENS, FEW_TOKENS = 16, 8
 """Tokens of one AMX product: of a prompt's, and of a few sequences that decode together."""
@@ -52,7 +52,7 @@ HAS_AMX = paths.path() == "amx"
 """Whether this path uses AMX. On the others the functions below emit nothing and must not be reached."""
 
 LEAST_BLOCKS = 2
-"""Blocks are multiplied in pairs, one pair ahead of the float work."""
+"""Blocks of 32 are multiplied in pairs, one pair ahead of the float work."""
 
 LEAST_REST, FEW_LEAST_REST = 9, 3
 """Left-over tokens from which a whole AMX product is faster than `tiles.dot`."""
@@ -61,42 +61,40 @@ _SUMS, _LAST_SUMS, _TOKENS, _WEIGHTS = (0, 1), 2, (4, 6), (5, 7)
 """AMX registers: C, C of an odd last block, A and B, each for the two blocks of a pair."""
 
 _SUM_BYTES = TILE_ROWS * 4
+_UNIT_BYTES = TILE_ROWS * UNIT
 
 
 def _register(number: int) -> Any:
     return ir.Constant(I8, number)
 
 
-def _config_bytes(n_tokens: int) -> bytearray:
+def _config_bytes(n_tokens: int, depth: int) -> bytearray:
     """What `ldtilecfg` reads: palette 1, then bytes per row (uint16, from 16) and rows (from 48) per register."""
     config = bytearray(64)
     config[0] = 1
     shapes = dict.fromkeys((*_SUMS, _LAST_SUMS), (n_tokens, _SUM_BYTES))
-    shapes |= dict.fromkeys(_TOKENS, (n_tokens, BLOCK)) | dict.fromkeys(_WEIGHTS, (BLOCK // 4, _SUM_BYTES))
+    shapes |= dict.fromkeys(_TOKENS, (n_tokens, depth)) | dict.fromkeys(_WEIGHTS, (depth // 4, _SUM_BYTES))
     for register, (rows, row_bytes) in shapes.items():
         config[16 + 2 * register] = row_bytes
         config[48 + register] = rows
     return config
 
 
-def _make_open(n_tokens: int) -> Any:
+def _make_open(n_tokens: int, depth: int) -> Any:
     @emitted(types.void())
     def open_registers(builder: Any) -> None:
         """Configure this thread's AMX registers; until `close_amx`, switching threads costs 8 KB more."""
         if HAS_AMX:
-            name = f"llorch_tile_config_{n_tokens}"
+            name = f"llorch_tile_config_{n_tokens}x{depth}"
             config = builder.module.globals.get(name)
             if config is None:
-                value = ir.Constant(ir.ArrayType(I8, 64), _config_bytes(n_tokens))
+                value = ir.Constant(ir.ArrayType(I8, 64), _config_bytes(n_tokens, depth))
                 config = ir.GlobalVariable(builder.module, value.type, name)
                 config.initializer, config.global_constant = value, True
                 config.linkage, config.align = "internal", 64
             call(builder, "llvm.x86.ldtilecfg", VOID, [builder.bitcast(config, I8.as_pointer())])
 
     return open_registers
-
-
-open_many, open_few = _make_open(MANY_TOKENS), _make_open(FEW_TOKENS)
 
 
 @emitted(types.void())
@@ -109,20 +107,24 @@ def close_amx(builder: Any) -> None:
 class _Operands:
     """The kernel's arguments, and what is derived from them once."""
 
-    def __init__(self, builder: Any, args: tuple[Int, ...], n_tokens: int, is_streaming: bool) -> None:
-        (self.tiles, self.tile_stride, self.n_blocks, self.n_tiles, self.next, self.q, self.q_stride, d,
-         block_stride, out, out_stride, self.accumulate, self.skip) = args  # fmt: skip
-        self.n_tokens, self.is_streaming = n_tokens, is_streaming
-        self.out = Strided(out, out_stride)
+    def __init__(
+        self, builder: Any, scheme: TileScheme, args: tuple[Int, ...], n_tokens: int, is_streaming: bool
+    ) -> None:
+        (self.tiles, self.tile_stride, self.scales, self.scale_stride, self.n_blocks, self.n_tiles, self.next, self.q,
+         self.q_stride, d, d_stride, s, s_stride, out, out_stride, self.accumulate, self.skip) = args  # fmt: skip
+        self.scheme, self.n_tokens, self.is_streaming = scheme, n_tokens, is_streaming
+        self.out, self.d, self.s = Strided(out, out_stride), Strided(d, d_stride), Strided(s, s_stride)
         self.end = self.tiles + self.n_tiles * self.tile_stride
-        buffer = builder.alloca(ir.ArrayType(I8, 2 * n_tokens * _SUM_BYTES))
+        n_sums = max(2, scheme.sub_blocks)
+        buffer = builder.alloca(ir.ArrayType(I8, n_sums * n_tokens * _SUM_BYTES))
         buffer.align = 64
         self.buffer = Int(builder, builder.ptrtoint(buffer, I64))
         self.n_pairs = self.n_blocks >> 1
         # Tokens 4i + j: four base addresses plus three strides fit the free registers; one address per token would
         # spill.
-        self.steps = [block_stride * j for j in range(4)]
-        self.scale_starts = [d + block_stride * (4 * i) for i in range(n_tokens // 4)]
+        self.steps = [d_stride * j for j in range(4)]
+        self.scale_starts = [d + d_stride * (4 * i) for i in range(n_tokens // 4)]
+        self.to_sums = s - d
 
 
 def _emit_product(builder: Any, o: _Operands, q: Int, weights: Int, half: int, sums: int) -> None:
@@ -134,40 +136,49 @@ def _emit_product(builder: Any, o: _Operands, q: Int, weights: Int, half: int, s
     call(builder, "llvm.x86.tdpbssd", VOID, [c, a, b])
 
 
-def _emit_fetch(builder: Any, o: _Operands, half: int, sums: int) -> Int:
-    """Write C register `sums` to one half of the buffer; returns its address."""
-    at = o.buffer + half * o.n_tokens * _SUM_BYTES
+def _emit_fetch(builder: Any, o: _Operands, number: int, sums: int) -> Int:
+    """Write C register `sums` to place `number` of the buffer; returns its address."""
+    at = o.buffer + number * o.n_tokens * _SUM_BYTES
     arguments = [_register(sums), at.pointer(I8), ir.Constant(I64, _SUM_BYTES)]
     call(builder, "llvm.x86.tilestored64", VOID, arguments)
     return at
 
 
+def _halves(builder: Any, at: Int) -> Any:
+    return half_to_float(builder, load(vector(I16, TILE_ROWS), at, align=16))
+
+
 def _emit_add(
     builder: Any, o: _Operands, sums_at: Int, w_scales: Int, x_scales: list[Int], acc: list[Any]
 ) -> list[Any]:
-    """Add one block's int32 sums to the float32 vectors, one vector of 16 rows per token."""
-    w_scale = half_to_float(builder, load(vector(I16, TILE_ROWS), w_scales, align=32))
+    """Add the int32 sums of a block of 32 to the float32 vectors, one vector of 16 rows per token."""
+    w_scale = _halves(builder, w_scales)
+    w_minimum = _halves(builder, w_scales + HALVES_BYTES) if o.scheme.minimums else None
     result = []
     for t in range(o.n_tokens):
         sums = load(vector(I32, TILE_ROWS), sums_at, t * _SUM_BYTES, align=64)
-        x_scale = load(F32, x_scales[t // 4] + o.steps[t % 4], align=4)
-        scale = builder.fmul(w_scale, splat(builder, x_scale, TILE_ROWS))
-        result.append(fma(builder, builder.sitofp(sums, scale.type), scale, acc[t]))
+        x_at = x_scales[t // 4] + o.steps[t % 4]
+        scale = builder.fmul(w_scale, splat(builder, load(F32, x_at, align=4), TILE_ROWS))
+        value = fma(builder, builder.sitofp(sums, scale.type), scale, acc[t])
+        if w_minimum is not None:
+            x_sum = splat(builder, load(F32, x_at + o.to_sums, align=4), TILE_ROWS)
+            value = fma(builder, w_minimum, x_sum, value)
+        result.append(value)
     return result
 
 
 def _emit_ahead(o: _Operands, weights: Int, pair: Int) -> None:
     """Ask for the weights that come `AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
-    pair_bytes = 2 * (QUANT_BYTES + SCALE_BYTES)
+    pair_bytes = 2 * (_UNIT_BYTES + o.scheme.scale_bytes)
     at = weights + (pair * pair_bytes + AHEAD_BYTES)
     at = choose(at.is_below(o.end), at, o.next + (at - o.end))
     for offset in range(0, pair_bytes, 64):
         prefetch(at + offset)
 
 
-def _emit_blocks(builder: Any, o: _Operands, weights: Int, following: Int) -> list[Any]:
-    """All blocks of the row tile at `weights`, whose first pair is under way; starts that of `following`."""
-    w_scales = weights + o.n_blocks * QUANT_BYTES
+def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, following: Int) -> list[Any]:
+    """All blocks of 32 of the row tile at `weights`, whose first pair is under way; starts that of `following`."""
+    scale_bytes = o.scheme.scale_bytes
 
     def body(pair: Int, values: list[Any]) -> list[Any]:
         acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
@@ -175,25 +186,68 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Int, following: Int) -> li
             _emit_ahead(o, weights, pair)
         is_inside = (pair + 1) < o.n_pairs
         after = choose(is_inside, pair + 1, Int(builder, 0))
-        q = o.q + after * (2 * BLOCK)
-        quants = choose(is_inside, weights, following) + after * (2 * QUANT_BYTES)
+        q = o.q + after * (2 * UNIT)
+        quants = choose(is_inside, weights, following) + after * (2 * _UNIT_BYTES)
         for half in range(2):
             sums_at = _emit_fetch(builder, o, half, _SUMS[half])
-            _emit_product(builder, o, q + half * BLOCK, quants + half * QUANT_BYTES, half, _SUMS[half])
-            scales_at = w_scales + (pair * 2 + half) * SCALE_BYTES
+            _emit_product(builder, o, q + half * UNIT, quants + half * _UNIT_BYTES, half, _SUMS[half])
+            scales_at = w_scales + (pair * 2 + half) * scale_bytes
             acc = _emit_add(builder, o, sums_at, scales_at, [x + half * 4 for x in x_scales], acc)
         return [*acc, *(x + 8 for x in x_scales)]
 
     def odd(_: Int, values: list[Any]) -> list[Any]:
         acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
         last = o.n_blocks - 1
-        _emit_product(builder, o, o.q + last * BLOCK, weights + last * QUANT_BYTES, 0, _LAST_SUMS)
+        _emit_product(builder, o, o.q + last * UNIT, weights + last * _UNIT_BYTES, 0, _LAST_SUMS)
         sums_at = _emit_fetch(builder, o, 0, _LAST_SUMS)
-        return [*_emit_add(builder, o, sums_at, w_scales + last * SCALE_BYTES, x_scales, acc), *x_scales]
+        return [*_emit_add(builder, o, sums_at, w_scales + last * scale_bytes, x_scales, acc), *x_scales]
 
     zeros = [constant(F32, TILE_ROWS, 0.0)] * o.n_tokens
     values = loop(o.n_pairs, [*zeros, *o.scale_starts], body)
     return loop(o.n_blocks & 1, values, odd)[: o.n_tokens]
+
+
+def _emit_super_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int) -> list[Any]:
+    """All blocks with sub-blocks of the row tile at `weights`: an AMX product for each sub-block, then their sum."""
+    scheme, n_tokens = o.scheme, o.n_tokens
+    words = vector(I32, TILE_ROWS)
+    sub_bytes = scheme.sub_block // 4 * QUAD_BYTES
+
+    def scale(at: Int) -> Any:
+        value = load(vector(I8, TILE_ROWS), at)
+        if scheme.minimums == "nibbles":
+            value = builder.and_(value, constant(I8, TILE_ROWS, 15))
+        return builder.sext(value, words) if scheme.signed_scales else builder.zext(value, words)
+
+    def body(block: Int, acc: list[Any]) -> list[Any]:
+        quants, q = weights + block * (scheme.units * _UNIT_BYTES), o.q + block * scheme.block
+        scales_at = w_scales + block * scheme.scale_bytes
+        for i in range(scheme.sub_blocks):
+            half = i % 2
+            _emit_product(builder, o, q + i * scheme.sub_block, quants + i * sub_bytes, half, _SUMS[half])
+            _emit_fetch(builder, o, i, _SUMS[half])
+        others: list[Any] = []
+        if scheme.minimums:
+            pairs = PairOperands(scheme, [scales_at], [o.s[t] for t in range(n_tokens)])
+            others = pair_sums(builder, pairs, block)
+        scales = [scale(scales_at + i * TILE_ROWS) for i in range(scheme.sub_blocks)]
+        d = _halves(builder, scales_at + scheme.d_at)
+        dmin = _halves(builder, scales_at + (scheme.d_at + HALVES_BYTES)) if scheme.minimums else None
+        result = []
+        for t in range(n_tokens):
+            total = constant(I32, TILE_ROWS, 0)
+            for i, factor in enumerate(scales):
+                sums = load(words, o.buffer, (i * n_tokens + t) * _SUM_BYTES, align=64)
+                total = builder.add(total, builder.mul(sums, factor))
+            x_scale = splat(builder, load(F32, o.d[t] + block * 4, align=4), TILE_ROWS)
+            value = fma(builder, builder.sitofp(total, d.type), builder.fmul(d, x_scale), acc[t])
+            if dmin is not None:
+                lower = builder.fneg(builder.sitofp(others[t], d.type))
+                value = fma(builder, lower, builder.fmul(dmin, x_scale), value)
+            result.append(value)
+        return result
+
+    return loop(o.n_blocks, [constant(F32, TILE_ROWS, 0.0)] * n_tokens, body)
 
 
 def _out_at(o: _Operands, tile: Int, token: int) -> Int:
@@ -202,46 +256,72 @@ def _out_at(o: _Operands, tile: Int, token: int) -> Int:
     return choose(Int(row.builder, token) < o.skip, o.buffer, row)
 
 
-def _emit(builder: Any, args: tuple[Int, ...], n_tokens: int, is_streaming: bool) -> None:
-    o = _Operands(builder, args, n_tokens, is_streaming)
-    for half in range(2):
-        _emit_product(builder, o, o.q + half * BLOCK, o.tiles + half * QUANT_BYTES, half, half)
+def _emit(builder: Any, scheme: TileScheme, args: tuple[Int, ...], n_tokens: int, is_streaming: bool) -> None:
+    o = _Operands(builder, scheme, args, n_tokens, is_streaming)
+    if not scheme.has_sub_blocks:
+        for half in range(2):
+            _emit_product(builder, o, o.q + half * UNIT, o.tiles + half * _UNIT_BYTES, half, half)
     last = o.n_tiles - 1
 
     def body(tile: Int, _: list[Any]) -> list[Any]:
-        weights = o.tiles + tile * o.tile_stride
-        # After the last tile the pair started ahead is one that is not read.
-        following = choose(tile.equals(last), weights, weights + o.tile_stride)
+        weights, scales = o.tiles + tile * o.tile_stride, o.scales + tile * o.scale_stride
         for token in range(n_tokens):
             prefetch(_out_at(o, tile, token), for_writing=True)
-        for token, value in enumerate(_emit_blocks(builder, o, weights, following)):
+        if scheme.has_sub_blocks:
+            values = _emit_super_blocks(builder, o, weights, scales)
+        else:
+            # After the last tile the pair started ahead is one that is not read.
+            following = choose(tile.equals(last), weights, weights + o.tile_stride)
+            values = _emit_blocks(builder, o, weights, scales, following)
+        for token, value in enumerate(values):
             store_or_add(value, _out_at(o, tile, token), o.accumulate)
         return []
 
     loop(o.n_tiles, [], body)
 
 
-def _make_multiply(n_tokens: int, is_streaming: bool) -> Any:
-    name = f"llorch_q8_amx_{n_tokens}" + ("_streaming" if is_streaming else "")
+def _make_multiply(scheme: TileScheme, n_tokens: int, is_streaming: bool) -> Any:
+    name = f"llorch_{scheme.name}_amx_{n_tokens}" + ("_streaming" if is_streaming else "")
 
     @emitted()
-    def multiply_many(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
-        """Some tokens against some tiles, between opening AMX for as many and `close_amx`.
-
-        Args (tuples of int64; addresses and strides in bytes unless said otherwise):
-            w: first tile, tile stride, number of blocks (at least 2), number of tiles (> 0), where weights needed
-                after these tiles begin (asked for when streaming).
-            x: int8 activations, their row stride, float32 scales, their row stride.
-            y: float32 out, its row stride, whether the product is added to what is there, number of tokens at the
-                beginning that are not wanted.
-        """
+    def multiply(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
         if HAS_AMX:
-            outlined(name, [*w, *x, *y], lambda inner, *args: _emit(inner, args, n_tokens, is_streaming))
+            emit = lambda inner, *args: _emit(inner, scheme, args, n_tokens, is_streaming)  # noqa: E731
+            outlined(name, [*w, *x, *y], emit)
 
-    return multiply_many
+    return multiply
 
 
-multiply_many = _make_multiply(MANY_TOKENS, is_streaming=False)
-stream_many = _make_multiply(MANY_TOKENS, is_streaming=True)
-stream_few = _make_multiply(FEW_TOKENS, is_streaming=True)
-"""`multiply_many` for weights that come from memory; on the way it asks for the next ones."""
+class Amx(NamedTuple):
+    """The functions of a scheme, for kernels of three tuples of int64; some tokens against some tiles.
+
+    Args of `many` (16 tokens) and `few` (8), between opening AMX for as many and `close_amx` (addresses and strides in
+    bytes unless said otherwise):
+        w: quants of the first tile, int8 with the scheme's offset taken off, their stride, its scales, their stride,
+            number of blocks (at least `LEAST_BLOCKS` of 32), number of tiles (> 0), where weights needed after these
+            tiles begin (asked for when streaming).
+        x: as in `tiles.dot.make_dot`.
+        y: float32 out, its row stride, whether the product is added to what is there, number of tokens at the beginning
+            that are not wanted.
+
+    `stream_many` and `stream_few` are for weights that come from memory; on the way they ask for the next ones.
+    """
+
+    open_many: Any
+    open_few: Any
+    multiply_many: Any
+    stream_many: Any
+    stream_few: Any
+
+
+def make_amx(scheme: TileScheme) -> Amx:
+    """The functions of a scheme; only whole bytes are streamed, others come from cache."""
+    streams = scheme.planes == (8,)
+    many = _make_multiply(scheme, MANY_TOKENS, is_streaming=False)
+    return Amx(
+        _make_open(MANY_TOKENS, scheme.sub_block),
+        _make_open(FEW_TOKENS, scheme.sub_block),
+        many,
+        _make_multiply(scheme, MANY_TOKENS, is_streaming=True) if streams else many,
+        _make_multiply(scheme, FEW_TOKENS, is_streaming=streams),
+    )

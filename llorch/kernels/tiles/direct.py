@@ -1,7 +1,7 @@
-"""Products of one or two tokens with Q8_0 rows where they lie in the file: transposed in registers, never stored.
+"""Products of one or two tokens with rows where they lie in the file: transposed in registers, never stored.
 
 The same block sums in the same order as `tiles.dot`, so the same bits; with few tokens, packing a tile first would
-write and read everything once more.
+write and read everything once more. For blocks of 32 without sub-blocks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
     F32,
-    I8,
     I32,
     Int,
     Strided,
@@ -22,14 +21,18 @@ from llorch.kernels.emit.values import (
     fma,
     load,
     loop,
+    prefetch,
     splat,
     store_or_add,
     vector,
 )
+from llorch.kernels.jit import kernel
 from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.tiles.dot import LANES, PATH, dot_product
-from llorch.kernels.tiles.layout import BLOCK, FILE_BLOCK_BYTES, QUADS
-from llorch.kernels.tiles.pack import add_bias, emit_tile_block, row_addresses
+from llorch.kernels.tiles.file_blocks import FileBlock
+from llorch.kernels.tiles.gather import row_addresses
+from llorch.kernels.tiles.integers import BYTES, LANES, PATH, add_quads
+from llorch.kernels.tiles.layout import QUADS, UNIT, TileScheme
+from llorch.kernels.tiles.planes import add_bias, look_up
 
 MOST_TOKENS = 2
 """Tokens the kernel can take at a time."""
@@ -46,66 +49,91 @@ def _lanes_of(builder: Any, value: Any, part: int) -> Any:
     return builder.shuffle_vector(value, value, mask)
 
 
-def _part_sums(builder: Any, quads: list[Any], part: int, start: Any, x: Int) -> Any:
+def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, start: Any, x: Int) -> Any:
     """int32 sums of one block for the rows of one part; `x` is the token's address in the block.
 
     Two chains, since one dot product waits for the one before it; integers do not mind the order.
     """
-    bytes_ = vector(I8, LANES * 4)
-    chains = [start, constant(I32, LANES, 0)]
-    for k in range(QUADS):
-        activation = builder.bitcast(splat(builder, load(I32, x, k * 4, align=4), LANES), bytes_)
-        weights = builder.bitcast(_lanes_of(builder, quads[k], part), bytes_)
-        chains[k % 2] = dot_product(builder, chains[k % 2], weights, activation)
-    return builder.add(*chains)
+    columns = []
+    for quad in quads:
+        value = look_up(builder, scheme, _lanes_of(builder, quad, part), PATH.bias)
+        is_whole = scheme.planes == (8,) and PATH.bias
+        columns.append([builder.bitcast(add_bias(builder, value) if is_whole else value, BYTES)])
+    half = QUADS // 2
+    first = add_quads(builder, scheme, [start], columns[:half], [x], None)
+    second = add_quads(builder, scheme, [constant(I32, LANES, 0)], columns[half:], [x + half * 4], None)
+    return builder.add(first[0], second[0])
 
 
-def _emit(builder: Any, n_tokens: int, w: list[Int], x: list[Int], y: list[Int]) -> None:
-    source, row_bytes, n_blocks = w
-    q, q_stride, d, s, block_stride = x
-    out, out_stride, accumulate = y
-    q_rows, d_rows, s_rows = Strided(q, q_stride), Strided(d, block_stride), Strided(s, block_stride)
-    tokens = range(n_tokens)
+def _emit(builder: Any, scheme: TileScheme, file_block: FileBlock, n_tokens: int, args: tuple[Int, ...]) -> None:
+    source, row_bytes, n_blocks, q, q_stride, d, d_stride, s, s_stride, out, out_stride, accumulate = args
+    q_rows, d_rows, s_rows = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
+    block_bytes = TILE_ROWS * file_block.n_bytes
+    rows = row_addresses(source, row_bytes)
     ahead = source + row_bytes * TILE_ROWS
 
+    def float_of(halves: Any, part: int) -> Any:
+        return half_to_float(builder, _lanes_of(builder, halves, part))
+
     def body(block: Int, acc: list[Any]) -> list[Any]:
-        next_tile = ahead + block * (TILE_ROWS * FILE_BLOCK_BYTES)
-        quads, halves = emit_tile_block(builder, row_addresses(source, row_bytes, block), next_tile)
-        if PATH.bias:
-            quads = [add_bias(builder, quad) for quad in quads]
+        for offset in range(0, block_bytes + 63, 64):
+            prefetch(ahead + block * block_bytes + offset)
+        at = [row + block * file_block.n_bytes for row in rows]
+        (quads,) = file_block.units(builder, at)
+        halves = file_block.halves(builder, at)
         after = []
-        for t in tokens:
+        for t in range(n_tokens):
             start = constant(I32, LANES, 0)
-            if PATH.bias:
+            if scheme.taken_off:
                 start = splat(builder, load(I32, s_rows[t] + block * 4, align=4), LANES)
             x_scale = splat(builder, load(F32, d_rows[t] + block * 4, align=4), LANES)
             for part in _PARTS:
-                total = _part_sums(builder, quads, part, start, q_rows[t] + block * BLOCK)
-                scale = builder.fmul(half_to_float(builder, _lanes_of(builder, halves, part)), x_scale)
+                total = _part_sums(builder, scheme, quads, part, start, q_rows[t] + block * UNIT)
+                scale = builder.fmul(float_of(halves[0], part), x_scale)
                 before = acc[t * len(_PARTS) + part]
-                after.append(fma(builder, builder.sitofp(total, scale.type), scale, before))
+                value = fma(builder, builder.sitofp(total, scale.type), scale, before)
+                if scheme.minimums:
+                    x_sum = splat(builder, load(F32, s_rows[t] + block * 4, align=4), LANES)
+                    value = fma(builder, float_of(halves[1], part), x_sum, value)
+                after.append(value)
         return after
 
     acc = loop(n_blocks, [constant(F32, LANES, 0.0)] * (n_tokens * len(_PARTS)), body)
     out_rows = Strided(out, out_stride)
-    for t in tokens:
+    for t in range(n_tokens):
         for part in _PARTS:
             store_or_add(acc[t * len(_PARTS) + part], out_rows[t] + part * LANES * 4, accumulate)
 
 
-def make_direct(n_tokens: int) -> Any:
-    """The kernel for `n_tokens` as a function for kernels of three tuples of int64.
-
-    Args of that function (addresses and strides in bytes unless said otherwise):
-        w: 16 rows as in the file, their stride, number of blocks (> 0).
-        x, y: as in `tiles.dot.make_dot`.
-    """
-
+def _make_direct_tile(scheme: TileScheme, file_block: FileBlock, n_tokens: int) -> Any:
     def emit(builder: Any, *args: Int) -> None:
-        _emit(builder, n_tokens, list(args[:3]), list(args[3:8]), list(args[8:]))
+        _emit(builder, scheme, file_block, n_tokens, args)
 
     @emitted()
     def direct(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
-        outlined(f"llorch_q8_direct_{n_tokens}", [*w, *x, *y], emit)
+        outlined(f"llorch_{scheme.name}_direct_{n_tokens}", [*w, *x, *y], emit)
+
+    return direct
+
+
+def make_direct(scheme: TileScheme, file_block: FileBlock) -> Any:
+    """A kernel ``direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y)`` for one or two tokens.
+
+    Args of that kernel (addresses and strides in bytes unless said otherwise):
+        rows: `n_tiles` times 16 rows as in the file, `row_bytes` apart, of `n_blocks` > 0 blocks.
+        x, y: as in `tiles.dot.make_dot`.
+    """
+    direct_1, direct_2 = (_make_direct_tile(scheme, file_block, n) for n in (1, 2))
+
+    @kernel
+    def direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
+        out, out_stride, accumulate = y
+        for i in range(n_tiles):
+            w = (rows + i * TILE_ROWS * row_bytes, row_bytes, n_blocks)
+            at = (out + i * TILE_ROWS * 4, out_stride, accumulate)
+            if n_tokens == 1:
+                direct_1(w, x, at)
+            else:
+                direct_2(w, x, at)
 
     return direct

@@ -1,29 +1,24 @@
-"""The micro-kernels that multiply tiles of Q8_0 weights with Q8_0 activations, one for each shape and CPU path.
+"""The micro-kernel: some vectors of weight rows times some tokens, over all blocks of a row.
 
-A kernel multiplies `n_vectors` vectors of rows with `n_tokens` activation rows over all blocks. Block sums are exact
-int32; each output is then accumulated in float32, ``acc = fma(sum, d_w * d_x, acc)``, in block order whatever the
-shape: so every path and every batch gives the same bits.
+Per block the integer sums are exact; each output is then accumulated in float32, ``acc = fma(sum, d_w * d_x, acc)``
+(and, where there are minimums, ``acc = fma(-minimums, dmin * d_x, acc)``), in block order whatever the shape: so every
+path and every batch gives the same bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from llvmlite import ir
-
-from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
     F32,
-    I1,
     I8,
     I16,
     I32,
     Int,
     Strided,
-    call,
     constant,
     fma,
     load,
@@ -34,119 +29,178 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.tiles.layout import BLOCK, QUADS, QUANT_BYTES, SCALE_BYTES
-from llorch.kernels.tiles.pack import add_bias
-
-PATH = paths.chosen()
-LANES = PATH.lanes
+from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of, multiply_pair
+from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, QUADS, UNIT, TileScheme
+from llorch.kernels.tiles.planes import add_bias, look_up, split_planes, stored_planes
 
 AHEAD_BYTES = 4096
 """Prefetch distance, for weights that come from memory."""
 
-
-def _dot_vnni(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
-    bits = LANES * 32
-    return call(builder, f"llvm.x86.avx512.vpdpbusd.{bits}", acc.type, [acc, weights, activation])
-
-
-def _dot_avx2(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
-    # |w| <= 128 as unsigned and sign(x, w): no pair sum reaches int16's limit (2 * 128 * 127 = 32512).
-    bytes_, words = weights.type, vector(I16, 16)
-    magnitude = call(builder, "llvm.abs.v32i8", bytes_, [weights, ir.Constant(I1, 0)])
-    signed = call(builder, "llvm.x86.avx2.psign.b", bytes_, [activation, weights])
-    pairs = call(builder, "llvm.x86.avx2.pmadd.ub.sw", words, [magnitude, signed])
-    quads = call(builder, "llvm.x86.avx2.pmadd.wd", acc.type, [pairs, constant(I16, 16, 1)])
-    return builder.add(acc, quads)
-
-
-def _dot_generic(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
-    undefined = ir.Constant(weights.type, ir.Undefined)
-    for j in range(4):
-        mask = ir.Constant(vector(I32, LANES), [4 * lane + j for lane in range(LANES)])
-        w = builder.sext(builder.shuffle_vector(weights, undefined, mask), vector(I16, LANES))
-        x = builder.sext(builder.shuffle_vector(activation, undefined, mask), vector(I16, LANES))
-        acc = builder.add(acc, builder.sext(builder.mul(w, x), acc.type))
-    return acc
-
-
-_DOTS: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
-    "vnni": _dot_vnni,
-    "avx2": _dot_avx2,
-    "generic": _dot_generic,
-}
-dot_product = _DOTS[PATH.dot]
-"""(builder, int32 sums, weights, activation) to the sums with four products per lane added."""
+_STEP_UNITS = 2
+"""Units of a block with sub-blocks that one turn of its loop takes."""
 
 
 class _Operands:
     """The kernel's arguments, and where each vector of rows and each token begins."""
 
-    def __init__(self, n_vectors: int, w: list[Int], x: list[Int], y: list[Int]) -> None:
-        tiles, scales, tile_stride, self.n_blocks = w
-        q, q_stride, d, s, block_stride = x
+    def __init__(
+        self, scheme: TileScheme, is_expanded: bool, n_vectors: int, w: list[Int], x: list[Int], y: list[Int]
+    ) -> None:
+        quants, quant_stride, scales, scale_stride, self.n_blocks, row = w
+        q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, self.accumulate = y
+        self.scheme = scheme
+        self.planes = (8,) if is_expanded else stored_planes(scheme)
+        self.is_stored = not is_expanded
+        self.unit_bytes = sum(self.planes) * QUAD_BYTES
         self.n_vectors = n_vectors
         places = [divmod(v * LANES, TILE_ROWS) for v in range(n_vectors)]
-        self.weights = [tiles + (tile_stride * tile + row * 4) for tile, row in places]
-        self.weight_scales = [scales + (tile_stride * tile + row * 2) for tile, row in places]
-        self.q, self.d, self.s = Strided(q, q_stride), Strided(d, block_stride), Strided(s, block_stride)
+        self.weights = [quants + row * 4 + quant_stride * tile + skip * 4 for tile, skip in places]
+        self.scales = [scales + row + scale_stride * tile + skip for tile, skip in places]
+        self.halves = [scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places]
+        self.q, self.d, self.s = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
         self.out = Strided(out, out_stride)
 
 
-def _emit_ahead(o: _Operands, block: Int) -> None:
-    """Ask for the quants that come `AHEAD_BYTES` after this block, of every tile at work."""
-    offset = block * QUANT_BYTES + AHEAD_BYTES
+def unit_quads(builder: Any, scheme: TileScheme, planes: tuple[int, ...], at: Int, is_stored: bool) -> Iterator[Any]:
+    """The bytes of the 8 quads of the unit at an address, as the dot products take them."""
+
+    def read(i: int) -> Any:
+        return load(SUMS, at, i * QUAD_BYTES, align=LANES * 4)
+
+    for quad in split_planes(builder, read, planes):
+        if is_stored and planes == scheme.planes:
+            quad = look_up(builder, scheme, quad, PATH.bias)
+        quad = builder.bitcast(quad, BYTES)
+        if is_stored and planes == (8,) and PATH.bias != PATH.tile_bias:
+            quad = add_bias(builder, quad)
+        yield quad
+
+
+def _emit_ahead(o: _Operands, at: list[Int], n_units: int) -> None:
+    """Ask for the quants that come `AHEAD_BYTES` after these units, of every tile at work."""
     for v in range(0, o.n_vectors, TILE_ROWS // LANES):
-        at = o.weights[v] + offset
-        for line in range(0, QUANT_BYTES, 64):
-            prefetch(at + line)
+        for line in range(0, n_units * o.unit_bytes, 64):
+            prefetch(at[v] + (AHEAD_BYTES + line))
 
 
-def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int) -> list[Any]:
+def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> list[list[Any]]:
+    """Bytes by quad and vector of rows of a unit; in the order in which they are loaded."""
+    columns = [unit_quads(builder, o.scheme, o.planes, a + unit * o.unit_bytes, o.is_stored) for a in at]
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
+    """int32 totals of a block with sub-blocks, scales applied, token-major."""
+    scheme = o.scheme
+    weight_at = [w + block * (scheme.units * o.unit_bytes) for w in o.weights]
+    scale_at = [s + block * scheme.scale_bytes for s in o.scales]
+    x_at = [o.q[t] + block * scheme.block for t in range(n_tokens)]
+    per_sub_block = scheme.sub_block // 4
+    step_scales = _STEP_UNITS * UNIT // scheme.sub_block * TILE_ROWS
+
+    def body(step: Int, totals: list[Any]) -> list[Any]:
+        w_at = [w + step * (_STEP_UNITS * o.unit_bytes) for w in weight_at]
+        s_at = [s + step * step_scales for s in scale_at]
+        if is_streaming:
+            _emit_ahead(o, w_at, _STEP_UNITS)
+        number = 0
+        for unit in range(_STEP_UNITS):
+            quads = _units(builder, o, w_at, unit)
+            for first in range(0, QUADS, per_sub_block):
+                scales = [load(vector(I8, LANES), s, number * TILE_ROWS) for s in s_at]
+                if scheme.minimums == "nibbles":
+                    scales = [builder.and_(s, constant(I8, LANES, 15)) for s in scales]
+                factors = [factor_of(builder, s, scheme.signed_scales) for s in scales]
+                at = [x + step * (_STEP_UNITS * UNIT) + (unit * UNIT + first * 4) for x in x_at]
+                totals = add_quads(builder, scheme, totals, quads[first : first + per_sub_block], at, factors)
+                number += 1
+        return totals
+
+    zeros = [constant(I32, LANES, 0)] * (n_tokens * o.n_vectors)
+    return loop(Int(builder, scheme.units // _STEP_UNITS), zeros, body, at_least_once=True)
+
+
+class PairOperands(NamedTuple):
+    """What `pair_sums` needs: the addresses of a block's scales by vector of rows, and of the tokens' int16 sums."""
+
+    scheme: TileScheme
+    scales: list[Int]
+    x_sums: list[Int]
+
+
+def pair_sums(builder: Any, o: PairOperands, block: Int) -> list[Any]:
+    """int32 sums over the sub-blocks of minimums (or else scales) times the sums of activations, token-major."""
+    scheme, n = o.scheme, len(o.scales)
+    start = scheme.minimums_at if scheme.minimums == "bytes" else 0
+    x_at = [x + block * (scheme.sub_blocks * 2) for x in o.x_sums]
+    totals = [constant(I32, LANES, 0)] * (len(x_at) * n)
+    for first in range(0, scheme.sub_blocks, 2):
+        for v, scales in enumerate(o.scales):
+            pair = [load(vector(I8, LANES), scales, start + (first + i) * TILE_ROWS) for i in range(2)]
+            if scheme.minimums == "nibbles":
+                pair = [builder.lshr(scale, constant(I8, LANES, 4)) for scale in pair]
+            at = [x + first * 2 for x in x_at]
+            signed = scheme.signed_scales and not scheme.minimums
+            totals[v::n] = multiply_pair(builder, totals[v::n], pair[0], pair[1], signed, at)
+    return totals
+
+
+def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
     """int32 sums of one block of 32 columns, token-major."""
-    vectors, tokens = range(o.n_vectors), range(n_tokens)
-    weight_at = [o.weights[v] + block * QUANT_BYTES for v in vectors]
-    x_at = [o.q[t] + block * BLOCK for t in tokens]
-    sums = []
-    for t in tokens:
+    scheme = o.scheme
+    at = [w + block * o.unit_bytes for w in o.weights]
+    if is_streaming:
+        _emit_ahead(o, at, 1)
+    sums: list[Any] = []
+    for t in range(n_tokens):
         start = constant(I32, LANES, 0)
-        if PATH.bias:
+        if scheme.taken_off:
             start = splat(builder, load(I32, o.s[t] + block * 4, align=4), LANES)
         sums += [start] * o.n_vectors
-    bytes_ = vector(I8, LANES * 4)
-    for quad in range(QUADS):
-        weights = [load(bytes_, weight_at[v], quad * 64, align=LANES * 4) for v in vectors]
-        if PATH.bias != PATH.tile_bias:
-            weights = [add_bias(builder, w) for w in weights]
-        for t in tokens:
-            dword = load(I32, x_at[t], quad * 4, align=4)
-            activation = builder.bitcast(splat(builder, dword, LANES), bytes_)
-            for v in vectors:
-                i = t * o.n_vectors + v
-                sums[i] = dot_product(builder, sums[i], weights[v], activation)
-    return sums
+    x_at = [o.q[t] + block * UNIT for t in range(n_tokens)]
+    return add_quads(builder, scheme, sums, _units(builder, o, at, 0), x_at, None)
 
 
-def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int) -> list[Any]:
-    """Add one block of 32 columns to the float32 accumulators, token-major."""
-    sums = _block_sums(builder, o, block, n_tokens)
-    halves = [load(vector(I16, LANES), at + block * SCALE_BYTES, align=16) for at in o.weight_scales]
-    weight_scales = [half_to_float(builder, bits) for bits in halves]
+def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int, is_streaming: bool) -> list[Any]:
+    """Add one block to the float32 accumulators, token-major."""
+    scheme = o.scheme
+    if scheme.has_sub_blocks:
+        sums = _sub_block_sums(builder, o, block, n_tokens, is_streaming)
+        others: list[Any] = []
+        if scheme.minimums or scheme.taken_off:
+            scale_at = [s + block * scheme.scale_bytes for s in o.scales]
+            others = pair_sums(builder, PairOperands(scheme, scale_at, [o.s[t] for t in range(n_tokens)]), block)
+        if others and not scheme.minimums:
+            factor = constant(I32, LANES, scheme.taken_off)
+            sums = [builder.sub(a, builder.mul(b, factor)) for a, b in zip(sums, others, strict=True)]
+    else:
+        sums, others = _block_sums(builder, o, block, n_tokens, is_streaming), []
+
+    def halves(number: int) -> list[Any]:
+        at = [h + block * scheme.scale_bytes for h in o.halves]
+        return [half_to_float(builder, load(vector(I16, LANES), a, number * HALVES_BYTES, align=16)) for a in at]
+
+    d, dmin = halves(0), halves(1) if scheme.minimums else []
     result = []
     for t in range(n_tokens):
         x_scale = splat(builder, load(F32, o.d[t] + block * 4, align=4), LANES)
-        for v, weight_scale in enumerate(weight_scales):
+        for v, w_scale in enumerate(d):
             i = t * o.n_vectors + v
-            scale = builder.fmul(weight_scale, x_scale)
-            result.append(fma(builder, builder.sitofp(sums[i], scale.type), scale, acc[i]))
+            scale = builder.fmul(w_scale, x_scale)
+            value = fma(builder, builder.sitofp(sums[i], scale.type), scale, acc[i])
+            if others and scheme.minimums:
+                lower = builder.fneg(builder.sitofp(others[i], scale.type))
+                value = fma(builder, lower, builder.fmul(dmin[v], x_scale), value)
+            elif scheme.minimums:
+                value = fma(builder, dmin[v], splat(builder, load(F32, o.s[t] + block * 4, align=4), LANES), value)
+            result.append(value)
     return result
 
 
 def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) -> None:
     def body(block: Int, acc: list[Any]) -> list[Any]:
-        if is_streaming:
-            _emit_ahead(o, block)
-        return _emit_block(builder, o, block, acc, n_tokens)
+        return _emit_block(builder, o, block, acc, n_tokens, is_streaming)
 
     zeros = [constant(F32, LANES, 0.0)] * (o.n_vectors * n_tokens)
     acc = loop(o.n_blocks, zeros, body, at_least_once=True)
@@ -155,23 +209,28 @@ def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) 
             store_or_add(acc[t * o.n_vectors + v], o.out[t] + v * LANES * 4, o.accumulate)
 
 
-def make_dot(n_vectors: int, n_tokens: int, is_streaming: bool = False) -> Any:
+def make_dot(
+    scheme: TileScheme, n_vectors: int, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
+) -> Any:
     """The micro-kernel of one shape, as a function for kernels of three tuples of int64.
 
     With `is_streaming` it asks for weights ahead. For 4 or 6 tokens whose weights come from memory that is 7 %
     faster; with weights in cache it is 3 % slower, and one token leaves the processor time to look ahead itself.
+    With `is_expanded` the quants are whole bytes (`tiles.expand`).
 
     Args of that function (addresses and strides in bytes unless said otherwise):
-        w: the first tile's quants (plus 4 per row to skip), its scales (plus 2 per row), tile stride, number of
-            blocks (> 0).
-        x: int8 activations, their row stride, float32 scales, int32 ``-bias * sum(x)``, the row stride of both.
+        w: the first tile's quants, their stride from tile to tile, its scales, their stride, number of blocks (> 0),
+            rows of the first tile to skip.
+        x: int8 activations, their row stride, float32 scales, their row stride, sums or weighted sums of blocks or
+            sub-blocks as the scheme needs them, their row stride.
         y: float32 out, its row stride, whether the product is added to what is there.
     """
-    name = f"llorch_q8_dot_{n_vectors}x{n_tokens}" + ("_streaming" if is_streaming else "")
+    ways = ("_streaming" if is_streaming else "") + ("_expanded" if is_expanded else "")
+    name = f"llorch_{scheme.name}_dot_{n_vectors}x{n_tokens}{ways}"
 
     def emit(builder: Any, *args: Int) -> None:
-        w, x, y = list(args[:4]), list(args[4:9]), list(args[9:])
-        _emit_kernel(builder, _Operands(n_vectors, w, x, y), n_tokens, is_streaming)
+        w, x, y = list(args[:6]), list(args[6:12]), list(args[12:])
+        _emit_kernel(builder, _Operands(scheme, is_expanded, n_vectors, w, x, y), n_tokens, is_streaming)
 
     @emitted()
     def dot(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:

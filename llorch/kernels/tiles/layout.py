@@ -1,25 +1,106 @@
-"""What a tile of Q8_0 weights is: 16 rows re-ordered so that one 64-byte vector holds 4 columns of all of them.
+"""What a tile is: 16 rows of a matrix, re-ordered so that one 64-byte vector holds 4 columns of all of them.
 
-quants  [n_blocks][8 quads][16 rows][4]  uint8 (biased by 128) or int8, see `paths.KernelPath.tile_bias`
-scales  [n_blocks][16 rows]              float16
+A quad is 4 columns of 16 rows: ``[16 rows][4]`` bytes. 8 quads are a unit of 32 columns, stored as bit planes: a plane of
+4 bits holds two quads in each vector, one in the lower bits of its bytes, the other in the upper ones. A tile:
+
+quants  [n_blocks][units of a block][vectors of the planes][16 rows][4 bytes]
+scales  [n_blocks] times what `TileScheme` says: integer scales and minimums of sub-blocks, float16 scales of blocks
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from llorch.kernels import paths
 from llorch.kernels.layout import TILE_ROWS, round_up
 
-BLOCK = 32
-"""Columns of a block."""
+UNIT = 32
+"""Columns of a unit."""
 
-FILE_BLOCK_BYTES = 2 + BLOCK
-"""A block in the file: float16 scale, then int8."""
-
-QUADS = BLOCK // 4
-QUANT_BYTES = TILE_ROWS * BLOCK
-SCALE_BYTES = TILE_ROWS * 2
-"""Bytes of one block of a tile."""
+QUADS = UNIT // 4
+QUAD_BYTES = TILE_ROWS * 4
+HALVES_BYTES = TILE_ROWS * 2
+"""Bytes of one float16 for each row."""
 
 
-def tile_bytes(n_in: int) -> int:
-    """Bytes of one tile of `n_in` columns, a multiple of 64 so that every vector load is aligned."""
-    return round_up(n_in // BLOCK * (QUANT_BYTES + SCALE_BYTES), 64)
+@dataclass(frozen=True, slots=True)
+class TileScheme:
+    """How the blocks of a format lie in a tile, and what their integers mean.
+
+    A weight is ``d * scale * (q - offset) - dmin * minimum``, where `scale` and `minimum` are integers of a sub-block
+    (1 where there are none), `d` and `dmin` float16 of a block.
+
+    Attributes:
+        name: of emitted functions.
+        planes: bits of the planes, lowest first; 8 alone means whole bytes.
+        largest: largest magnitude of a byte that meets the dot products.
+        block: columns of a block: 32, or 256 with sub-blocks.
+        sub_block: columns that share integer scales; equals `block` where there are none.
+        offset: subtracted from every q.
+        signed: whether bytes are signed on paths whose dot products want no bias (`paths.KernelPath.bias`); their offset
+            is the path's bias.
+        signed_scales: whether integer scales are int8 instead of uint8.
+        minimums: "", "float" (a float16 of a block), "bytes" (one for each sub-block), "nibbles" (the upper half of the
+            byte that holds the scale).
+        codebook: the value of each 4-bit number, or ().
+    """
+
+    name: str
+    planes: tuple[int, ...]
+    largest: int
+    block: int = UNIT
+    sub_block: int = UNIT
+    offset: int = 0
+    signed: bool = False
+    signed_scales: bool = False
+    minimums: str = ""
+    codebook: tuple[int, ...] = ()
+
+    @property
+    def has_sub_blocks(self) -> bool:
+        """Whether there are integer scales."""
+        return self.sub_block < self.block
+
+    @property
+    def units(self) -> int:
+        """Units of a block."""
+        return self.block // UNIT
+
+    @property
+    def sub_blocks(self) -> int:
+        """Sub-blocks of a block that has integer scales, else 0."""
+        return self.block // self.sub_block if self.has_sub_blocks else 0
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of the quants of a unit."""
+        return sum(self.planes) * QUADS // 8 * QUAD_BYTES
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of the quants of a block."""
+        return self.units * self.unit_bytes
+
+    @property
+    def minimums_at(self) -> int:
+        """Where integer minimums begin among the scales of a block, behind the integer scales."""
+        return self.sub_blocks * TILE_ROWS
+
+    @property
+    def d_at(self) -> int:
+        """Where the float16 scales begin among the scales of a block; `dmin` follows."""
+        return self.minimums_at + (self.sub_blocks * TILE_ROWS if self.minimums == "bytes" else 0)
+
+    @property
+    def scale_bytes(self) -> int:
+        """Bytes of the scales of a block."""
+        return self.d_at + (2 if self.minimums else 1) * HALVES_BYTES
+
+    def tile_bytes(self, n_in: int) -> int:
+        """Bytes of one tile of `n_in` columns, a multiple of 64 so that every vector load is aligned."""
+        return round_up(n_in // self.block * (self.block_bytes + self.scale_bytes), 64)
+
+    @property
+    def taken_off(self) -> int:
+        """What the bytes that meet the dot products exceed the integers by."""
+        return paths.chosen().bias if self.signed else self.offset

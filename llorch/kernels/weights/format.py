@@ -18,16 +18,15 @@ class Tiling:
     Attributes:
         tile_rows: rows of a tile.
         tile_bytes: bytes of a tile by number of columns; a multiple of 64.
-        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: makes tiles ``first <= i < last``
-        of the
-            rows at `source`; non-zero if a scale is NaN or infinite.
-        scratch_tiles: tiles that a thread makes at a time while weights are mapped.
+        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: makes tiles ``first <= i < last`` of
+            the rows at `source`; non-zero if a scale is NaN or infinite.
+        scratch_bytes: bytes of scratch that one thread needs, by number of columns and whether the matrix is packed.
     """
 
     tile_rows: int
     tile_bytes: Callable[[int], int]
     pack: Unit
-    scratch_tiles: int
+    scratch_bytes: Callable[[int, bool], int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +58,9 @@ class WeightFormat:
         """The product in the order of additions that was chosen (`paths.sums`)."""
         return self.llama_cpp_product if paths.sums() == "llama.cpp" else self.fast_product
 
-    def scratch_bytes(self, n_in: int) -> int:
-        """Bytes of scratch that one thread needs for products of mapped rows of `n_in` columns."""
-        return self.tiling.scratch_tiles * self.tiling.tile_bytes(n_in) if self.tiling else 0
+    def scratch_bytes(self, n_in: int, is_packed: bool) -> int:
+        """Bytes of scratch that one thread needs for products with rows of `n_in` columns."""
+        return self.tiling.scratch_bytes(n_in, is_packed) if self.tiling else 0
 
     def packed_bytes(self, n_out: int, n_in: int) -> int:
         """Bytes of a matrix packed into memory."""

@@ -17,7 +17,7 @@ from llorch.kernels.emit.scalars import (
 from llorch.kernels.jit import kernel, operation
 from llorch.kernels.llama_cpp_lanes import add_lanes_in_halves, put
 from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of
-from llorch.kernels.tiles.layout import BLOCK, FILE_BLOCK_BYTES
+from llorch.quant.codecs.q8_0 import BLOCK_BYTES, BLOCK_SIZE
 
 
 @kernel
@@ -27,9 +27,9 @@ def _dot(w, q, d, n_blocks, lanes):
     for lane in range(8):
         lanes[lane] = float32(0)
     for block in range(n_blocks):
-        at = w + block * FILE_BLOCK_BYTES
+        at = w + block * BLOCK_BYTES
         scale = half_to_float32(as_uint16(at)[0]) * scales[block]
-        weights, activations = as_int8(at + 2), as_int8(q + block * BLOCK)
+        weights, activations = as_int8(at + 2), as_int8(q + block * BLOCK_SIZE)
         for lane in range(8):
             total = int32(0)
             for i in range(lane * 4, lane * 4 + 4):
@@ -43,11 +43,11 @@ def product_q8_0_llama_cpp(o, s, n_rows, ith, nth, counter, scratch):
     """As `weights.q8_0.product_q8_0`, for rows as in the file."""
     x = as_int64(o[X])
     out, out_stride = output_of(o, s)
-    n_blocks = o[N_IN] // BLOCK
+    n_blocks = o[N_IN] // BLOCK_SIZE
     lanes = as_float32(scratch)
     row = atomic_add(counter, 1)
     while row < o[N_OUT]:
-        w = o[WEIGHTS] + row * n_blocks * FILE_BLOCK_BYTES
+        w = o[WEIGHTS] + row * n_blocks * BLOCK_BYTES
         for token in range(n_rows):
             q, d = x[QUANTS] + token * x[QUANT_STRIDE], x[SCALES] + token * x[SCALE_STRIDE]
             put(_dot(w, q, d, n_blocks, lanes), out + token * out_stride + row * 4, o[ACCUMULATE])

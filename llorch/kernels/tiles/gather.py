@@ -1,0 +1,72 @@
+"""Loading the same bytes of 16 rows as they lie in a file, transposed: one vector for each dword, 16 rows wide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from llorch.kernels.emit.values import I8, I16, I32, Int, choose, constant, load, vector
+from llorch.kernels.layout import TILE_ROWS
+
+EXPONENT = 0x7C00
+"""Of a float16; all bits set means NaN or infinity."""
+
+
+def row_addresses(source: Int, row_bytes: Int, last: Int | None = None) -> list[Int]:
+    """Addresses of 16 rows; rows past number `last`, if given, repeat that one."""
+    numbers = [Int(source.builder, row) for row in range(TILE_ROWS)]
+    if last is not None:
+        numbers = [choose(row < last, row, last) for row in numbers]
+    return [source + row_bytes * row for row in numbers]
+
+
+def _transpose8(builder: Any, rows: list[Any]) -> list[Any]:
+    """Transpose an 8x8 matrix of dwords held in 8 vectors."""
+
+    def shuffle(a: Any, b: Any, mask: list[int]) -> Any:
+        return builder.shuffle_vector(a, b, ir.Constant(vector(I32, 8), mask))
+
+    pairs = []
+    for i in range(0, 8, 2):
+        pairs.append(shuffle(rows[i], rows[i + 1], [0, 8, 1, 9, 4, 12, 5, 13]))
+        pairs.append(shuffle(rows[i], rows[i + 1], [2, 10, 3, 11, 6, 14, 7, 15]))
+    fours = []
+    for i in (0, 1, 4, 5):
+        fours.append(shuffle(pairs[i], pairs[i + 2], [0, 1, 8, 9, 4, 5, 12, 13]))
+        fours.append(shuffle(pairs[i], pairs[i + 2], [2, 3, 10, 11, 6, 7, 14, 15]))
+    low = [shuffle(fours[i], fours[i + 4], [0, 1, 2, 3, 8, 9, 10, 11]) for i in range(4)]
+    high = [shuffle(fours[i], fours[i + 4], [4, 5, 6, 7, 12, 13, 14, 15]) for i in range(4)]
+    return low + high
+
+
+def gather_dwords(builder: Any, rows: Sequence[Int], offset: int, n: int) -> list[Any]:
+    """Vectors of int32 (16 rows): the 4 or 8 dwords that begin `offset` bytes after each address."""
+    loaded = [load(vector(I32, n), row, offset) for row in rows]
+    if n == 4:
+        mask = ir.Constant(vector(I32, 8), [*range(4), *[ir.Undefined] * 4])
+        loaded = [builder.shuffle_vector(value, value, mask) for value in loaded]
+    upper, lower = _transpose8(builder, loaded[:8]), _transpose8(builder, loaded[8:])
+    both = ir.Constant(vector(I32, TILE_ROWS), list(range(TILE_ROWS)))
+    return [builder.shuffle_vector(upper[k], lower[k], both) for k in range(n)]
+
+
+def gather_halves(builder: Any, rows: Sequence[Int], offset: int) -> Any:
+    """A vector of int16 (16 rows): the 2 bytes `offset` after each address."""
+    halves = ir.Constant(vector(I16, TILE_ROWS), ir.Undefined)
+    for i, row in enumerate(rows):
+        halves = builder.insert_element(halves, load(I16, row, offset), ir.Constant(I32, i))
+    return halves
+
+
+def half_of(builder: Any, dwords: Any, number: int) -> Any:
+    """The lower (0) or upper (1) int16 of each int32."""
+    amount = constant(I32, TILE_ROWS, 16 * number)
+    return builder.trunc(builder.lshr(dwords, amount), vector(I16, TILE_ROWS))
+
+
+def bytes_of(builder: Any, dwords: Any) -> list[Any]:
+    """The four bytes of each int32 as vectors of int8, lowest first."""
+    amounts = [constant(I32, TILE_ROWS, 8 * i) for i in range(4)]
+    return [builder.trunc(builder.lshr(dwords, amount), vector(I8, TILE_ROWS)) for amount in amounts]

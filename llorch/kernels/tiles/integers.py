@@ -1,0 +1,122 @@
+"""Integer dot products of quads with activations: exact, so every path gives the same sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+from llorch.kernels import paths
+from llorch.kernels.emit.values import I1, I8, I16, I32, Int, call, constant, load, splat, vector
+from llorch.kernels.tiles.layout import TileScheme
+
+PATH = paths.chosen()
+LANES = PATH.lanes
+BYTES = vector(I8, LANES * 4)
+WORDS = vector(I16, LANES * 2)
+SUMS = vector(I32, LANES)
+
+_LARGEST_ACTIVATION = 127
+
+
+def _add_quad_vnni(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
+    return call(builder, f"llvm.x86.avx512.vpdpbusd.{LANES * 32}", SUMS, [acc, weights, activation])
+
+
+def _add_quad_generic(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
+    undefined = ir.Constant(BYTES, ir.Undefined)
+    for j in range(4):
+        mask = ir.Constant(SUMS, [4 * lane + j for lane in range(LANES)])
+        w = builder.sext(builder.shuffle_vector(weights, undefined, mask), vector(I16, LANES))
+        x = builder.sext(builder.shuffle_vector(activation, undefined, mask), vector(I16, LANES))
+        acc = builder.add(acc, builder.sext(builder.mul(w, x), SUMS))
+    return acc
+
+
+_ADD_QUAD: dict[str, Callable[[Any, Any, Any, Any], Any]] = {"vnni": _add_quad_vnni, "generic": _add_quad_generic}
+
+
+def _pairs(builder: Any, weights: Any, activation: Any, signed: bool) -> Any:
+    """int16 sums of two products (AVX2)."""
+    if signed:  # |w| as unsigned and sign(x, w)
+        magnitude = call(builder, "llvm.abs.v32i8", BYTES, [weights, ir.Constant(I1, 0)])
+        activation = call(builder, "llvm.x86.avx2.psign.b", BYTES, [activation, weights])
+        weights = magnitude
+    return call(builder, "llvm.x86.avx2.pmadd.ub.sw", WORDS, [weights, activation])
+
+
+def add_pairs(builder: Any, a: Any, b: Any) -> Any:
+    """int32 sums of two products of int16."""
+    name = {32: "llvm.x86.avx512.pmaddw.d.512", 16: "llvm.x86.avx2.pmadd.wd"}[LANES * 2]
+    return call(builder, name, SUMS, [a, b])
+
+
+def factor_of(builder: Any, scale: Any, signed: bool) -> Any:
+    """A vector of int8 (or uint8) scales, one a row, as `add_quads` multiplies with them."""
+    wide = builder.sext(scale, SUMS) if signed else builder.zext(scale, SUMS)
+    if PATH.dot != "avx2":
+        return wide
+    low = builder.and_(wide, constant(I32, LANES, 0xFFFF)) if signed else wide
+    return builder.bitcast(builder.or_(low, builder.shl(wide, constant(I32, LANES, 16))), WORDS)
+
+
+def multiply_pair(builder: Any, totals: Sequence[Any], a: Any, b: Any, signed: bool, x_at: Sequence[Int]) -> list[Any]:
+    """Add ``a * x[0] + b * x[1]`` to each total: scales of two sub-blocks, one a row, and int16 at the addresses."""
+    extend = builder.sext if signed else builder.zext
+    a, b = extend(a, SUMS), extend(b, SUMS)
+    if PATH.dot == "generic":
+        result = []
+        for total, at in zip(totals, x_at, strict=True):
+            for offset, scale in ((0, a), (2, b)):
+                x = builder.sext(load(I16, at, offset, align=2), I32)
+                total = builder.add(total, builder.mul(scale, splat(builder, x, LANES)))
+            result.append(total)
+        return result
+    low = builder.and_(a, constant(I32, LANES, 0xFFFF)) if signed else a
+    both = builder.bitcast(builder.or_(low, builder.shl(b, constant(I32, LANES, 16))), WORDS)
+    xs = [builder.bitcast(splat(builder, load(I32, at, align=2), LANES), WORDS) for at in x_at]
+    return [builder.add(total, add_pairs(builder, both, x)) for total, x in zip(totals, xs, strict=True)]
+
+
+def add_quads(
+    builder: Any, scheme: TileScheme, totals: Sequence[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int],
+    factors: Sequence[Any] | None,
+) -> list[Any]:  # fmt: skip
+    """Add the products of some quads, times factors, to int32 totals, token-major.
+
+    Args:
+        builder: of the function under construction.
+        scheme: of the weights.
+        totals: by token and vector of rows.
+        weights: bytes by quad and vector of rows.
+        x_at: addresses of the tokens' int8 for the first quad.
+        factors: by vector of rows (`factor_of`), or None.
+    """
+    n = len(weights[0])
+    totals = list(totals)
+    is_avx2 = PATH.dot == "avx2"
+    per_chain = max(1, 32767 // (2 * _LARGEST_ACTIVATION * scheme.largest)) if is_avx2 else len(weights)
+    ones = constant(I16, LANES * 2, 1)
+    for first in range(0, len(weights), per_chain):
+        sums: list[Any] = [None] * len(totals) if is_avx2 or factors else totals
+        for quad in range(first, min(first + per_chain, len(weights))):
+            for t, at in enumerate(x_at):
+                x = builder.bitcast(splat(builder, load(I32, at, quad * 4, align=4), LANES), BYTES)
+                for v, w in enumerate(weights[quad]):
+                    i = t * n + v
+                    if is_avx2:
+                        product = _pairs(builder, w, x, scheme.signed)
+                        sums[i] = product if sums[i] is None else builder.add(sums[i], product)
+                    else:
+                        start = constant(I32, LANES, 0) if sums[i] is None else sums[i]
+                        sums[i] = _ADD_QUAD[PATH.dot](builder, start, w, x)
+        for i, chain in enumerate(sums):
+            if is_avx2:
+                product = add_pairs(builder, chain, factors[i % n] if factors else ones)
+                totals[i] = builder.add(totals[i], product)
+            elif factors:
+                totals[i] = builder.add(totals[i], builder.mul(chain, factors[i % n]))
+        if not is_avx2 and not factors:
+            totals = sums
+    return totals

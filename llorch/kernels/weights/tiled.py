@@ -1,0 +1,293 @@
+"""Products with weights in tiles: which micro-kernel takes which rows and tokens, for every format that has tiles.
+
+Threads claim a few tiles at a time from a shared counter, so a thread that is disturbed does less; who computes an
+output never changes its bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
+from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
+from llorch.kernels.jit import Unit, kernel, operation
+from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.ops.matmul import ACCUMULATE, IS_PACKED, N_IN, N_OUT, TILE_STRIDE, WEIGHTS, X, output_of
+from llorch.kernels.tiles.amx import (
+    FEW_LEAST_REST,
+    FEW_TOKENS,
+    HAS_AMX,
+    LEAST_BLOCKS,
+    LEAST_REST,
+    MANY_TOKENS,
+    close_amx,
+    make_amx,
+)
+from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
+from llorch.kernels.tiles.dot import make_dot
+from llorch.kernels.tiles.file_blocks import FileBlock
+from llorch.kernels.tiles.integers import LANES, PATH
+from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
+from llorch.kernels.tiles.pack import make_expand, make_packing
+from llorch.kernels.tiles.planes import stored_planes
+from llorch.kernels.weights.format import Tiling
+
+CLAIMED_TILES = 4
+"""Tiles a thread claims at a time when few tokens share them, or AMX does the work."""
+
+_PREFETCH_FROM = 9
+"""Tokens from which the next tiles are fetched between the products of these; with fewer, the first products ask
+for their own weights a little ahead, and AMX always does."""
+
+_EXPAND_FROM = 24
+"""Tokens from which unpacking the bit planes of a tile once, into whole bytes in cache, pays."""
+
+_TOKENS = sorted({t for _, t in PATH.shapes}, reverse=True)
+_WIDEST = _TOKENS[0]
+_MIDDLE = 4 if 4 in _TOKENS else 2
+
+
+def _make_sweep(scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False) -> Any:
+    """A kernel that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
+    n_wide = max(v for v, t in PATH.shapes if t == n_tokens)
+    dot_wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
+    has_narrow = (1, n_tokens) in PATH.shapes and n_wide > 1
+    dot_narrow = make_dot(scheme, 1, n_tokens, is_expanded=is_expanded) if has_narrow else dot_wide
+
+    @kernel
+    def sweep(w, n_units, x, y):
+        quants, quant_stride, scales, scale_stride, n_blocks = w
+        out, out_stride, accumulate = y
+        unit = 0
+        while unit < n_units:
+            row = unit * LANES
+            tile, skipped = row // TILE_ROWS, row % TILE_ROWS
+            at = (out + row * 4, out_stride, accumulate)
+            of_row = (
+                quants + tile * quant_stride,
+                quant_stride,
+                scales + tile * scale_stride,
+                scale_stride,
+                n_blocks,
+                skipped,
+            )
+            if unit + n_wide <= n_units:
+                dot_wide(of_row, x, at)
+                unit += n_wide
+            else:
+                dot_narrow(of_row, x, at)
+                unit += 1
+
+    return sweep
+
+
+def _make_multiply_tokens(scheme: TileScheme) -> Any:
+    """A kernel for all tokens against some tiles whose quants are bit planes, or whole bytes as in the file."""
+    widest, middle, two, one = (_make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
+    stream_widest, stream_middle = (_make_sweep(scheme, t, is_streaming=True) for t in (_WIDEST, _MIDDLE))
+
+    @kernel
+    def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines):
+        """Tokens from number `token` on; before each of them `n_lines` cache lines at `ahead` are fetched."""
+        q, q_stride, d, d_stride, s, s_stride = x
+        out, out_stride, accumulate = y
+        while token < n_tokens:
+            for i in range(n_lines):
+                prefetch_line(ahead + i * 64)
+            ahead += n_lines * 64
+            left = n_tokens - token
+            rows = (q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride)
+            at = (out + token * out_stride, out_stride, accumulate)
+            is_first = token == 0 and n_tokens < _PREFETCH_FROM
+            if is_first and left >= _WIDEST:
+                stream_widest(w, n_units, rows, at)
+                token += _WIDEST
+            elif is_first and left >= _MIDDLE:
+                stream_middle(w, n_units, rows, at)
+                token += _MIDDLE
+            elif left >= _WIDEST:
+                widest(w, n_units, rows, at)
+                token += _WIDEST
+            elif left >= _MIDDLE:
+                middle(w, n_units, rows, at)
+                token += _MIDDLE
+            elif left >= 2:
+                two(w, n_units, rows, at)
+                token += 2
+            else:
+                one(w, n_units, rows, at)
+                token += 1
+
+    return multiply_tokens
+
+
+def _make_multiply_by_amx(scheme: TileScheme) -> Any:
+    amx = make_amx(scheme)
+    multiply_many, stream_many, stream_few = amx.multiply_many, amx.stream_many, amx.stream_few
+
+    @kernel
+    def multiply_by_amx(w, x, n_tokens, y, ahead):
+        """What AMX takes of the tokens; returns the number of tokens done."""
+        quants, quant_stride, scales, scale_stride, n_blocks, n_tiles = w
+        q, q_stride, d, d_stride, s, s_stride = x
+        out, out_stride, accumulate = y
+        tiles = (quants, quant_stride, scales, scale_stride, n_blocks, n_tiles, ahead)
+        size, least = (MANY_TOKENS, LEAST_REST) if n_tokens >= MANY_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
+        token = 0
+        while n_tokens - token >= least:
+            # The last product reaches back to tokens already done rather than past the end.
+            first = min(token, n_tokens - size)
+            rows = (q + first * q_stride, q_stride, d + first * d_stride, d_stride, s + first * s_stride, s_stride)
+            at = (out + first * out_stride, out_stride, accumulate, token - first)
+            if size == FEW_TOKENS:
+                stream_few(tiles, rows, at)
+            elif token == 0 and ahead:
+                stream_many(tiles, rows, at)
+            else:
+                multiply_many(tiles, rows, at)
+            token = first + size
+        return token
+
+    return multiply_by_amx
+
+
+def _make_multiply_bytes(scheme: TileScheme) -> Any:
+    """`multiply_tiles` (below) for tiles that hold whole bytes; `expanded` is not used."""
+    multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
+    block_bytes = scheme.units * QUADS * QUAD_BYTES
+
+    @kernel
+    def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
+        w = (tiles, tile_stride, tiles + n_blocks * block_bytes, tile_stride, n_blocks)
+        token = 0
+        if is_amx:
+            token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, ahead)
+            ahead = 0
+        n_lines = (n_tiles * tile_stride // 64 * _WIDEST + n_tokens - 1) // n_tokens if ahead else 0
+        multiply_tokens(w, n_tiles * (TILE_ROWS // LANES), x, token, n_tokens, y, ahead, n_lines)
+
+    return multiply_tiles
+
+
+def _make_multiply_planes(scheme: TileScheme) -> Any:
+    """`multiply_tiles` (below) for tiles that hold bit planes: for many tokens their bytes are written to `expanded`."""
+    multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
+    sweep_expanded = _make_sweep(scheme, _WIDEST, is_expanded=True)
+    expand = make_expand(scheme, scheme.taken_off if HAS_AMX else 0)
+    units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
+
+    @kernel
+    def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
+        q, q_stride, d, d_stride, s, s_stride = x
+        out, out_stride, accumulate = y
+        scales = tiles + n_blocks * block_bytes
+        n_units = n_tiles * (TILE_ROWS // LANES)
+        token = 0
+        n_lines = (n_tiles * tile_stride // 64 * _WIDEST + n_tokens - 1) // n_tokens if ahead else 0
+        if is_amx or n_tokens >= _EXPAND_FROM:
+            stride = n_blocks * units * (QUADS * QUAD_BYTES)
+            for tile in range(n_tiles):
+                expand(tiles + tile * tile_stride, n_blocks * units, expanded + tile * stride)
+            w = (expanded, stride, scales, tile_stride, n_blocks)
+            if is_amx:
+                token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, 0)
+            while not is_amx and token + _WIDEST <= n_tokens:
+                for i in range(n_lines):
+                    prefetch_line(ahead + i * 64)
+                ahead += n_lines * 64
+                rows = (q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride)
+                sweep_expanded(w, n_units, rows, (out + token * out_stride, out_stride, accumulate))
+                token += _WIDEST
+        w = (tiles, tile_stride, scales, tile_stride, n_blocks)
+        multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines)
+
+    return multiply_tiles
+
+
+@kernel
+def _no_direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
+    """Formats with sub-blocks have no kernel for rows as in the file."""
+
+
+class Tiled(NamedTuple):
+    """What makes a format's tiles and multiplies with them.
+
+    Attributes:
+        tiling: for `WeightFormat`.
+        product: operation of `ops.matmul`.
+    """
+
+    tiling: Tiling
+    product: Unit
+
+
+def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tuple[int, int]) -> Tiled:
+    """Make the units of a format.
+
+    Args:
+        title: ggml's name of the format.
+        scheme: its tiles.
+        file_block: its blocks in a file.
+        places: in the table of the activation's form: the scales, and the sums that the scheme needs.
+    """
+    packing = make_packing(scheme, file_block, title)
+    pack_tile = packing.pack_tile
+    has_planes = stored_planes(scheme) != (8,)
+    multiply_tiles = _make_multiply_planes(scheme) if has_planes else _make_multiply_bytes(scheme)
+    amx = make_amx(scheme)
+    open_many, open_few = amx.open_many, amx.open_few
+    scales_at, sums_at = places
+    block, file_bytes = scheme.block, file_block.n_bytes
+    least_blocks = 1 if scheme.has_sub_blocks else LEAST_BLOCKS
+    most_direct, direct = (0, _no_direct) if scheme.has_sub_blocks else (MOST_TOKENS, make_direct(scheme, file_block))
+
+    @operation(f"{title} products", name=f"product_{scheme.name}")
+    def product(o, s, n_rows, ith, nth, counter, scratch):
+        """One thread's share of a product with weights in tiles (`ops.matmul`).
+
+        weights: rows (n_out, n_in) as in the file, or tiles when packed. x: int8 (n_rows, n_in) with scales and sums.
+        out: float32 (n_rows, n_out). scratch: as much as the tiling says.
+        """
+        weights, tile_stride, n_out, n_tokens = o[WEIGHTS], o[TILE_STRIDE], o[N_OUT], n_rows
+        a = as_int64(o[X])
+        x = (a[QUANTS], a[QUANT_STRIDE], a[scales_at], a[scales_at + 1], a[sums_at], a[sums_at + 1])
+        out, out_stride = output_of(o, s)
+        n_blocks = o[N_IN] // block
+        row_bytes = n_blocks * file_bytes
+        n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
+        is_amx = HAS_AMX and n_tokens >= FEW_TOKENS and n_blocks >= least_blocks
+        n_claimed = CLAIMED_TILES if n_tokens <= 2 or is_amx else 2
+        if is_amx and n_tokens >= MANY_TOKENS:
+            open_many()
+        elif is_amx:
+            open_few()
+        expanded = scratch + CLAIMED_TILES * tile_stride
+        first = atomic_add(counter, n_claimed)
+        while first < n_tiles:
+            following = atomic_add(counter, n_claimed)
+            n = min(n_claimed, n_tiles - first)
+            y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
+            rows = weights + first * TILE_ROWS * row_bytes
+            if o[IS_PACKED]:
+                tiles, ahead = weights + first * tile_stride, 0
+                if (n_tokens >= _PREFETCH_FROM or is_amx) and following < n_tiles:
+                    ahead = weights + following * tile_stride
+                multiply_tiles(tiles, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, ahead, expanded)
+            elif n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
+                direct(rows, row_bytes, n_blocks, n, x, n_tokens, y)
+            else:
+                for i in range(n):
+                    n_left = n_out - (first + i) * TILE_ROWS
+                    pack_tile(rows + i * TILE_ROWS * row_bytes, row_bytes, n_left, n_blocks, scratch + i * tile_stride)
+                multiply_tiles(scratch, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, 0, expanded)
+            first = following
+        if is_amx:
+            close_amx()
+
+    def scratch_bytes(n_in: int, is_packed: bool) -> int:
+        expanded = TILE_ROWS * n_in if has_planes else 0
+        if is_packed and not has_planes:
+            return 0
+        return CLAIMED_TILES * (scheme.tile_bytes(n_in) + expanded)
+
+    return Tiled(Tiling(TILE_ROWS, scheme.tile_bytes, packing.pack, scratch_bytes), product)
