@@ -68,6 +68,25 @@ def quantize_activation_q8_0(x: Floats) -> tuple[NDArray[np.int8], Floats]:
     return q.reshape(x.shape), d[..., 0]
 
 
+def activation_sums_q8_1(x: Floats) -> Floats:
+    """Q8_1's weighted sums of activations: unrounded scale times the sum of integers, rounded to float16.
+
+    Args:
+        x: as in `quantize_activation_q8_0`, whose integers and scales are those of Q8_1.
+
+    Returns:
+        float32 (..., n / 32).
+
+    Source: `quantize_row_q8_1` of ggml's x86 code, bit-exact but for the sign of a zero.
+    """
+    q, _ = quantize_activation_q8_0(x)
+    amax = np.abs(x.reshape(*x.shape[:-1], -1, BLOCK_SIZE)).max(axis=-1)
+    totals = q.reshape(*amax.shape, BLOCK_SIZE).sum(axis=-1, dtype=np.int32).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        weighted: Floats = (amax / np.float32(127) * totals).astype(np.float16).astype(np.float32)
+    return weighted
+
+
 def _to_int8(rounded: Floats) -> NDArray[np.int8]:
     """int8 of rounded values; infinities and NaN, which come from a denormal or zero scale, become 0."""
     return np.where(np.isfinite(rounded), rounded, np.float32(0)).astype(np.int8)
