@@ -8,30 +8,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from llorch.quant.codecs.block_fields import halves, split, to_halves
+from llorch.quant.codecs.floats import Bytes, Floats
 
 BLOCK_SIZE = 32
 SCALE_BYTES = 2
 BLOCK_BYTES = SCALE_BYTES + BLOCK_SIZE
 
 
-def _blocks(data: Bytes) -> Bytes:
-    return data.reshape(-1, BLOCK_BYTES)
-
-
-def scales_q8_0(data: Bytes) -> Floats:
-    """The scales: float32 (n_blocks,)."""
-    return _blocks(data)[:, :SCALE_BYTES].copy().view("<f2").astype(np.float32)[:, 0]
-
-
 def decode_q8_0(data: Bytes) -> Floats:
     """``q * d``; an infinite scale gives infinities and NaN."""
-    blocks = _blocks(data)
-    d = scales_q8_0(data)[:, None]
-    q = blocks[:, SCALE_BYTES:].view(np.int8).astype(np.float32)  # (n_blocks, 32)
+    d, q = split(data, SCALE_BYTES, BLOCK_SIZE)
     with np.errstate(over="ignore", invalid="ignore"):
-        return q * d
+        return (q.view(np.int8).astype(np.float32) * halves(d)).ravel()
 
 
 def encode_q8_0(values: Floats) -> Bytes:
@@ -41,8 +30,7 @@ def encode_q8_0(values: Floats) -> Bytes:
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
         scaled = blocks * np.where(d == 0, np.float32(0), np.float32(1) / d)
         q = _to_int8(_round_half_away(scaled))
-        stored_d = d.astype("<f2")
-    return np.concatenate([stored_d.view(np.uint8), q.view(np.uint8)], axis=1).ravel()
+    return np.concatenate([to_halves(d), q.view(np.uint8)], axis=1).ravel()
 
 
 def quantize_activation_q8_0(x: Floats) -> tuple[NDArray[np.int8], Floats]:
