@@ -10,6 +10,9 @@ from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.jit import Unit
 from llorch.quant.types import QuantType
 
+DECODED_BYTES = 2
+"""Bytes per column that hold a row that a slow twin decodes into scratch: integers, scales and minima."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiling:
@@ -61,7 +64,10 @@ class WeightFormat:
 
     def scratch_bytes(self, n_in: int) -> int:
         """Bytes of scratch that one thread needs for products of mapped rows of `n_in` columns."""
-        return self.tiling.scratch_tiles * self.tiling.tile_bytes(n_in) if self.tiling else 0
+        decoded = DECODED_BYTES * n_in
+        return (
+            max(decoded, self.tiling.scratch_tiles * self.tiling.tile_bytes(n_in)) if self.tiling else decoded
+        )
 
     def packed_bytes(self, n_out: int, n_in: int) -> int:
         """Bytes of a matrix packed into memory."""
