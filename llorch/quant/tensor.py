@@ -66,13 +66,16 @@ def quantize(values: NDArray[np.float32], quant_type: QuantType) -> NDArray[np.u
         uint8 (n_bytes,), a fresh array.
 
     Raises:
-        ValueError: the rows are not whole blocks.
+        ValueError: the rows are not whole blocks, or the type has no encoder in `llorch.quant`.
     """
     quant_type.row_bytes(values.shape[-1])
+    if quant_type.encode is None:
+        raise ValueError(f"{quant_type.name} has no encoder in the layout table")
     return quant_type.encode(np.ascontiguousarray(values, np.float32).ravel())
 
 
 def first_bad_scale(tensor: Tensor) -> int | None:
-    """Index of the first block whose scale is NaN or infinite (plain floats: of the first such value)."""
-    bad = ~np.isfinite(tensor.type.scales(tensor.data).ravel())
+    """Index of the first block with a scale that is NaN or infinite (plain floats: of the first such value)."""
+    scales = tensor.type.scales(tensor.data)
+    bad = ~np.isfinite(scales).reshape(len(scales), -1).all(axis=1)
     return int(bad.argmax()) if bad.any() else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from llorch.quant.codecs.block_fields import scales_at
 from llorch.quant.codecs.floats import (
     Bytes,
     Floats,
@@ -15,7 +16,19 @@ from llorch.quant.codecs.floats import (
     encode_f16,
     encode_f32,
 )
-from llorch.quant.codecs.q8_0 import decode_q8_0, encode_q8_0, scales_q8_0
+from llorch.quant.codecs.iq4 import decode_iq4_nl, decode_iq4_xs
+from llorch.quant.codecs.k_quants import decode_q2_k, decode_q3_k, decode_q4_k, decode_q5_k, decode_q6_k
+from llorch.quant.codecs.q4_q5 import (
+    decode_q4_0,
+    decode_q4_1,
+    decode_q5_0,
+    decode_q5_1,
+    encode_q4_0,
+    encode_q4_1,
+    encode_q5_0,
+    encode_q5_1,
+)
+from llorch.quant.codecs.q8_0 import decode_q8_0, encode_q8_0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +41,10 @@ class QuantType:
         block_size: elements per block (1 for plain floats).
         block_bytes: bytes per block.
         decode: bytes to float32.
-        encode: float32 to bytes, as a converter does when it writes a file.
-        scales: bytes to what must be finite, float32 (n_blocks,): the scales of blocks, or the values themselves.
+        scales: bytes to what must be finite, float32 (n_blocks, n_scales): the scales of blocks, or the values
+            themselves, float32 (n,).
+        encode: float32 to bytes, as a converter does when it writes a file; None for types whose encoders search
+            (`llorch.convert`) or that llorch does not write.
     """
 
     name: str
@@ -37,8 +52,8 @@ class QuantType:
     block_size: int
     block_bytes: int
     decode: Callable[[Bytes], Floats] = field(compare=False, repr=False)
-    encode: Callable[[Floats], Bytes] = field(compare=False, repr=False)
     scales: Callable[[Bytes], Floats] = field(compare=False, repr=False)
+    encode: Callable[[Floats], Bytes] | None = field(compare=False, repr=False, default=None)
 
     def row_bytes(self, n_elements: int) -> int:
         """Bytes of a row of `n_elements`, which must be a multiple of `block_size`."""
@@ -47,12 +62,26 @@ class QuantType:
         return n_elements // self.block_size * self.block_bytes
 
 
-F32 = QuantType("F32", 0, 1, 4, decode_f32, encode_f32, decode_f32)
-F16 = QuantType("F16", 1, 1, 2, decode_f16, encode_f16, decode_f16)
-BF16 = QuantType("BF16", 30, 1, 2, decode_bf16, encode_bf16, decode_bf16)
-Q8_0 = QuantType("Q8_0", 8, 32, 34, decode_q8_0, encode_q8_0, scales_q8_0)
+F32 = QuantType("F32", 0, 1, 4, decode_f32, decode_f32, encode_f32)
+F16 = QuantType("F16", 1, 1, 2, decode_f16, decode_f16, encode_f16)
+BF16 = QuantType("BF16", 30, 1, 2, decode_bf16, decode_bf16, encode_bf16)
+Q4_0 = QuantType("Q4_0", 2, 32, 18, decode_q4_0, scales_at(18, 0), encode_q4_0)
+Q4_1 = QuantType("Q4_1", 3, 32, 20, decode_q4_1, scales_at(20, 0, 2), encode_q4_1)
+Q5_0 = QuantType("Q5_0", 6, 32, 22, decode_q5_0, scales_at(22, 0), encode_q5_0)
+Q5_1 = QuantType("Q5_1", 7, 32, 24, decode_q5_1, scales_at(24, 0, 2), encode_q5_1)
+Q8_0 = QuantType("Q8_0", 8, 32, 34, decode_q8_0, scales_at(34, 0), encode_q8_0)
+Q2_K = QuantType("Q2_K", 10, 256, 84, decode_q2_k, scales_at(84, 80, 82))
+Q3_K = QuantType("Q3_K", 11, 256, 110, decode_q3_k, scales_at(110, 108))
+Q4_K = QuantType("Q4_K", 12, 256, 144, decode_q4_k, scales_at(144, 0, 2))
+Q5_K = QuantType("Q5_K", 13, 256, 176, decode_q5_k, scales_at(176, 0, 2))
+Q6_K = QuantType("Q6_K", 14, 256, 210, decode_q6_k, scales_at(210, 208))
+IQ4_NL = QuantType("IQ4_NL", 20, 32, 18, decode_iq4_nl, scales_at(18, 0))
+IQ4_XS = QuantType("IQ4_XS", 23, 256, 136, decode_iq4_xs, scales_at(136, 0))
 
-SUPPORTED: dict[int, QuantType] = {t.ggml_id: t for t in (F32, F16, BF16, Q8_0)}
+_FLOATS = (F32, F16, BF16)
+_BLOCKS = (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS)
+
+SUPPORTED: dict[int, QuantType] = {t.ggml_id: t for t in (*_FLOATS, *_BLOCKS)}
 """Types llorch can run, by ggml id."""
 
 GGML_NAMES: dict[int, str] = {

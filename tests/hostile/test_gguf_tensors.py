@@ -120,9 +120,14 @@ def test_unknown_and_removed_types_are_named(tmp_path: Path, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [n for n in GGML_LAYOUTS if n not in SUPPORTED])
-def test_unsupported_types_are_named_with_what_is_supported(tmp_path: Path, kind: int) -> None:
+def test_unsupported_types_are_named_with_what_is_supported_and_the_command_that_helps(
+    tmp_path: Path, kind: int
+) -> None:
     content = small_file(infos=[info("t", [256], kind)], data=bytes(4096))
-    check(tmp_path, content, f"tensor 't' has type {GGML_NAMES[kind]} .*BF16, F16, F32, Q8_0")
+    is_quantised = GGML_LAYOUTS[kind][0] > 1
+    command = "; convert the file: llama-quantize --allow-requantize FILE OUT Q4_K_M" if is_quantised else ""
+    said = f"tensor 't' has type {GGML_NAMES[kind]} .*BF16, F16, F32, IQ4_NL, .*Q8_0{command}$"
+    check(tmp_path, content, said)
 
 
 @pytest.mark.parametrize("kind", [n for n, (block_size, _) in GGML_LAYOUTS.items() if block_size > 1])

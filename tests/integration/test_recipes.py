@@ -70,24 +70,23 @@ WEIGHT_FORMAT = """
 import gguf
 import numpy as np
 from llorch.cli.main import main
-from llorch.quant.tensor import Tensor, dequantize, quantize
-from llorch.quant.types import Q4_0
+from llorch.quant.tensor import Tensor, dequantize
+from llorch.quant.types import MXFP4
 from tests.support import kernel_calls, naive
 from tests.support.tiny_models import write_tiny_llama
 from pathlib import Path
 
 rng = np.random.default_rng(0)
 values = rng.standard_normal((24, 64)).astype(np.float32)
-data = quantize(values, Q4_0)
-kind = gguf.GGMLQuantizationType.Q4_0
-np.testing.assert_array_equal(data, gguf.quantize(values, kind).ravel())
-weight = Tensor("w", Q4_0, values.shape, kernel_calls.guarded(data))
+kind = gguf.GGMLQuantizationType.MXFP4
+data = gguf.quantize(values, kind).ravel()
+weight = Tensor("w", MXFP4, values.shape, kernel_calls.guarded(data))
 np.testing.assert_array_equal(dequantize(weight), gguf.dequantize(data.reshape(24, -1), kind))
 np.testing.assert_array_equal(kernel_calls.embed(weight, [3, 0, 23]), dequantize(weight)[[3, 0, 23]])
 x = rng.standard_normal((5, 64)).astype(np.float32)
 expected = naive.round_activations(x, "q8_0").astype(np.float64) @ dequantize(weight).T.astype(np.float64)
 np.testing.assert_allclose(kernel_calls.matmul(weight, x, n_threads=2), expected, rtol=1e-5, atol=1e-5)
-write_tiny_llama(Path("tiny.gguf"), types={"weight": "Q4_0"})
+write_tiny_llama(Path("tiny.gguf"), types={"weight": "MXFP4"})
 assert main(["inspect", "-m", "tiny.gguf", "--json"]) == 0
 assert main(["generate", "Hello", "-m", "tiny.gguf", "-n", "4"]) == 0
 """
@@ -98,11 +97,11 @@ def test_the_recipe_for_a_weight_format_makes_a_file_of_it_run(copy: Path) -> No
     touched = apply_recipe("a weight format", copy)
     assert sorted(set(touched)) == [
         "llorch/kernels/weights/formats.py",
-        "llorch/kernels/weights/q4_0.py",
-        "llorch/quant/codecs/q4_0.py",
+        "llorch/kernels/weights/mxfp4.py",
+        "llorch/quant/codecs/mxfp4.py",
         "llorch/quant/types.py",
     ]
-    assert '"type": "Q4_0"' in run_python(WEIGHT_FORMAT, copy)
+    assert '"type": "MXFP4"' in run_python(WEIGHT_FORMAT, copy)
 
 
 OPERATION = """

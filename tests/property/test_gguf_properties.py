@@ -108,7 +108,7 @@ hostile_infos = st.builds(
     lambda name, dims, kind, offset, n_dims: raw.info(name, dims, kind, offset, n_dims=n_dims),
     st.text(max_size=4),
     st.lists(small | words, max_size=5),
-    st.sampled_from([*SUPPORTED, raw.Q4_K]) | kinds,
+    st.sampled_from([*SUPPORTED, raw.IQ2_XXS]) | kinds,
     st.integers(0, 8).map(lambda n: n * 32) | words,
     st.none() | st.integers(0, 6),
 )

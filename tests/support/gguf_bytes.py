@@ -15,7 +15,7 @@ FORMATS = {
     UINT64: "Q", INT64: "q", FLOAT64: "d",
 }  # fmt: skip
 
-F32, F16, Q4_K, Q8_0, BF16 = 0, 1, 12, 8, 30
+F32, F16, IQ2_XXS, Q8_0, BF16 = 0, 1, 16, 8, 30
 
 
 def u32(value: int) -> bytes:

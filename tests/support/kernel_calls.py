@@ -118,7 +118,7 @@ def activation_of(x: Floats, *forms: ActivationForm) -> Activation:
 
 def q8_0_of(activation: Activation) -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:
     """Integers (n_rows, n), scales and sums (n_rows, n / 32) of an activation quantised to Q8_0."""
-    q, d, s = activation.forms[Q8_0_FORM].arrays
+    q, d, s = activation.forms[Q8_0_FORM].arrays[:3]
     return q, d, s
 
 

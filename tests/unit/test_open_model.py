@@ -71,7 +71,7 @@ def test_the_name_is_one_short_line(tmp_path: Path, name: str | None, shown: str
         ({"overrides": {"tokenizer.ggml.model": "gpt2"}}, "tokenizer.ggml.model"),
         ({"tensor_overrides": {"blk.0.ffn_up.weight": None}}, "blk.0.ffn_up.weight"),
         ({"tensor_overrides": {"output_norm.weight": np.full(64, np.nan)}}, "output_norm.weight"),
-        ({"types": {"attn_q.weight": "Q4_0"}}, "Q4_0"),
+        ({"types": {"attn_q.weight": "MXFP4"}}, "MXFP4"),
     ],
 )
 def test_a_look_into_a_file_finds_what_opening_it_would(

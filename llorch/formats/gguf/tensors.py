@@ -9,6 +9,9 @@ from llorch.errors import GGUFError
 from llorch.formats.gguf.reader import HeaderReader, quote
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
 
+REQUANTIZE = "llama-quantize --allow-requantize FILE OUT Q4_K_M"
+"""llama.cpp's program, which reads every type that it can run."""
+
 MAX_TENSORS = 131_072
 MAX_NAME_BYTES = 64
 MAX_DIMS = 4
@@ -51,7 +54,11 @@ class TensorInfo:
 def unsupported_type_message(info: TensorInfo) -> str:
     """Message about a tensor whose type ggml knows and llorch cannot run."""
     supported = ", ".join(sorted(t.name for t in SUPPORTED.values()))
-    return f"tensor {quote(info.name)} has type {info.type_name} (not supported); llorch can run {supported}"
+    message = (
+        f"tensor {quote(info.name)} has type {info.type_name} (not supported); llorch can run {supported}"
+    )
+    is_quantised = GGML_LAYOUTS[info.type_id][0] > 1
+    return f"{message}; convert the file: {REQUANTIZE}" if is_quantised else message
 
 
 def read_tensor_infos(reader: HeaderReader, n_tensors: int, alignment: int, part: int) -> list[TensorInfo]:

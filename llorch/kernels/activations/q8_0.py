@@ -1,4 +1,8 @@
-"""Activations as Q8_0 blocks, as llama.cpp quantises them before Q8_0 weights: the same integers come out."""
+"""Activations as Q8_0 blocks, as llama.cpp quantises them before Q8_0 weights: the same integers come out.
+
+Its Q8_1, which meets Q4_1 and Q5_1 weights, has the same integers and scales, and a weighted sum beside them: one form
+serves both.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,22 @@ from llorch.kernels.emit.vectors import largest_magnitude, quantize_32
 from llorch.kernels.jit import kernel, unit
 from llorch.machine.memory import aligned_zeros
 
-QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE = range(1, 7)
-"""Places in the form's table: int8 (n_rows, n), float32 and int32 (n_rows, n / 32), each with its row stride."""
+(
+    QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE, SUMS_8, SUMS_8_STRIDE, SUMS_16, SUMS_16_STRIDE,
+    WEIGHTED_SUMS, WEIGHTED_SUMS_STRIDE,
+) = range(1, 13)  # fmt: skip
+"""Places in the form's table, each with its row stride: int8 (n_rows, n), then (n_rows, n / 32) of one stride:
+float32 scales, int32 sums times minus the path's bias, times -8 and -16 (where sums with unsigned weights start), and
+float32 weighted sums."""
 
 _BLOCK = 32
 _BIAS = paths.chosen().bias
 
 
 @kernel
-def quantize_row_q8_0(x_address, n, q_address, d_address, s_address):
+def quantize_row_q8_0(
+    x_address, n, q_address, d_address, s_address, s8_address, s16_address, weighted_address
+):
     """Quantise a row as llama.cpp quantises activations, to the same integers.
 
     Per block of 32: ``amax = max |x|``, ``d = float16(amax / 127)``, ``q = round_half_even(x * (127 / amax))``.
@@ -31,15 +42,22 @@ def quantize_row_q8_0(x_address, n, q_address, d_address, s_address):
         x_address: float32 (n,), n a multiple of 32.
         q_address: int8 (n,).
         d_address: float32 (n / 32,), scales after their round trip through float16.
-        s_address: int32 (n / 32,), ``-bias * sum(q)``: where the micro-kernel's sums start.
+        s_address, s8_address, s16_address: int32 (n / 32,), ``-bias * sum(q)`` for the path's bias, 8 and 16.
+        weighted_address: float32 (n / 32,), ``amax / 127 * sum(q)`` after its round trip through float16.
     """
-    d, s = as_float32(d_address), as_int32(s_address)
-    for block in range(n // _BLOCK):
+    d, weighted = as_float32(d_address), as_float32(weighted_address)
+    s, s8, s16 = as_int32(s_address), as_int32(s8_address), as_int32(s16_address)
+    n_blocks = n // _BLOCK
+    for block in range(n_blocks):
         x = x_address + block * _BLOCK * 4
         amax = largest_magnitude(x)
-        d[block] = round_to_half(amax / float32(127.0))
+        d[block] = amax / float32(127.0)
         inverse = float32(127.0) / amax if amax != float32(0) else float32(0)
-        s[block] = int32(-_BIAS) * quantize_32(x, inverse, q_address + block * _BLOCK)
+        s[block] = quantize_32(x, inverse, q_address + block * _BLOCK)
+    for block in range(n_blocks):  # apart, because LLVM makes vectors of it
+        scale, total = d[block], s[block]
+        d[block], weighted[block] = round_to_half(scale), round_to_half(scale * float32(total))
+        s[block], s8[block], s16[block] = int32(-_BIAS) * total, int32(-8) * total, int32(-16) * total
 
 
 @unit("quantising activations to Q8_0", 5)
@@ -53,15 +71,17 @@ def fill_q8_0(table, x, row, start, n):
         t[QUANTS] + row * t[QUANT_STRIDE] + start,
         t[SCALES] + row * t[SCALE_STRIDE] + first,
         t[SUMS] + row * t[SUM_STRIDE] + first,
+        t[SUMS_8] + row * t[SUMS_8_STRIDE] + first,
+        t[SUMS_16] + row * t[SUMS_16_STRIDE] + first,
+        t[WEIGHTED_SUMS] + row * t[WEIGHTED_SUMS_STRIDE] + first,
     )
 
 
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
-    blocks = (n_rows, n // _BLOCK)
+    of_blocks = (np.float32, np.int32, np.int32, np.int32, np.float32)
     return [
         aligned_zeros((n_rows, n), np.int8),
-        aligned_zeros(blocks, np.float32),
-        aligned_zeros(blocks, np.int32),
+        *(aligned_zeros((n_rows, n // _BLOCK), dtype) for dtype in of_blocks),
     ]
 
 

@@ -28,6 +28,7 @@ as_float32 = _pointer_to(types.float32, F32)
 as_int64 = _pointer_to(types.int64, I64)
 as_int32 = _pointer_to(types.int32, I32)
 as_int8 = _pointer_to(types.int8, I8)
+as_uint8 = _pointer_to(types.uint8, I8)
 as_uint16 = _pointer_to(types.uint16, I16)
 
 

@@ -17,7 +17,9 @@ from llorch.kernels.emit.values import (
     F32,
     F64,
     I8,
+    I16,
     I32,
+    I64,
     Int,
     call,
     constant,
@@ -90,11 +92,81 @@ def largest_magnitude(builder: Any, x: Int) -> Any:
     """max |x| of the 32 float32 at address `x`; NaN if there is one."""
     # Magnitudes are compared as integers, where NaN is the largest: a float comparison ignores NaN, so the maximum
     # would hide it.
-    absolute = [
-        builder.and_(load(_WORDS, x, i * _BYTES, align=4), constant(I32, LANES, 0x7FFFFFFF)) for i in range(2)
+    return builder.bitcast(_largest_word(builder, [_magnitude(builder, x, i) for i in range(2)]), F32)
+
+
+def _magnitude(builder: Any, x: Int, i: int) -> Any:
+    """Vector number `i` at address `x` without its signs, as integers."""
+    return builder.and_(load(_WORDS, x, i * _BYTES, align=4), constant(I32, LANES, 0x7FFFFFFF))
+
+
+def _largest_word(builder: Any, words: list[Any]) -> Any:
+    largest = words[0]
+    for other in words[1:]:
+        largest = call(builder, "llvm.smax.v16i32", _WORDS, [largest, other])
+    return call(builder, "llvm.vector.reduce.smax.v16i32", I32, [largest])
+
+
+def _first_largest(builder: Any, x: Int, n_vectors: int) -> Any:
+    """The first value of largest magnitude in `n_vectors` vectors at address `x`, with its sign."""
+    magnitudes = [_magnitude(builder, x, i) for i in range(n_vectors)]
+    largest = splat(builder, _largest_word(builder, magnitudes), LANES)
+    # Places count down, so that the first one is the largest.
+    left = [
+        builder.select(
+            builder.icmp_signed("==", words, largest),
+            ir.Constant(_WORDS, [(n_vectors - i) * LANES - lane for lane in range(LANES)]),
+            constant(I32, LANES, 0),
+        )
+        for i, words in enumerate(magnitudes)
     ]
-    largest = call(builder, "llvm.smax.v16i32", _WORDS, absolute)
-    return builder.bitcast(call(builder, "llvm.vector.reduce.smax.v16i32", I32, [largest]), F32)
+    place = builder.sub(ir.Constant(I32, n_vectors * LANES), _largest_word(builder, left))
+    return load(F32, x + Int(builder, builder.zext(place, I64)) * 4, align=4)
+
+
+def add_neighbours(builder: Any, a: Any, b: Any | None = None) -> Any:
+    """Sums of neighbouring lanes of an integer vector `a`, or of `a` and then `b`."""
+    n = a.type.count * (1 if b is None else 2)
+    other = ir.Constant(a.type, ir.Undefined) if b is None else b
+    even, odd = (
+        builder.shuffle_vector(a, other, ir.Constant(vector(I32, n // 2), list(range(first, n, 2))))
+        for first in range(2)
+    )
+    return builder.add(even, odd)
+
+
+@emitted(types.void(types.int64, types.int64, types.int64, types.int64, types.int64))
+def quantize_256(builder: Any, x: Int, out: Int, scale: Int, sums_of_16: Int, sums_of_32: Int) -> None:
+    """``out = min(127, round_half_even(x * inverse))`` as int8 for 256 float32, ``inverse = -127 / m``.
+
+    `m` is the first value of largest magnitude. Also writes ``1 / inverse`` (0 for zeros, NaN where `x` has one) as
+    float32 at `scale`, and the integers' sums over 16 and 32 columns as int16.
+
+    Source: ggml's `quantize_row_q8_K_ref`, bit-exact for finite values.
+    """
+    zero = ir.Constant(F32, 0.0)
+    largest = _first_largest(builder, x, 16)
+    is_zero = builder.fcmp_ordered("==", largest, zero)
+    inverse = builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, -127.0), largest))
+    store(builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, 1.0), inverse)), scale, align=4)
+    factor, magic = splat(builder, inverse, LANES), constant(F32, LANES, _ROUNDING)
+
+    def sums(first: int, n: int) -> Any:
+        """Quantise `n` vectors; their sums, ``16 / n`` of each."""
+        if n > 1:
+            return add_neighbours(builder, sums(first, n // 2), sums(first + n // 2, n // 2))
+        scaled = builder.fmul(load(_FLOATS, x, first * _BYTES, align=4), factor)
+        words = builder.bitcast(builder.fadd(scaled, magic), _WORDS)
+        # ggml reads the mantissa alone; it differs where the inverse overflows, in blocks whose scale is 0.
+        mantissa = builder.and_(words, constant(I32, LANES, 0x7FFFFF))
+        whole = builder.sub(mantissa, constant(I32, LANES, 0x400000))
+        whole = call(builder, "llvm.smin.v16i32", _WORDS, [whole, constant(I32, LANES, 127)])
+        store(builder.trunc(whole, vector(I8, LANES)), out, first * LANES)
+        return whole
+
+    of_16 = sums(0, 16)
+    store(builder.trunc(of_16, vector(I16, 16)), sums_of_16, align=2)
+    store(builder.trunc(add_neighbours(builder, of_16), vector(I16, 8)), sums_of_32, align=2)
 
 
 @emitted(types.int32(types.int64, types.float32, types.int64))

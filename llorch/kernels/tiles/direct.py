@@ -65,7 +65,9 @@ def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, st
     return builder.add(first[0], second[0])
 
 
-def _emit(builder: Any, scheme: TileScheme, file_block: FileBlock, n_tokens: int, args: tuple[Int, ...]) -> None:
+def _emit(
+    builder: Any, scheme: TileScheme, file_block: FileBlock, n_tokens: int, args: tuple[Int, ...]
+) -> None:
     source, row_bytes, n_blocks, q, q_stride, d, d_stride, s, s_stride, out, out_stride, accumulate = args
     q_rows, d_rows, s_rows = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
     block_bytes = TILE_ROWS * file_block.n_bytes

@@ -57,12 +57,16 @@ class _Operands:
         places = [divmod(v * LANES, TILE_ROWS) for v in range(n_vectors)]
         self.weights = [quants + row * 4 + quant_stride * tile + skip * 4 for tile, skip in places]
         self.scales = [scales + row + scale_stride * tile + skip for tile, skip in places]
-        self.halves = [scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places]
+        self.halves = [
+            scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places
+        ]
         self.q, self.d, self.s = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
         self.out = Strided(out, out_stride)
 
 
-def unit_quads(builder: Any, scheme: TileScheme, planes: tuple[int, ...], at: Int, is_stored: bool) -> Iterator[Any]:
+def unit_quads(
+    builder: Any, scheme: TileScheme, planes: tuple[int, ...], at: Int, is_stored: bool
+) -> Iterator[Any]:
     """The bytes of the 8 quads of the unit at an address, as the dot products take them."""
 
     def read(i: int) -> Any:
@@ -162,7 +166,9 @@ def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_stream
     return add_quads(builder, scheme, sums, _units(builder, o, at, 0), x_at, None)
 
 
-def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int, is_streaming: bool) -> list[Any]:
+def _emit_block(
+    builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int, is_streaming: bool
+) -> list[Any]:
     """Add one block to the float32 accumulators, token-major."""
     scheme = o.scheme
     if scheme.has_sub_blocks:
@@ -170,7 +176,9 @@ def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens
         others: list[Any] = []
         if scheme.minimums or scheme.taken_off:
             scale_at = [s + block * scheme.scale_bytes for s in o.scales]
-            others = pair_sums(builder, PairOperands(scheme, scale_at, [o.s[t] for t in range(n_tokens)]), block)
+            others = pair_sums(
+                builder, PairOperands(scheme, scale_at, [o.s[t] for t in range(n_tokens)]), block
+            )
         if others and not scheme.minimums:
             factor = constant(I32, LANES, scheme.taken_off)
             sums = [builder.sub(a, builder.mul(b, factor)) for a, b in zip(sums, others, strict=True)]
@@ -179,7 +187,9 @@ def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens
 
     def halves(number: int) -> list[Any]:
         at = [h + block * scheme.scale_bytes for h in o.halves]
-        return [half_to_float(builder, load(vector(I16, LANES), a, number * HALVES_BYTES, align=16)) for a in at]
+        return [
+            half_to_float(builder, load(vector(I16, LANES), a, number * HALVES_BYTES, align=16)) for a in at
+        ]
 
     d, dmin = halves(0), halves(1) if scheme.minimums else []
     result = []
@@ -193,7 +203,9 @@ def _emit_block(builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens
                 lower = builder.fneg(builder.sitofp(others[i], scale.type))
                 value = fma(builder, lower, builder.fmul(dmin[v], x_scale), value)
             elif scheme.minimums:
-                value = fma(builder, dmin[v], splat(builder, load(F32, o.s[t] + block * 4, align=4), LANES), value)
+                value = fma(
+                    builder, dmin[v], splat(builder, load(F32, o.s[t] + block * 4, align=4), LANES), value
+                )
             result.append(value)
     return result
 
@@ -210,7 +222,12 @@ def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) 
 
 
 def make_dot(
-    scheme: TileScheme, n_vectors: int, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
+    scheme: TileScheme,
+    n_vectors: int,
+    n_tokens: int,
+    *,
+    is_streaming: bool = False,
+    is_expanded: bool = False,
 ) -> Any:
     """The micro-kernel of one shape, as a function for kernels of three tuples of int64.
 

@@ -17,7 +17,9 @@ from llorch.kernels.tiles.planes import byte_mask, shifted
 
 def _merged(builder: Any, low: list[Any], high: list[Any], move: int, mask: int, left: int) -> list[Any]:
     """`low` with bits of `high`: its bytes moved right by `move`, masked, moved left by `left`."""
-    parts = (shifted(builder, byte_mask(builder, shifted(builder, value, -move), mask), left) for value in high)
+    parts = (
+        shifted(builder, byte_mask(builder, shifted(builder, value, -move), mask), left) for value in high
+    )
     return [builder.or_(a, b) for a, b in zip(low, parts, strict=True)]
 
 
@@ -121,9 +123,13 @@ def _iq4_xs_halves(builder: Any, rows: Rows) -> list[Any]:
     return _first_halves(builder, rows)[:1]
 
 
-Q2_K = FileBlock(84, _q2_k_units, _halves_at(68, 0, 1), lambda builder, rows: _sixteen_bytes(builder, rows, 0))
+Q2_K = FileBlock(
+    84, _q2_k_units, _halves_at(68, 0, 1), lambda builder, rows: _sixteen_bytes(builder, rows, 0)
+)
 Q3_K = FileBlock(110, _q3_k_units, _halves_at(94, 1), _q3_k_scales)
 Q4_K = FileBlock(144, _q4_k_units, _first_halves, _six_bit_scales)
 Q5_K = FileBlock(176, _q5_k_units, _first_halves, _six_bit_scales)
-Q6_K = FileBlock(210, _q6_k_units, _halves_at(194, 1), lambda builder, rows: _sixteen_bytes(builder, rows, 192))
+Q6_K = FileBlock(
+    210, _q6_k_units, _halves_at(194, 1), lambda builder, rows: _sixteen_bytes(builder, rows, 192)
+)
 IQ4_XS = FileBlock(136, _iq4_xs_units, _iq4_xs_halves, _iq4_xs_scales)

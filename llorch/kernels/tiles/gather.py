@@ -45,7 +45,7 @@ def gather_dwords(builder: Any, rows: Sequence[Int], offset: int, n: int) -> lis
     """Vectors of int32 (16 rows): the 4 or 8 dwords that begin `offset` bytes after each address."""
     loaded = [load(vector(I32, n), row, offset) for row in rows]
     if n == 4:
-        mask = ir.Constant(vector(I32, 8), [*range(4), *[ir.Undefined] * 4])
+        mask = ir.Constant(vector(I32, 8), [0, 1, 2, 3, 0, 1, 2, 3])
         loaded = [builder.shuffle_vector(value, value, mask) for value in loaded]
     upper, lower = _transpose8(builder, loaded[:8]), _transpose8(builder, loaded[8:])
     both = ir.Constant(vector(I32, TILE_ROWS), list(range(TILE_ROWS)))

@@ -34,7 +34,10 @@ def _add_quad_generic(builder: Any, acc: Any, weights: Any, activation: Any) -> 
     return acc
 
 
-_ADD_QUAD: dict[str, Callable[[Any, Any, Any, Any], Any]] = {"vnni": _add_quad_vnni, "generic": _add_quad_generic}
+_ADD_QUAD: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
+    "vnni": _add_quad_vnni,
+    "generic": _add_quad_generic,
+}
 
 
 def _pairs(builder: Any, weights: Any, activation: Any, signed: bool) -> Any:
@@ -61,7 +64,9 @@ def factor_of(builder: Any, scale: Any, signed: bool) -> Any:
     return builder.bitcast(builder.or_(low, builder.shl(wide, constant(I32, LANES, 16))), WORDS)
 
 
-def multiply_pair(builder: Any, totals: Sequence[Any], a: Any, b: Any, signed: bool, x_at: Sequence[Int]) -> list[Any]:
+def multiply_pair(
+    builder: Any, totals: Sequence[Any], a: Any, b: Any, signed: bool, x_at: Sequence[Int]
+) -> list[Any]:
     """Add ``a * x[0] + b * x[1]`` to each total: scales of two sub-blocks, one a row, and int16 at the addresses."""
     extend = builder.sext if signed else builder.zext
     a, b = extend(a, SUMS), extend(b, SUMS)

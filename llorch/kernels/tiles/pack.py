@@ -33,7 +33,9 @@ class Packing(NamedTuple):
     pack: Unit
 
 
-def _emit_block(builder: Any, scheme: TileScheme, file_block: FileBlock, rows: list[Int], quants: Int, scales: Int) -> Any:
+def _emit_block(
+    builder: Any, scheme: TileScheme, file_block: FileBlock, rows: list[Int], quants: Int, scales: Int
+) -> Any:
     """Store one block of 16 rows; returns a vector of i1, set where a float16 scale is not finite."""
     path, planes = paths.chosen(), stored_planes(scheme)
     at = 0
@@ -69,7 +71,12 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
                 prefetch(ahead + block * (TILE_ROWS * file_bytes) + offset)
             at = [row + block * file_bytes for row in rows]
             is_bad = _emit_block(
-                builder, scheme, file_block, at, tile + block * block_bytes, scales + block * scheme.scale_bytes
+                builder,
+                scheme,
+                file_block,
+                at,
+                tile + block * block_bytes,
+                scales + block * scheme.scale_bytes,
             )
             return [builder.or_(found[0], builder.zext(builder.bitcast(is_bad, I16), I64))]
 
@@ -93,7 +100,9 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
         bad = 0
         for tile in range(first, last):
             row = tile * TILE_ROWS
-            bad |= pack_tile(source + row * row_bytes, row_bytes, n_out - row, n_blocks, tiles + tile * tile_stride)
+            bad |= pack_tile(
+                source + row * row_bytes, row_bytes, n_out - row, n_blocks, tiles + tile * tile_stride
+            )
         return bad
 
     return Packing(pack_tile, pack)

@@ -73,7 +73,9 @@ def look_up(builder: Any, scheme: TileScheme, quad: Any, bias: int) -> Any:
     values = [value - 256 if value > 127 else value for value in values]
     table = ir.Constant(vector(I8, n), values * (n // 16))
     name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}[n]
-    return builder.bitcast(call(builder, name, table.type, [table, builder.bitcast(quad, table.type)]), quad.type)
+    return builder.bitcast(
+        call(builder, name, table.type, [table, builder.bitcast(quad, table.type)]), quad.type
+    )
 
 
 def stored_planes(scheme: TileScheme) -> tuple[int, ...]:

@@ -10,6 +10,9 @@ from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.jit import Unit
 from llorch.quant.types import QuantType
 
+DECODED_BYTES = 2
+"""Bytes per column that hold a row that a slow twin decodes into scratch: integers, scales and minima."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tiling:
@@ -60,6 +63,8 @@ class WeightFormat:
 
     def scratch_bytes(self, n_in: int, is_packed: bool) -> int:
         """Bytes of scratch that one thread needs for products with rows of `n_in` columns."""
+        if paths.sums() == "llama.cpp":
+            return DECODED_BYTES * n_in
         return self.tiling.scratch_bytes(n_in, is_packed) if self.tiling else 0
 
     def packed_bytes(self, n_out: int, n_in: int) -> int:

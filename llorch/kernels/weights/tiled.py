@@ -47,7 +47,9 @@ _WIDEST = _TOKENS[0]
 _MIDDLE = 4 if 4 in _TOKENS else 2
 
 
-def _make_sweep(scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False) -> Any:
+def _make_sweep(
+    scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
+) -> Any:
     """A kernel that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
     n_wide = max(v for v, t in PATH.shapes if t == n_tokens)
     dot_wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
@@ -96,7 +98,14 @@ def _make_multiply_tokens(scheme: TileScheme) -> Any:
                 prefetch_line(ahead + i * 64)
             ahead += n_lines * 64
             left = n_tokens - token
-            rows = (q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride)
+            rows = (
+                q + token * q_stride,
+                q_stride,
+                d + token * d_stride,
+                d_stride,
+                s + token * s_stride,
+                s_stride,
+            )
             at = (out + token * out_stride, out_stride, accumulate)
             is_first = token == 0 and n_tokens < _PREFETCH_FROM
             if is_first and left >= _WIDEST:
@@ -137,7 +146,14 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
         while n_tokens - token >= least:
             # The last product reaches back to tokens already done rather than past the end.
             first = min(token, n_tokens - size)
-            rows = (q + first * q_stride, q_stride, d + first * d_stride, d_stride, s + first * s_stride, s_stride)
+            rows = (
+                q + first * q_stride,
+                q_stride,
+                d + first * d_stride,
+                d_stride,
+                s + first * s_stride,
+                s_stride,
+            )
             at = (out + first * out_stride, out_stride, accumulate, token - first)
             if size == FEW_TOKENS:
                 stream_few(tiles, rows, at)
@@ -195,7 +211,14 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
                 for i in range(n_lines):
                     prefetch_line(ahead + i * 64)
                 ahead += n_lines * 64
-                rows = (q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride)
+                rows = (
+                    q + token * q_stride,
+                    q_stride,
+                    d + token * d_stride,
+                    d_stride,
+                    s + token * s_stride,
+                    s_stride,
+                )
                 sweep_expanded(w, n_units, rows, (out + token * out_stride, out_stride, accumulate))
                 token += _WIDEST
         w = (tiles, tile_stride, scales, tile_stride, n_blocks)
@@ -239,7 +262,9 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     scales_at, sums_at = places
     block, file_bytes = scheme.block, file_block.n_bytes
     least_blocks = 1 if scheme.has_sub_blocks else LEAST_BLOCKS
-    most_direct, direct = (0, _no_direct) if scheme.has_sub_blocks else (MOST_TOKENS, make_direct(scheme, file_block))
+    most_direct, direct = (
+        (0, _no_direct) if scheme.has_sub_blocks else (MOST_TOKENS, make_direct(scheme, file_block))
+    )
 
     @operation(f"{title} products", name=f"product_{scheme.name}")
     def product(o, s, n_rows, ith, nth, counter, scratch):
@@ -278,7 +303,13 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             else:
                 for i in range(n):
                     n_left = n_out - (first + i) * TILE_ROWS
-                    pack_tile(rows + i * TILE_ROWS * row_bytes, row_bytes, n_left, n_blocks, scratch + i * tile_stride)
+                    pack_tile(
+                        rows + i * TILE_ROWS * row_bytes,
+                        row_bytes,
+                        n_left,
+                        n_blocks,
+                        scratch + i * tile_stride,
+                    )
                 multiply_tiles(scratch, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, 0, expanded)
             first = following
         if is_amx:

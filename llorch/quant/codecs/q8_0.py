@@ -8,30 +8,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
+from llorch.quant.codecs.block_fields import halves, split, to_halves
+from llorch.quant.codecs.floats import Bytes, Floats
 
 BLOCK_SIZE = 32
 SCALE_BYTES = 2
 BLOCK_BYTES = SCALE_BYTES + BLOCK_SIZE
 
 
-def _blocks(data: Bytes) -> Bytes:
-    return data.reshape(-1, BLOCK_BYTES)
-
-
-def scales_q8_0(data: Bytes) -> Floats:
-    """The scales: float32 (n_blocks,)."""
-    return _blocks(data)[:, :SCALE_BYTES].copy().view("<f2").astype(np.float32)[:, 0]
-
-
 def decode_q8_0(data: Bytes) -> Floats:
     """``q * d``; an infinite scale gives infinities and NaN."""
-    blocks = _blocks(data)
-    d = scales_q8_0(data)[:, None]
-    q = blocks[:, SCALE_BYTES:].view(np.int8).astype(np.float32)  # (n_blocks, 32)
+    d, q = split(data, SCALE_BYTES, BLOCK_SIZE)
     with np.errstate(over="ignore", invalid="ignore"):
-        return q * d
+        return (q.view(np.int8).astype(np.float32) * halves(d)).ravel()
 
 
 def encode_q8_0(values: Floats) -> Bytes:
@@ -41,8 +30,7 @@ def encode_q8_0(values: Floats) -> Bytes:
     with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
         scaled = blocks * np.where(d == 0, np.float32(0), np.float32(1) / d)
         q = _to_int8(_round_half_away(scaled))
-        stored_d = d.astype("<f2")
-    return np.concatenate([stored_d.view(np.uint8), q.view(np.uint8)], axis=1).ravel()
+    return np.concatenate([to_halves(d), q.view(np.uint8)], axis=1).ravel()
 
 
 def quantize_activation_q8_0(x: Floats) -> tuple[NDArray[np.int8], Floats]:
@@ -66,6 +54,25 @@ def quantize_activation_q8_0(x: Floats) -> tuple[NDArray[np.int8], Floats]:
         d = (amax / np.float32(127)).astype(np.float16).astype(np.float32)
         q = _to_int8(np.rint(blocks * (np.float32(127) / amax)))
     return q.reshape(x.shape), d[..., 0]
+
+
+def activation_sums_q8_1(x: Floats) -> Floats:
+    """Q8_1's weighted sums of activations: unrounded scale times the sum of integers, rounded to float16.
+
+    Args:
+        x: as in `quantize_activation_q8_0`, whose integers and scales are those of Q8_1.
+
+    Returns:
+        float32 (..., n / 32).
+
+    Source: `quantize_row_q8_1` of ggml's x86 code, bit-exact but for the sign of a zero.
+    """
+    q, _ = quantize_activation_q8_0(x)
+    amax = np.abs(x.reshape(*x.shape[:-1], -1, BLOCK_SIZE)).max(axis=-1)
+    totals = q.reshape(*amax.shape, BLOCK_SIZE).sum(axis=-1, dtype=np.int32).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        weighted: Floats = (amax / np.float32(127) * totals).astype(np.float16).astype(np.float32)
+    return weighted
 
 
 def _to_int8(rounded: Floats) -> NDArray[np.int8]:

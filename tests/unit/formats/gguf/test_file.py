@@ -221,12 +221,14 @@ def test_a_closed_file_says_so(tiny: Path) -> None:
 
 def test_a_known_type_without_kernels_can_be_inspected_but_not_run(tmp_path: Path) -> None:
     content = raw.small_file(
-        infos=[raw.info("norm", [4]), raw.info("matrix", [256, 2], raw.Q4_K, 32)], data=bytes(32 + 288)
+        infos=[raw.info("norm", [4]), raw.info("matrix", [256, 2], raw.IQ2_XXS, 32)], data=bytes(32 + 132)
     )
     file = GGUFFile(write(tmp_path / "k.gguf", content))
     info = file.tensor_infos["matrix"]
-    assert (info.type_name, info.shape, info.n_bytes, info.is_supported) == ("Q4_K", (2, 256), 288, False)
-    with pytest.raises(GGUFError, match=r"k\.gguf: tensor 'matrix' has type Q4_K .*BF16, F16, F32, Q8_0"):
+    assert (info.type_name, info.shape, info.n_bytes, info.is_supported) == ("IQ2_XXS", (2, 256), 132, False)
+    with pytest.raises(
+        GGUFError, match=r"k\.gguf: tensor 'matrix' has type IQ2_XXS .*BF16, F16, F32, IQ4_NL, "
+    ):
         _ = file.tensors
 
 

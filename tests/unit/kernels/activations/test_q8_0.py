@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
-from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
+from llorch.quant.codecs.q8_0 import activation_sums_q8_1, quantize_activation_q8_0
 from tests.support import kernel_calls
 from tests.support.kernel_calls import BF16_FORM, F16_FORM, Q8_0_FORM, q8_0_of, rounded_of
 from tests.support.naive import bits
@@ -18,13 +18,17 @@ BIAS = paths.chosen().bias
 
 
 def assert_quantized_like_the_codec(x: Floats, n_threads: int = 1) -> None:
-    made_q, made_d, made_s = q8_0_of(kernel_calls.prepare(x, Q8_0_FORM, n_threads=n_threads))
+    made = kernel_calls.prepare(x, Q8_0_FORM, n_threads=n_threads)
+    made_q, made_d, made_s = q8_0_of(made)
+    *_, made_s8, made_s16, weighted = made.forms[Q8_0_FORM].arrays
     q, d = quantize_activation_q8_0(x)
     np.testing.assert_array_equal(made_q, q)
     np.testing.assert_array_equal(bits(made_d), bits(d))
     sums = q.reshape(len(x), -1, 32).sum(-1, dtype=np.int32)
     used = d != 0  # a scale of 0 leaves nothing of the sum
-    np.testing.assert_array_equal(made_s[used], (-BIAS * sums)[used])
+    for made_sums, factor in ((made_s, -BIAS), (made_s8, -8), (made_s16, -16)):
+        np.testing.assert_array_equal(made_sums[used], (factor * sums)[used])
+    np.testing.assert_array_equal(weighted, activation_sums_q8_1(x))
 
 
 def test_a_block_worked_out_by_hand() -> None:
