@@ -54,6 +54,14 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(forceinline=True, **_OPTIONS)(function)
 
 
+def merged(function: Callable[..., Any]) -> Any:
+    """Like `kernel`, and Numba itself puts its statements into each caller, before types are known.
+
+    LLVM optimises a `kernel` once for itself and again within each of its callers' callers; this once.
+    """
+    return numba.njit(inline="always", **_OPTIONS)(function)
+
+
 class Unit:
     """A kernel with machine code of its own, loaded from the cache or compiled when its address is first asked for.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from llorch.kernels.emit.functions import emitted, outlined
+from llorch.kernels.emit.functions import outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
     F32,
@@ -229,13 +229,13 @@ def make_dot(
     is_streaming: bool = False,
     is_expanded: bool = False,
 ) -> Any:
-    """The micro-kernel of one shape, as a function for kernels of three tuples of int64.
+    """The micro-kernel of one shape: a function ``dot(builder, w, x, y)`` that emits its call.
 
     With `is_streaming` it asks for weights ahead. For 4 or 6 tokens whose weights come from memory that is 7 %
     faster; with weights in cache it is 3 % slower, and one token leaves the processor time to look ahead itself.
-    With `is_expanded` the quants are whole bytes (`tiles.expand`).
+    With `is_expanded` the quants are whole bytes (`pack.make_expand`).
 
-    Args of that function (addresses and strides in bytes unless said otherwise):
+    Args of that function (`Int`; addresses and strides in bytes unless said otherwise):
         w: the first tile's quants, their stride from tile to tile, its scales, their stride, number of blocks (> 0),
             rows of the first tile to skip.
         x: int8 activations, their row stride, float32 scales, their row stride, sums or weighted sums of blocks or
@@ -249,7 +249,6 @@ def make_dot(
         w, x, y = list(args[:6]), list(args[6:12]), list(args[12:])
         _emit_kernel(builder, _Operands(scheme, is_expanded, n_vectors, w, x, y), n_tokens, is_streaming)
 
-    @emitted()
     def dot(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
         outlined(name, [*w, *x, *y], emit)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
+from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
-from llorch.kernels.jit import Unit, kernel, operation
+from llorch.kernels.emit.values import Int, loop
+from llorch.kernels.jit import Unit, merged, operation
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.ops.matmul import ACCUMULATE, IS_PACKED, N_IN, N_OUT, TILE_STRIDE, WEIGHTS, X, output_of
 from llorch.kernels.tiles.amx import (
@@ -47,38 +49,31 @@ _WIDEST = _TOKENS[0]
 _MIDDLE = 4 if 4 in _TOKENS else 2
 
 
-def _make_sweep(
-    scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
-) -> Any:
-    """A kernel that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
+def _make_sweep(scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False) -> Any:
+    """A function for kernels that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
     n_wide = max(v for v, t in PATH.shapes if t == n_tokens)
-    dot_wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
-    has_narrow = (1, n_tokens) in PATH.shapes and n_wide > 1
-    dot_narrow = make_dot(scheme, 1, n_tokens, is_expanded=is_expanded) if has_narrow else dot_wide
+    n_narrow = min(v for v, t in PATH.shapes if t == n_tokens)
+    wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
+    narrow = make_dot(scheme, n_narrow, n_tokens, is_expanded=is_expanded)
 
-    @kernel
-    def sweep(w, n_units, x, y):
+    @emitted()
+    def sweep(builder: Any, w: list[Int], n_units: Int, x: list[Int], y: list[Int]) -> None:
+        """`w` as `make_dot` has it, less the rows to skip."""
         quants, quant_stride, scales, scale_stride, n_blocks = w
         out, out_stride, accumulate = y
-        unit = 0
-        while unit < n_units:
+
+        def at_unit(dot: Any, unit: Int) -> list[Any]:
             row = unit * LANES
-            tile, skipped = row // TILE_ROWS, row % TILE_ROWS
-            at = (out + row * 4, out_stride, accumulate)
-            of_row = (
-                quants + tile * quant_stride,
-                quant_stride,
-                scales + tile * scale_stride,
-                scale_stride,
-                n_blocks,
-                skipped,
-            )
-            if unit + n_wide <= n_units:
-                dot_wide(of_row, x, at)
-                unit += n_wide
-            else:
-                dot_narrow(of_row, x, at)
-                unit += 1
+            tile = row >> (TILE_ROWS.bit_length() - 1)
+            tiles = [quants + tile * quant_stride, quant_stride, scales + tile * scale_stride, scale_stride]
+            dot(builder, [*tiles, n_blocks, row & (TILE_ROWS - 1)], x, [out + row * 4, out_stride, accumulate])
+            return []
+
+        turns = n_units >> (n_wide.bit_length() - 1)
+        done = turns * n_wide
+        loop(turns, [], lambda i, _: at_unit(wide, i * n_wide))
+        if n_wide > 1:
+            loop(n_units - done, [], lambda i, _: at_unit(narrow, done + i))
 
     return sweep
 
@@ -88,7 +83,7 @@ def _make_multiply_tokens(scheme: TileScheme) -> Any:
     widest, middle, two, one = (_make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
     stream_widest, stream_middle = (_make_sweep(scheme, t, is_streaming=True) for t in (_WIDEST, _MIDDLE))
 
-    @kernel
+    @merged
     def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines):
         """Tokens from number `token` on; before each of them `n_lines` cache lines at `ahead` are fetched."""
         q, q_stride, d, d_stride, s, s_stride = x
@@ -134,7 +129,7 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
     amx = make_amx(scheme)
     multiply_many, stream_many, stream_few = amx.multiply_many, amx.stream_many, amx.stream_few
 
-    @kernel
+    @merged
     def multiply_by_amx(w, x, n_tokens, y, ahead):
         """What AMX takes of the tokens; returns the number of tokens done."""
         quants, quant_stride, scales, scale_stride, n_blocks, n_tiles = w
@@ -172,7 +167,7 @@ def _make_multiply_bytes(scheme: TileScheme) -> Any:
     multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
     block_bytes = scheme.units * QUADS * QUAD_BYTES
 
-    @kernel
+    @merged
     def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
         w = (tiles, tile_stride, tiles + n_blocks * block_bytes, tile_stride, n_blocks)
         token = 0
@@ -192,7 +187,7 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
     expand = make_expand(scheme, scheme.taken_off if HAS_AMX else 0)
     units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
 
-    @kernel
+    @merged
     def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
         q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, accumulate = y
@@ -227,7 +222,7 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
     return multiply_tiles
 
 
-@kernel
+@merged
 def _no_direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
     """Formats with sub-blocks have no kernel for rows as in the file."""
 
@@ -293,13 +288,15 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             n = min(n_claimed, n_tiles - first)
             y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
             rows = weights + first * TILE_ROWS * row_bytes
+            if not o[IS_PACKED] and n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
+                direct(rows, row_bytes, n_blocks, n, x, n_tokens, y)
+                first = following
+                continue
+            tiles, ahead = scratch, 0
             if o[IS_PACKED]:
-                tiles, ahead = weights + first * tile_stride, 0
+                tiles = weights + first * tile_stride
                 if (n_tokens >= _PREFETCH_FROM or is_amx) and following < n_tiles:
                     ahead = weights + following * tile_stride
-                multiply_tiles(tiles, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, ahead, expanded)
-            elif n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
-                direct(rows, row_bytes, n_blocks, n, x, n_tokens, y)
             else:
                 for i in range(n):
                     n_left = n_out - (first + i) * TILE_ROWS
@@ -310,7 +307,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                         n_blocks,
                         scratch + i * tile_stride,
                     )
-                multiply_tiles(scratch, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, 0, expanded)
+            multiply_tiles(tiles, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, ahead, expanded)
             first = following
         if is_amx:
             close_amx()
