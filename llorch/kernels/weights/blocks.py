@@ -11,6 +11,7 @@ from typing import Any
 from numpy import float32, int32
 
 from llorch.kernels.activations import q8_0, q8_k
+from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.emit.scalars import (
     as_float32,
     as_int8,
@@ -68,15 +69,8 @@ class Blocks:
 
 
 def make_format(blocks: Blocks, *, n_registers: int = 1, minimum_lanes: int = 0) -> WeightFormat:
-    """The format of a type; what it is not asked for in `dots_llama_cpp` it leaves at the defaults."""
-    if blocks.quant.block_size == 32:
-        form, x_row = q8_0.Q8_0, _x_row_q8_0
-        dot = make_dot_32(has_minimum=blocks.m_at is not None, n_registers=n_registers)
-    else:
-        form, x_row = q8_k.Q8_K, _x_row_of_16 if blocks.scale_columns == 16 else _x_row_of_32
-        columns, offset = blocks.scale_columns, blocks.offset
-        dot = make_dot_256(scale_columns=columns, minimum_lanes=minimum_lanes, offset=offset)
-    product = _make_product(blocks, x_row, dot)
+    """The format of a type; `n_registers` and `minimum_lanes` are those of `dots_llama_cpp`."""
+    form, product = make_llama_cpp_product(blocks, n_registers=n_registers, minimum_lanes=minimum_lanes)
     return WeightFormat(
         quant=blocks.quant,
         activation=form,
@@ -86,6 +80,18 @@ def make_format(blocks: Blocks, *, n_registers: int = 1, minimum_lanes: int = 0)
         llama_cpp_product=product,
         scale_name="a scale of block",
     )
+
+
+def make_llama_cpp_product(
+    blocks: Blocks, *, n_registers: int = 1, minimum_lanes: int = 0
+) -> tuple[ActivationForm, Unit]:
+    """The slow twin of a type's product, and the activations that it takes."""
+    if blocks.quant.block_size == 32:
+        dot = make_dot_32(has_minimum=blocks.m_at is not None, n_registers=n_registers)
+        return q8_0.Q8_0, _make_product(blocks, _x_row_q8_0, dot)
+    x_row = _x_row_of_16 if blocks.scale_columns == 16 else _x_row_of_32
+    dot = make_dot_256(scale_columns=blocks.scale_columns, minimum_lanes=minimum_lanes, offset=blocks.offset)
+    return q8_k.Q8_K, _make_product(blocks, x_row, dot)
 
 
 @inlined
