@@ -37,7 +37,8 @@ def _at(typingctx: Any, address: Any) -> Any:
 
 
 @numba.njit
-def _shape(register: int) -> tuple[int, int]:
+def _shape(register: int) -> Any:
+    """Rows of a register and bytes of a row."""
     config = _at(_CONFIG_AT)
     return np.int64(config[48 + register]), np.int64(config[16 + 2 * register])
 
@@ -94,7 +95,13 @@ def _multiply(c: int, a: int, b: int) -> None:
                 out[i] = np.uint8((total >> np.int32(8 * i)) & np.int32(255))
 
 
-_AMX = {"ldtilecfg": _configure, "tilezero": _zero, "tileloadd64": _load, "tilestored64": _store, "tdpbssd": _multiply}
+_AMX = {
+    "ldtilecfg": _configure,
+    "tilezero": _zero,
+    "tileloadd64": _load,
+    "tilestored64": _store,
+    "tdpbssd": _multiply,
+}
 
 
 def _call_amx(builder: Any, name: str, args: list[Any]) -> Any:
@@ -103,7 +110,9 @@ def _call_amx(builder: Any, name: str, args: list[Any]) -> Any:
     wide = []
     for arg in args:
         is_pointer = isinstance(arg.type, ir.PointerType)
-        wide.append(builder.ptrtoint(arg, I64) if is_pointer else builder.zext(arg, I64) if arg.type != I64 else arg)
+        wide.append(
+            builder.ptrtoint(arg, I64) if is_pointer else builder.zext(arg, I64) if arg.type != I64 else arg
+        )
     function = ir.FunctionType(ir.VoidType(), [I64] * len(wide))
     at = ir.Constant(I64, _AMX[name].address)
     return builder.call(builder.inttoptr(at, function.as_pointer()), wide)

@@ -16,9 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
 
-from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
@@ -27,10 +25,8 @@ from llorch.kernels.emit.values import (
     I16,
     I32,
     I64,
-    VOID,
     Int,
     Strided,
-    call,
     choose,
     constant,
     fma,
@@ -42,14 +38,19 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.tiles.amx_registers import (
+    FEW_TOKENS,
+    HAS_AMX,
+    LAST_SUMS,
+    MANY_TOKENS,
+    SUM_BYTES,
+    SUMS,
+    make_open,
+    start_product,
+    store_sums,
+)
 from llorch.kernels.tiles.dot import AHEAD_BYTES, PairOperands, pair_sums
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
-
-MANY_TOKENS, FEW_TOKENS = 16, 8
-"""Tokens of one AMX product: of a prompt's, and of a few sequences that decode together."""
-
-HAS_AMX = paths.path() == "amx"
-"""Whether this path uses AMX. On the others the functions below emit nothing and must not be reached."""
 
 LEAST_BLOCKS = 2
 """Blocks of 32 are multiplied in pairs, one pair ahead of the float work."""
@@ -57,51 +58,7 @@ LEAST_BLOCKS = 2
 LEAST_REST, FEW_LEAST_REST = 9, 3
 """Left-over tokens from which a whole AMX product is faster than `tiles.dot`."""
 
-_SUMS, _LAST_SUMS, _TOKENS, _WEIGHTS = (0, 1), 2, (4, 6), (5, 7)
-"""AMX registers: C, C of an odd last block, A and B, each for the two blocks of a pair."""
-
-_SUM_BYTES = TILE_ROWS * 4
 _UNIT_BYTES = TILE_ROWS * UNIT
-
-
-def _register(number: int) -> Any:
-    return ir.Constant(I8, number)
-
-
-def _config_bytes(n_tokens: int, depth: int) -> bytearray:
-    """What `ldtilecfg` reads: palette 1, then bytes per row (uint16, from 16) and rows (from 48) per register."""
-    config = bytearray(64)
-    config[0] = 1
-    shapes = dict.fromkeys((*_SUMS, _LAST_SUMS), (n_tokens, _SUM_BYTES))
-    shapes |= dict.fromkeys(_TOKENS, (n_tokens, depth)) | dict.fromkeys(_WEIGHTS, (depth // 4, _SUM_BYTES))
-    for register, (rows, row_bytes) in shapes.items():
-        config[16 + 2 * register] = row_bytes
-        config[48 + register] = rows
-    return config
-
-
-def _make_open(n_tokens: int, depth: int) -> Any:
-    @emitted(types.void())
-    def open_registers(builder: Any) -> None:
-        """Configure this thread's AMX registers; until `close_amx`, switching threads costs 8 KB more."""
-        if HAS_AMX:
-            name = f"llorch_tile_config_{n_tokens}x{depth}"
-            config = builder.module.globals.get(name)
-            if config is None:
-                value = ir.Constant(ir.ArrayType(I8, 64), _config_bytes(n_tokens, depth))
-                config = ir.GlobalVariable(builder.module, value.type, name)
-                config.initializer, config.global_constant = value, True
-                config.linkage, config.align = "internal", 64
-            call(builder, "llvm.x86.ldtilecfg", VOID, [builder.bitcast(config, I8.as_pointer())])
-
-    return open_registers
-
-
-@emitted(types.void())
-def close_amx(builder: Any) -> None:
-    """Give the AMX registers back."""
-    if HAS_AMX:
-        call(builder, "llvm.x86.tilerelease", VOID, [])
 
 
 class _Operands:
@@ -116,7 +73,7 @@ class _Operands:
         self.out, self.d, self.s = Strided(out, out_stride), Strided(d, d_stride), Strided(s, s_stride)
         self.end = self.tiles + self.n_tiles * self.tile_stride
         n_sums = max(2, scheme.sub_blocks)
-        buffer = builder.alloca(ir.ArrayType(I8, n_sums * n_tokens * _SUM_BYTES))
+        buffer = builder.alloca(ir.ArrayType(I8, n_sums * n_tokens * SUM_BYTES))
         buffer.align = 64
         self.buffer = Int(builder, builder.ptrtoint(buffer, I64))
         self.n_pairs = self.n_blocks >> 1
@@ -128,20 +85,12 @@ class _Operands:
 
 
 def _emit_product(builder: Any, o: _Operands, q: Int, weights: Int, half: int, sums: int) -> None:
-    """Start the product of one block: the tokens at `q`, 16 rows at `weights`, into C register `sums`."""
-    a, b, c = _register(_TOKENS[half]), _register(_WEIGHTS[half]), _register(sums)
-    call(builder, "llvm.x86.tileloadd64", VOID, [a, q.pointer(I8), o.q_stride.value])
-    call(builder, "llvm.x86.tileloadd64", VOID, [b, weights.pointer(I8), ir.Constant(I64, _SUM_BYTES)])
-    call(builder, "llvm.x86.tilezero", VOID, [c])
-    call(builder, "llvm.x86.tdpbssd", VOID, [c, a, b])
+    start_product(builder, q, o.q_stride, weights, half, sums)
 
 
 def _emit_fetch(builder: Any, o: _Operands, number: int, sums: int) -> Int:
     """Write C register `sums` to place `number` of the buffer; returns its address."""
-    at = o.buffer + number * o.n_tokens * _SUM_BYTES
-    arguments = [_register(sums), at.pointer(I8), ir.Constant(I64, _SUM_BYTES)]
-    call(builder, "llvm.x86.tilestored64", VOID, arguments)
-    return at
+    return store_sums(builder, sums, o.buffer + number * o.n_tokens * SUM_BYTES)
 
 
 def _halves(builder: Any, at: Int) -> Any:
@@ -156,7 +105,7 @@ def _emit_add(
     w_minimum = _halves(builder, w_scales + HALVES_BYTES) if o.scheme.minimums else None
     result = []
     for t in range(o.n_tokens):
-        sums = load(vector(I32, TILE_ROWS), sums_at, t * _SUM_BYTES, align=64)
+        sums = load(vector(I32, TILE_ROWS), sums_at, t * SUM_BYTES, align=64)
         x_at = x_scales[t // 4] + o.steps[t % 4]
         scale = builder.fmul(w_scale, splat(builder, load(F32, x_at, align=4), TILE_ROWS))
         value = fma(builder, builder.sitofp(sums, scale.type), scale, acc[t])
@@ -189,8 +138,8 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, follow
         q = o.q + after * (2 * UNIT)
         quants = choose(is_inside, weights, following) + after * (2 * _UNIT_BYTES)
         for half in range(2):
-            sums_at = _emit_fetch(builder, o, half, _SUMS[half])
-            _emit_product(builder, o, q + half * UNIT, quants + half * _UNIT_BYTES, half, _SUMS[half])
+            sums_at = _emit_fetch(builder, o, half, SUMS[half])
+            _emit_product(builder, o, q + half * UNIT, quants + half * _UNIT_BYTES, half, SUMS[half])
             scales_at = w_scales + (pair * 2 + half) * scale_bytes
             acc = _emit_add(builder, o, sums_at, scales_at, [x + half * 4 for x in x_scales], acc)
         return [*acc, *(x + 8 for x in x_scales)]
@@ -198,8 +147,8 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, follow
     def odd(_: Int, values: list[Any]) -> list[Any]:
         acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
         last = o.n_blocks - 1
-        _emit_product(builder, o, o.q + last * UNIT, weights + last * _UNIT_BYTES, 0, _LAST_SUMS)
-        sums_at = _emit_fetch(builder, o, 0, _LAST_SUMS)
+        _emit_product(builder, o, o.q + last * UNIT, weights + last * _UNIT_BYTES, 0, LAST_SUMS)
+        sums_at = _emit_fetch(builder, o, 0, LAST_SUMS)
         return [*_emit_add(builder, o, sums_at, w_scales + last * scale_bytes, x_scales, acc), *x_scales]
 
     zeros = [constant(F32, TILE_ROWS, 0.0)] * o.n_tokens
@@ -224,8 +173,8 @@ def _emit_super_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int) 
         scales_at = w_scales + block * scheme.scale_bytes
         for i in range(scheme.sub_blocks):
             half = i % 2
-            _emit_product(builder, o, q + i * scheme.sub_block, quants + i * sub_bytes, half, _SUMS[half])
-            _emit_fetch(builder, o, i, _SUMS[half])
+            _emit_product(builder, o, q + i * scheme.sub_block, quants + i * sub_bytes, half, SUMS[half])
+            _emit_fetch(builder, o, i, SUMS[half])
         others: list[Any] = []
         if scheme.minimums:
             pairs = PairOperands(scheme, [scales_at], [o.s[t] for t in range(n_tokens)])
@@ -237,7 +186,7 @@ def _emit_super_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int) 
         for t in range(n_tokens):
             total = constant(I32, TILE_ROWS, 0)
             for i, factor in enumerate(scales):
-                sums = load(words, o.buffer, (i * n_tokens + t) * _SUM_BYTES, align=64)
+                sums = load(words, o.buffer, (i * n_tokens + t) * SUM_BYTES, align=64)
                 total = builder.add(total, builder.mul(sums, factor))
             x_scale = splat(builder, load(F32, o.d[t] + block * 4, align=4), TILE_ROWS)
             value = fma(builder, builder.sitofp(total, d.type), builder.fmul(d, x_scale), acc[t])
@@ -319,8 +268,8 @@ def make_amx(scheme: TileScheme) -> Amx:
     streams = scheme.planes == (8,)
     many = _make_multiply(scheme, MANY_TOKENS, is_streaming=False)
     return Amx(
-        _make_open(MANY_TOKENS, scheme.sub_block),
-        _make_open(FEW_TOKENS, scheme.sub_block),
+        make_open(MANY_TOKENS, scheme.sub_block),
+        make_open(FEW_TOKENS, scheme.sub_block),
         many,
         _make_multiply(scheme, MANY_TOKENS, is_streaming=True) if streams else many,
         _make_multiply(scheme, FEW_TOKENS, is_streaming=streams),

@@ -7,10 +7,11 @@ path and every batch gives the same bits.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from llorch.kernels.emit.functions import outlined
+from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
     F32,
@@ -253,3 +254,37 @@ def make_dot(
         outlined(name, [*w, *x, *y], emit)
 
     return dot
+
+
+@functools.cache
+def make_sweep(
+    scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
+) -> Any:
+    """A function for kernels that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
+    n_wide = max(v for v, t in PATH.shapes if t == n_tokens)
+    n_narrow = min(v for v, t in PATH.shapes if t == n_tokens)
+    wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
+    narrow = make_dot(scheme, n_narrow, n_tokens, is_expanded=is_expanded)
+
+    @emitted()
+    def sweep(builder: Any, w: list[Int], n_units: Int, x: list[Int], y: list[Int]) -> None:
+        """`w` as `make_dot` has it, less the rows to skip."""
+        quants, quant_stride, scales, scale_stride, n_blocks = w
+        out, out_stride, accumulate = y
+
+        def at_unit(dot: Any, unit: Int) -> list[Any]:
+            row = unit * LANES
+            tile = row >> (TILE_ROWS.bit_length() - 1)
+            tiles = [quants + tile * quant_stride, quant_stride, scales + tile * scale_stride, scale_stride]
+            dot(
+                builder, [*tiles, n_blocks, row & (TILE_ROWS - 1)], x, [out + row * 4, out_stride, accumulate]
+            )
+            return []
+
+        turns = n_units >> (n_wide.bit_length() - 1)
+        done = turns * n_wide
+        loop(turns, [], lambda i, _: at_unit(wide, i * n_wide))
+        if n_wide > 1:
+            loop(n_units - done, [], lambda i, _: at_unit(narrow, done + i))
+
+    return sweep

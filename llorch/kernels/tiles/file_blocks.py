@@ -40,7 +40,7 @@ def nibbles(builder: Any, dwords: Sequence[Any], upper: int) -> list[Any]:
 
 
 def _fifth_bits(builder: Any, bits: Any) -> list[Any]:
-    """Quads with bit 4 set where the bit of a column is set in a row's int32: column ``4 k + j`` in byte `j` of quad k."""
+    """Quads with bit 4 set where the bit of a column is set in a row's int32; byte `j` of quad k is column 4 k + j."""
     result = []
     for quad in range(8):
         four = builder.and_(shifted(builder, bits, -4 * quad), constant(I32, TILE_ROWS, 15))

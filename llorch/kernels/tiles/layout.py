@@ -1,7 +1,7 @@
 """What a tile is: 16 rows of a matrix, re-ordered so that one 64-byte vector holds 4 columns of all of them.
 
-A quad is 4 columns of 16 rows: ``[16 rows][4]`` bytes. 8 quads are a unit of 32 columns, stored as bit planes: a plane of
-4 bits holds two quads in each vector, one in the lower bits of its bytes, the other in the upper ones. A tile:
+A quad is 4 columns of 16 rows: ``[16 rows][4]`` bytes. 8 quads are a unit of 32 columns, stored as bit planes: a plane
+of 4 bits holds two quads in each vector, one in the lower bits of its bytes, the other in the upper ones. A tile:
 
 quants  [n_blocks][units of a block][vectors of the planes][16 rows][4 bytes]
 scales  [n_blocks] times what `TileScheme` says: integer scales and minimums of sub-blocks, float16 scales of blocks
@@ -37,8 +37,8 @@ class TileScheme:
         block: columns of a block: 32, or 256 with sub-blocks.
         sub_block: columns that share integer scales; equals `block` where there are none.
         offset: subtracted from every q.
-        signed: whether bytes are signed on paths whose dot products want no bias (`paths.KernelPath.bias`); their offset
-            is the path's bias.
+        signed: whether bytes are signed on paths whose dot products want no bias (`paths.KernelPath.bias`); their
+            offset is the path's bias.
         signed_scales: whether integer scales are int8 instead of uint8.
         minimums: "", "float" (a float16 of a block), "bytes" (one for each sub-block), "nibbles" (the upper half of the
             byte that holds the scale).

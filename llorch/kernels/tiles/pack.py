@@ -9,12 +9,13 @@ from numba import types
 
 from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted, outlined
-from llorch.kernels.emit.values import I16, I64, Int, constant, load, loop, prefetch, store, vector
+from llorch.kernels.emit.values import I16, I64, Int, constant, loop, prefetch, store, vector
 from llorch.kernels.jit import Unit, kernel, unit
 from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.tiles.dot import BYTES, LANES, SUMS, unit_quads
+from llorch.kernels.tiles.dot import unit_quads
 from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.gather import EXPONENT, row_addresses
+from llorch.kernels.tiles.integers import BYTES, LANES, SUMS
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
 from llorch.kernels.tiles.planes import add_bias, join_planes, look_up, stored_planes
 
@@ -23,10 +24,10 @@ class Packing(NamedTuple):
     """How a format is packed.
 
     Attributes:
-        pack_tile: kernel ``pack_tile(source, row_bytes, n_rows, n_blocks, tile)``: packs up to 16 rows at `source`; past
-            `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite.
-        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: packs tiles ``first <= i < last`` of a
-            matrix; all arguments are int64, addresses and counts.
+        pack_tile: kernel ``pack_tile(source, row_bytes, n_rows, n_blocks, tile)``: packs up to 16 rows at `source`;
+            past `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite.
+        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: packs tiles ``first <= i < last`` of
+            a matrix; all arguments are int64, addresses and counts.
     """
 
     pack_tile: Any
@@ -109,7 +110,7 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
 
 
 def make_expand(scheme: TileScheme, offset: int) -> Any:
-    """A function for kernels, ``expand(quants, n_units, out)``: the units of a tile as whole bytes, `offset` taken off."""
+    """A function for kernels, ``expand(quants, n_units, out)``: a tile's units as whole bytes, `offset` taken off."""
     planes = stored_planes(scheme)
     unit_bytes = sum(planes) * QUAD_BYTES
 

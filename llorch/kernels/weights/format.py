@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from llorch.kernels import paths
 from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.jit import Unit
+from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.tiles.layout import TileScheme
 from llorch.quant.types import QuantType
 
 DECODED_BYTES = 2
@@ -19,17 +21,24 @@ class Tiling:
     """How the rows of a matrix are re-ordered for the kernels, once, when weights are packed into memory.
 
     Attributes:
-        tile_rows: rows of a tile.
-        tile_bytes: bytes of a tile by number of columns; a multiple of 64.
+        scheme: what tiles hold.
         pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: makes tiles ``first <= i < last`` of
             the rows at `source`; non-zero if a scale is NaN or infinite.
         scratch_bytes: bytes of scratch that one thread needs, by number of columns and whether the matrix is packed.
     """
 
-    tile_rows: int
-    tile_bytes: Callable[[int], int]
+    scheme: TileScheme
     pack: Unit
     scratch_bytes: Callable[[int, bool], int]
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows of a tile."""
+        return TILE_ROWS
+
+    def tile_bytes(self, n_in: int) -> int:
+        """Bytes of a tile of `n_in` columns, a multiple of 64."""
+        return self.scheme.tile_bytes(n_in)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,24 +9,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
-from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
-from llorch.kernels.emit.values import Int, loop
 from llorch.kernels.jit import Unit, merged, operation
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.ops.matmul import ACCUMULATE, IS_PACKED, N_IN, N_OUT, TILE_STRIDE, WEIGHTS, X, output_of
-from llorch.kernels.tiles.amx import (
-    FEW_LEAST_REST,
-    FEW_TOKENS,
-    HAS_AMX,
-    LEAST_BLOCKS,
-    LEAST_REST,
-    MANY_TOKENS,
-    close_amx,
-    make_amx,
-)
+from llorch.kernels.tiles.amx import FEW_LEAST_REST, LEAST_BLOCKS, LEAST_REST, make_amx
+from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
-from llorch.kernels.tiles.dot import make_dot
+from llorch.kernels.tiles.dot import make_sweep
 from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.integers import LANES, PATH
 from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
@@ -49,39 +39,10 @@ _WIDEST = _TOKENS[0]
 _MIDDLE = 4 if 4 in _TOKENS else 2
 
 
-def _make_sweep(scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False) -> Any:
-    """A function for kernels that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
-    n_wide = max(v for v, t in PATH.shapes if t == n_tokens)
-    n_narrow = min(v for v, t in PATH.shapes if t == n_tokens)
-    wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
-    narrow = make_dot(scheme, n_narrow, n_tokens, is_expanded=is_expanded)
-
-    @emitted()
-    def sweep(builder: Any, w: list[Int], n_units: Int, x: list[Int], y: list[Int]) -> None:
-        """`w` as `make_dot` has it, less the rows to skip."""
-        quants, quant_stride, scales, scale_stride, n_blocks = w
-        out, out_stride, accumulate = y
-
-        def at_unit(dot: Any, unit: Int) -> list[Any]:
-            row = unit * LANES
-            tile = row >> (TILE_ROWS.bit_length() - 1)
-            tiles = [quants + tile * quant_stride, quant_stride, scales + tile * scale_stride, scale_stride]
-            dot(builder, [*tiles, n_blocks, row & (TILE_ROWS - 1)], x, [out + row * 4, out_stride, accumulate])
-            return []
-
-        turns = n_units >> (n_wide.bit_length() - 1)
-        done = turns * n_wide
-        loop(turns, [], lambda i, _: at_unit(wide, i * n_wide))
-        if n_wide > 1:
-            loop(n_units - done, [], lambda i, _: at_unit(narrow, done + i))
-
-    return sweep
-
-
 def _make_multiply_tokens(scheme: TileScheme) -> Any:
     """A kernel for all tokens against some tiles whose quants are bit planes, or whole bytes as in the file."""
-    widest, middle, two, one = (_make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
-    stream_widest, stream_middle = (_make_sweep(scheme, t, is_streaming=True) for t in (_WIDEST, _MIDDLE))
+    widest, middle, two, one = (make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
+    stream_widest, stream_middle = (make_sweep(scheme, t, is_streaming=True) for t in (_WIDEST, _MIDDLE))
 
     @merged
     def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines):
@@ -181,9 +142,9 @@ def _make_multiply_bytes(scheme: TileScheme) -> Any:
 
 
 def _make_multiply_planes(scheme: TileScheme) -> Any:
-    """`multiply_tiles` (below) for tiles that hold bit planes: for many tokens their bytes are written to `expanded`."""
+    """`multiply_tiles` (below) for tiles of bit planes: for many tokens their bytes are written to `expanded`."""
     multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
-    sweep_expanded = _make_sweep(scheme, _WIDEST, is_expanded=True)
+    sweep_expanded = make_sweep(scheme, _WIDEST, is_expanded=True)
     expand = make_expand(scheme, scheme.taken_off if HAS_AMX else 0)
     units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
 
@@ -318,4 +279,4 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             return 0
         return CLAIMED_TILES * (scheme.tile_bytes(n_in) + expanded)
 
-    return Tiled(Tiling(TILE_ROWS, scheme.tile_bytes, packing.pack, scratch_bytes), product)
+    return Tiled(Tiling(scheme, packing.pack, scratch_bytes), product)

@@ -5,26 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llorch.kernels.tiles import amx
+from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, config_bytes
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import Q8_0
 from tests.support import naive
 from tests.support.kernel_calls import guarded, matmul, tensor_of
 from tests.support.naive import bits
 
-NEEDS_TILES = pytest.mark.skipif(
-    not amx.HAS_AMX, reason="this CPU, its system or LLORCH_CPU does not offer AMX"
-)
+NEEDS_TILES = pytest.mark.skipif(not HAS_AMX, reason="this CPU, its system or LLORCH_CPU does not offer AMX")
 RESIDENCES = pytest.mark.parametrize("packed", [True, False], ids=["packed", "mapped"])
 
 
-@pytest.mark.parametrize("n_tokens", [amx.MANY_TOKENS, amx.FEW_TOKENS])
-def test_registers_have_the_shapes_of_one_block(n_tokens: int) -> None:
-    config = np.frombuffer(bytes(amx._config_bytes(n_tokens)), np.uint8)
+@pytest.mark.parametrize("depth", [16, 32])
+@pytest.mark.parametrize("n_tokens", [MANY_TOKENS, FEW_TOKENS])
+def test_registers_have_the_shapes_of_one_block(n_tokens: int, depth: int) -> None:
+    config = np.frombuffer(bytes(config_bytes(n_tokens, depth)), np.uint8)
     assert config[0] == 1
     row_bytes, rows = config[16:32].view("<u2"), config[48:56]
     shapes = list(zip(rows.tolist(), row_bytes.tolist(), strict=True))
-    sums, tokens, weights, unused = (n_tokens, 64), (n_tokens, 32), (8, 64), (0, 0)
+    sums, tokens, weights, unused = (n_tokens, 64), (n_tokens, depth), (depth // 4, 64), (0, 0)
     assert shapes == [sums, sums, sums, unused, tokens, weights, tokens, weights]
 
 
