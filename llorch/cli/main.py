@@ -27,6 +27,7 @@ COMMANDS = {
     "inspect": "Show what is in a model file and how it would be run.",
     "bench": "Measure tokens per second.",
     "validate": "Check every stage of the computation against llama.cpp.",
+    "quantize": "Write a model with weights of another type.",
     "warmup": "Compile the kernels for this CPU into the cache.",
 }
 """Commands in the order of `llorch --help`."""

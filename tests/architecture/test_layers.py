@@ -22,7 +22,7 @@ LAYERS = [
     {"quant"},
     {"formats", "kernels", "setting_sources", "text"},
     {"model", "model_files"},
-    {"conversation", "environment", "open_model", "settings"},
+    {"conversation", "convert", "environment", "open_model", "settings"},
     {"bench", "engine"},
     {"api"},
     {"server", "validation"},

@@ -70,12 +70,15 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         self._types: dict[str, str] = {}
         self._values: dict[str, MetadataValue] = {}
         self._arrays: dict[str, ArrayLocation] = {}
+        self._pairs: dict[str, tuple[int, int]] = {}
         self._n_strings = 0
         for index in range(n_keys):
+            start = reader.offset
             key = reader.name(f"the name of metadata key {index}", MAX_KEY_BYTES)
             if key in self._types:
                 raise reader.error(f"metadata key {quote(key)} appears twice")
             self._read_value(reader, key)
+            self._pairs[key] = start, reader.offset
 
     def __getitem__(self, key: str) -> MetadataValue:
         if key not in self._values and key in self._arrays:
@@ -104,6 +107,11 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         """Number of elements of an array, without decoding it; None for a scalar."""
         array = self._arrays.get(key)
         return None if array is None else array.n_elements
+
+    def pair(self, key: str) -> bytes:
+        """The key with its type and value, as in the file."""
+        start, end = self._pairs[key]
+        return self._open_reader(key).buffer[start:end]
 
     def release(self) -> None:
         """Release the file; arrays that are not decoded yet cannot be read afterwards."""
@@ -149,17 +157,21 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         self._arrays[key] = ArrayLocation(element_type, n_elements, start, reader.offset)
 
     def _decode(self, key: str, array: ArrayLocation) -> MetadataValue:
-        if self._reader is None:
-            raise LlorchError(f"metadata key {quote(key)} cannot be read any more: its file is closed")
+        reader = self._open_reader(key)
         if array.element_type == STRING:
-            return _strings(self._reader, array, f"metadata key {quote(key)}")
+            return _strings(reader, array, f"metadata key {quote(key)}")
         dtype = NUMBERS[array.element_type][2]
-        values: NDArray[np.generic] = np.frombuffer(self._reader.buffer[array.start : array.end], dtype)
+        values: NDArray[np.generic] = np.frombuffer(reader.buffer[array.start : array.end], dtype)
         if array.element_type == BOOL:
             if values.size and int(values.max()) > 1:
-                raise self._reader.error(f"metadata key {quote(key)} holds a bool that is neither 0 nor 1")
+                raise reader.error(f"metadata key {quote(key)} holds a bool that is neither 0 nor 1")
             values = values.view(np.bool_)
         return values
+
+    def _open_reader(self, key: str) -> HeaderReader:
+        if self._reader is None:
+            raise LlorchError(f"metadata key {quote(key)} cannot be read any more: its file is closed")
+        return self._reader
 
 
 def _end_of_strings(reader: HeaderReader, n_strings: int, what: str) -> int:

@@ -1,0 +1,88 @@
+"""The header of a GGUF file that is about to be written, and where its tensors go.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llorch.quant.types import QuantType
+
+VERSION = 3
+UINT32 = 4
+"""Number of the value type."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor to be written.
+
+    Attributes:
+        name: GGUF name.
+        type: to store it as.
+        shape: NumPy order.
+        offset: of the first byte, from the beginning of the file.
+        n_bytes: size of the data.
+    """
+
+    name: str
+    type: QuantType
+    shape: tuple[int, ...]
+    offset: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A whole file before its data: the bytes of its header, padding included, its tensors in order, and its size."""
+
+    header: bytes
+    tensors: tuple[PlannedTensor, ...]
+    n_bytes: int
+
+
+def uint32_pair(key: str, value: int) -> bytes:
+    """A metadata key with a uint32."""
+    return _string(key.encode()) + _number(UINT32, 4) + _number(value, 4)
+
+
+def lay_out(
+    pairs: Sequence[bytes], tensors: Sequence[tuple[str, QuantType, tuple[int, ...]]], alignment: int
+) -> Layout:
+    """Place tensors one after the other, each on a multiple of `alignment`.
+
+    Args:
+        pairs: metadata keys with their types and values, as in a file.
+        tensors: name, type and shape (NumPy order) of each; rows are whole blocks.
+        alignment: what ``general.alignment`` among the pairs says, or its default.
+    """
+    placed = []
+    end = 0
+    for name, quant_type, shape in tensors:
+        n_bytes = quant_type.row_bytes(shape[-1])
+        for dim in shape[:-1]:
+            n_bytes *= dim
+        placed.append(PlannedTensor(name, quant_type, shape, end, n_bytes))
+        end += n_bytes + -n_bytes % alignment
+    counts = _number(len(placed), 8) + _number(len(pairs), 8)
+    header = b"GGUF" + _number(VERSION, 4) + counts + b"".join(pairs) + b"".join(map(_info, placed))
+    header += bytes(-len(header) % alignment)
+    moved = [PlannedTensor(t.name, t.type, t.shape, t.offset + len(header), t.n_bytes) for t in placed]
+    return Layout(header, tuple(moved), len(header) + end)
+
+
+def _info(tensor: PlannedTensor) -> bytes:
+    """The entry of the tensor table; `offset` still counts from the start of the data."""
+    dims = b"".join(_number(dim, 8) for dim in reversed(tensor.shape))
+    place = _number(tensor.type.ggml_id, 4) + _number(tensor.offset, 8)
+    return _string(tensor.name.encode()) + _number(len(tensor.shape), 4) + dims + place
+
+
+def _string(raw: bytes) -> bytes:
+    return _number(len(raw), 8) + raw
+
+
+def _number(value: int, n_bytes: int) -> bytes:
+    return value.to_bytes(n_bytes, "little")

@@ -1,0 +1,199 @@
+"""A GGUF file written anew with weights of other types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from llorch.convert.gguf_writer import Layout, PlannedTensor, lay_out, uint32_pair
+from llorch.convert.k_encoders import K_ENCODERS
+from llorch.convert.mixtures import FileType, choose_type
+from llorch.convert.written_beside import FileBeside, check_place, written_beside
+from llorch.errors import InputError, LlorchError
+from llorch.formats.gguf.file import GGUFFile
+from llorch.formats.gguf.reader import printable, quote
+from llorch.model.config import ModelConfig
+from llorch.progress import Progress, ignore_progress
+from llorch.quant.codecs.floats import Bytes, Floats
+from llorch.quant.tensor import Tensor, dequantize, first_bad_scale
+from llorch.quant.types import F32, QuantType
+
+PIECE_ELEMENTS = 1 << 18
+"""About as many elements as a thread converts at a time: few calls of NumPy, and little memory."""
+
+FORGET_BYTES = 1 << 26
+"""Bytes written between two releases of the pages that were read."""
+
+QUANTIZATION_VERSION = 2
+"""Value of ``general.quantization_version``: that of every type ggml has today."""
+
+_REPLACED = ("general.quantization_version", "general.file_type")
+_OF_SPLITS = ("split.no", "split.count", "split.tensors.count")
+_LAYER = re.compile(r"blk\.([0-9]{1,9})\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be written, and where.
+
+    Attributes:
+        path: where the file will appear.
+        wanted: the file type.
+        layout: header and places.
+        requantised: names of the tensors that have lost precision already and lose more.
+        n_unfit: how many matrices have rows that are not whole blocks of the file type, and get another type.
+    """
+
+    path: Path
+    wanted: FileType
+    layout: Layout
+    requantised: tuple[str, ...]
+    n_unfit: int
+
+
+def plan_quantization(
+    source: GGUFFile, path: Path, wanted: FileType, *, is_pure: bool = False, may_requantise: bool = False
+) -> Plan:
+    """Choose a type and a place for every tensor of `source`.
+
+    Args:
+        source: a Llama model, of types that llorch can run.
+        path: where to write; a file that is there will be replaced.
+        wanted: the file type.
+        is_pure: whether every matrix gets the same type, as far as the length of its rows allows.
+        may_requantise: whether weights that are quantised already may be quantised anew.
+
+    Raises:
+        InputError: the file cannot be used, or nothing can be written at `path`.
+    """
+    check_place(path, source.part_paths)
+    config = ModelConfig.from_metadata(source.metadata)
+    tensors = [source.tensors[name] for name in sorted(source.tensors, key=_place_of)]
+    is_tied = "output.weight" not in source.tensors
+    chosen: list[tuple[str, QuantType, tuple[int, ...]]] = []
+    requantised = []
+    n_unfit = 0
+    for tensor in tensors:
+        picked = choose_type(tensor.name, tensor.shape, wanted, config, is_tied=is_tied, is_pure=is_pure)
+        quant = picked or tensor.type
+        chosen.append((tensor.name, quant, tensor.shape))
+        n_unfit += picked is not None and tensor.shape[-1] % wanted.quant.block_size != 0
+        if tensor.type.block_size > 1 and quant not in (tensor.type, F32):
+            requantised.append(tensor.name)
+    if requantised and not may_requantise:
+        first = source.tensors[requantised[0]]
+        raise InputError(
+            f"{printable(source.path)}: {len(requantised)} tensors are quantised already, such as "
+            f"{quote(first.name)} ({first.type.name}); --allow-requantize does it nevertheless, less precisely than "
+            "from F32, F16 or BF16"
+        )
+    pairs = [source.metadata.pair(key) for key in source.metadata if key not in _REPLACED + _OF_SPLITS]
+    numbers = (QUANTIZATION_VERSION, wanted.number)
+    pairs += [uint32_pair(key, number) for key, number in zip(_REPLACED, numbers, strict=True)]
+    layout = lay_out(pairs, chosen, source.alignment)
+    return Plan(path, wanted, layout, tuple(requantised), n_unfit)
+
+
+def write_quantized(
+    source: GGUFFile, plan: Plan, *, n_threads: int = 1, progress: Progress = ignore_progress
+) -> None:
+    """Write what was planned; the file appears when it is complete, checked and on the disk.
+
+    Memory stays bounded: `n_threads` pieces of a tensor at a time.
+
+    Args:
+        source: the file that the plan was made for.
+        plan: what to write.
+        n_threads: how many convert at once.
+        progress: called with the tensor in work, the bytes written and the size of the file.
+
+    Raises:
+        InputError: a weight is NaN, infinite or too large for its type, `source` changes meanwhile, or the file cannot
+            be written.
+    """
+
+    def check(written: Path) -> None:
+        if change := source.changed():
+            raise InputError(f"{printable(source.path)}: {change} while it was read")
+        _check_written(written, plan)
+
+    with written_beside(plan.path, plan.layout.n_bytes, check) as file:
+        file.write(0, plan.layout.header)
+        _write_tensors(source, plan.layout, file, n_threads, progress)
+
+
+def _write_tensors(
+    source: GGUFFile, layout: Layout, file: FileBeside, n_threads: int, progress: Progress
+) -> None:
+    tensors = source.tensors
+
+    def convert(piece: tuple[PlannedTensor, int, int]) -> tuple[PlannedTensor, int]:
+        tensor, first, last = piece
+        data = _converted(_rows(tensors[tensor.name], first, last), tensor.type)
+        file.write(tensor.offset + first * tensor.type.row_bytes(tensor.shape[-1]), data.data)
+        return tensor, data.nbytes
+
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="llorch-quantize")
+    try:
+        n_done, n_forgotten = len(layout.header), 0
+        for tensor, n_bytes in pool.map(convert, _pieces(layout)):
+            n_done += n_bytes
+            progress(f"{tensor.name} {tensor.type.name}", n_done, layout.n_bytes)
+            if n_done - n_forgotten > FORGET_BYTES:
+                source.forget_pages()
+                n_forgotten = n_done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pieces(layout: Layout) -> Iterator[tuple[PlannedTensor, int, int]]:
+    """Each tensor in pieces: the first row and the one behind the last."""
+    for tensor in layout.tensors:
+        n_rows = tensor.n_bytes // tensor.type.row_bytes(tensor.shape[-1])
+        step = max(1, PIECE_ELEMENTS // tensor.shape[-1])
+        for first in range(0, n_rows, step):
+            yield tensor, first, min(first + step, n_rows)
+
+
+def _rows(tensor: Tensor, first: int, last: int) -> Tensor:
+    data = tensor.data[first * tensor.row_bytes : last * tensor.row_bytes]
+    return Tensor(tensor.name, tensor.type, (last - first, tensor.shape[-1]), data)
+
+
+def _converted(rows: Tensor, quant: QuantType) -> Bytes:
+    """The bytes of `rows` stored as `quant`."""
+    if first_bad_scale(rows) is not None:
+        raise InputError(f"tensor {quote(rows.name)} holds NaN or an infinite number; no type can store that")
+    if quant is rows.type:
+        return rows.data
+    encode = encoder_of(quant)
+    data = encode(dequantize(rows).ravel())
+    if first_bad_scale(Tensor(rows.name, quant, rows.shape, data)) is not None:
+        raise InputError(f"tensor {quote(rows.name)} holds numbers too large for {quant.name}")
+    return data
+
+
+def encoder_of(quant: QuantType) -> Callable[[Floats], Bytes]:
+    """The encoder of a type: float32, whole blocks of finite numbers, to bytes."""
+    encode = quant.encode or K_ENCODERS.get(quant.name)
+    if encode is None:
+        raise LlorchError(f"{quant.name} has no encoder")
+    return encode
+
+
+def _check_written(path: Path, plan: Plan) -> None:
+    """Read the tensor table back."""
+    with GGUFFile(path) as written:
+        found = [(t.name, t.type_id, t.shape, t.offset, t.n_bytes) for t in written.own_infos]
+        planned = [(t.name, t.type.ggml_id, t.shape, t.offset, t.n_bytes) for t in plan.layout.tensors]
+        if found != planned or written.n_bytes != plan.layout.n_bytes:
+            raise LlorchError("the file reads back differently from what was written")
+
+
+def _place_of(name: str) -> tuple[int, str]:
+    """Where `llama-quantize` puts a tensor: what belongs to no layer first, then the layers."""
+    layer = _LAYER.match(name)
+    return (int(layer[1]) if layer else -1, name)

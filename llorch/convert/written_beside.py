@@ -1,0 +1,96 @@
+"""A file that appears whole or not at all: written beside its place, then renamed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from llorch.errors import InputError
+from llorch.formats.gguf.reader import printable
+
+
+class FileBeside:
+    """The file while it is being written. Threads may write different parts at once."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of `data` at `offset`."""
+        rest = memoryview(data).cast("B")
+        while rest:
+            n = os.pwrite(self._descriptor, rest, offset)
+            rest, offset = rest[n:], offset + n
+
+
+@contextmanager
+def written_beside(path: Path, n_bytes: int, check: Callable[[Path], None]) -> Iterator[FileBeside]:
+    """Create a file of `n_bytes` zeros in the folder of `path`; after the body, check it and rename it to `path`.
+
+    Whatever goes wrong, an interrupt included, nothing is left behind, and a file at `path` stays as it was.
+
+    Args:
+        path: where the file is to appear.
+        n_bytes: its size; the space is reserved at once.
+        check: called with the complete file on disk; raises if it is not as it should be.
+
+    Raises:
+        InputError: the file cannot be written, for example because the disk is full.
+    """
+    beside = path.with_name(f".llorch-{secrets.token_hex(8)}.part")
+    try:
+        try:
+            with _opened(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL) as descriptor:
+                os.posix_fallocate(descriptor, 0, n_bytes)
+                yield FileBeside(descriptor)
+                os.fsync(descriptor)
+            check(beside)
+            os.replace(beside, path)
+            with (
+                suppress(OSError),
+                _opened(path.parent, os.O_RDONLY) as folder,
+            ):  # not every file system has it
+                os.fsync(folder)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{printable(path)}: {n_bytes} bytes cannot be written there: {error.strerror or error}"
+        ) from error
+
+
+def check_place(path: Path, sources: tuple[Path, ...]) -> None:
+    """Refuse a place that a new file cannot take.
+
+    Args:
+        path: where a file is to appear; one that is there is replaced.
+        sources: files that are read meanwhile.
+
+    Raises:
+        InputError: it is one of `sources`, something that is no file, or in no folder.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        if not path.parent.is_dir():
+            raise InputError(f"{printable(path)}: there is no folder {printable(path.parent)}") from None
+        return
+    except (OSError, ValueError) as error:
+        raise InputError(f"{printable(path)}: is not a usable path: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{printable(path)}: is no regular file; it is not replaced")
+    if any(os.path.samestat(status, source.stat()) for source in sources):
+        raise InputError(f"{printable(path)}: is the file that is read; write to another")
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
