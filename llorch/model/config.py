@@ -11,6 +11,13 @@ import numpy as np
 from llorch.errors import ModelError, described, shown
 
 ARCHITECTURE = "llama"
+FAMILIES = (
+    "Llama 1 to 3.3, TinyLlama, CodeLlama, Vicuna, Mistral 7B and Nemo, SmolLM and SmolLM2, DeepSeek-LLM, "
+    "DeepSeek-R1-Distill-Llama, Yi"
+)
+_IGNORED = ("llama.attention.sliding_window", *(f"llama.rope.scaling.yarn_{name}" for name in (
+    "ext_factor", "attn_factor", "beta_fast", "beta_slow", "log_multiplier")))  # fmt: skip
+"""Keys that llama.cpp reads for other architectures only; in a `llama` file they change nothing there, nor here."""
 _MOST = 1 << 24
 """No size of a real model comes near; larger numbers are refused before anything is computed from them."""
 
@@ -31,6 +38,8 @@ class ModelConfig:
         rope_freq_base: RoPE's base frequency.
         rope_freq_scale: factor on positions, 1 / (linear scaling factor).
         norm_eps: epsilon of RMSNorm.
+        rope_attn_factor: factor on RoPE's cosines and sines, beside the one that YaRN brings.
+        n_ctx_orig_yarn: positions the model was trained for before YaRN stretched them; 0 without YaRN.
     """
 
     n_vocab: int
@@ -45,6 +54,8 @@ class ModelConfig:
     rope_freq_base: float
     rope_freq_scale: float
     norm_eps: float
+    rope_attn_factor: float = 1.0
+    n_ctx_orig_yarn: int = 0
 
     @property
     def n_embd_q(self) -> int:
@@ -71,8 +82,8 @@ class ModelConfig:
         architecture = read.text("general.architecture")
         if architecture != ARCHITECTURE:
             raise ModelError(
-                f"general.architecture: {architecture!r} is not supported, expected {ARCHITECTURE!r} "
-                "(Llama 1-3, TinyLlama, Mistral and other models of that layout)"
+                f"general.architecture: {shown(architecture)} is not supported, expected {ARCHITECTURE!r}, which files "
+                f"of these models say: {FAMILIES}"
             )
         if read.count("llama.expert_count", 0, smallest=0):
             raise ModelError("llama.expert_count: mixture-of-experts models are not supported")
@@ -102,6 +113,9 @@ class ModelConfig:
             raise ModelError(
                 f"llama.rope.dimension_count: {n_rot} must be even and at most the head width {head_dim}"
             )
+        read.oddities += [f"{key} is not used for this architecture" for key in _IGNORED if key in metadata]
+        n_ctx_train = read.count("llama.context_length")
+        scaling = _rope_scaling(read)
         return cls(
             n_vocab=_n_vocab(read),
             n_embd=n_embd,
@@ -110,11 +124,13 @@ class ModelConfig:
             n_head_kv=n_head_kv,
             head_dim=head_dim,
             n_ff=read.count_of_layers("llama.feed_forward_length", n_layer),
-            n_ctx_train=read.count("llama.context_length"),
+            n_ctx_train=n_ctx_train,
             n_rot=n_rot,
             rope_freq_base=read.positive("llama.rope.freq_base", 10000.0),
-            rope_freq_scale=_rope_freq_scale(read),
+            rope_freq_scale=1.0 if scaling == "none" else _rope_freq_scale(read),
             norm_eps=_norm_eps(read),
+            rope_attn_factor=read.positive("llama.rope.scaling.attn_factor", 1.0),
+            n_ctx_orig_yarn=_n_ctx_orig(read, n_ctx_train) if scaling == "yarn" else 0,
         )
 
 
@@ -195,14 +211,20 @@ def _n_vocab(read: _Reader) -> int:
     return n_tokens
 
 
-def _rope_freq_scale(read: _Reader) -> float:
+def _rope_scaling(read: _Reader) -> str:
     kind = read.metadata.get("llama.rope.scaling.type", "linear")
-    if kind == "none":
-        return 1.0
-    if kind != "linear":
+    if not isinstance(kind, str) or kind not in ("none", "linear", "yarn"):
         raise ModelError(
-            f"llama.rope.scaling.type: {shown(kind)} is not supported, expected 'none' or 'linear'"
+            f"llama.rope.scaling.type: {shown(kind)} is not supported, expected 'none', 'linear' or 'yarn'"
         )
+    return kind
+
+
+def _n_ctx_orig(read: _Reader, n_ctx_train: int) -> int:
+    return read.count("llama.rope.scaling.original_context_length", n_ctx_train, smallest=0) or n_ctx_train
+
+
+def _rope_freq_scale(read: _Reader) -> float:
     for key in ("llama.rope.scaling.factor", "llama.rope.scale_linear"):
         factor = read.metadata.get(key, 0.0)
         if factor != 0.0:  # llama.cpp reads a factor of 0 as none

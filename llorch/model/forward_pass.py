@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llorch.kernels.buffers import Activation, ActivationForm, Rows
 from llorch.kernels.kv_types import KVType
-from llorch.kernels.ops.add import add
+from llorch.kernels.ops.add import add, add_bias
 from llorch.kernels.ops.attend import attend
 from llorch.kernels.ops.embed import embed
 from llorch.kernels.ops.matmul import matmul
@@ -106,11 +106,11 @@ def _attention(
     """x += W_o attend(rope(W_q n), rope(W_k n), W_v n) with n = rms_norm(x)."""
     heads, heads_kv = (c.n_head, c.head_dim), (c.n_head_kv, c.head_dim)
     _norm(p, i, s.x, w.attn_norm, c.norm_eps, s.normed, "attn_norm", observed)
-    matmul(p, "attn_q", i, w.attn_q, s.normed, s.q, barrier=observed)
+    _product(p, i, w, "attn_q", w.attn_q, s.normed, s.q, barrier=observed)
     p.tap("Qcur", i, s.q, *heads)
-    matmul(p, "attn_k", i, w.attn_k, s.normed, s.k, barrier=observed)
+    _product(p, i, w, "attn_k", w.attn_k, s.normed, s.k, barrier=observed)
     p.tap("Kcur", i, s.k, *heads_kv)
-    matmul(p, "attn_v", i, w.attn_v, s.normed, s.v)
+    _product(p, i, w, "attn_v", w.attn_v, s.normed, s.v)
     p.tap("Vcur", i, s.v, *heads_kv)
     if observed:
         rope(p, i, s.q, s.k, c.n_head, c.n_head_kv, c.head_dim, c.n_rot)
@@ -123,15 +123,15 @@ def _attention(
     attend(p, i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim, kv)
     p.tap("kqv_out", i, s.mixed.rows)
     prepare(p, i, s.mixed)
-    _add_product(p, i, "attn_output", w.attn_output, s.mixed, s, "attn_out", "ffn_inp", observed)
+    _add_product(p, i, w, "attn_output", w.attn_output, s.mixed, s, "attn_out", "ffn_inp", observed)
 
 
 def _feed_forward(p: Program, i: int, w: PlacedLayer, c: ModelConfig, s: RunState, observed: bool) -> None:
     """x += W_down (silu(W_gate n) * W_up n) with n = rms_norm(x)."""
     _norm(p, i, s.x, w.ffn_norm, c.norm_eps, s.normed, "ffn_norm", observed)
-    matmul(p, "ffn_gate", i, w.ffn_gate, s.normed, s.gate, barrier=observed)
+    _product(p, i, w, "ffn_gate", w.ffn_gate, s.normed, s.gate, barrier=observed)
     p.tap("ffn_gate", i, s.gate)
-    matmul(p, "ffn_up", i, w.ffn_up, s.normed, s.up)
+    _product(p, i, w, "ffn_up", w.ffn_up, s.normed, s.up)
     p.tap("ffn_up", i, s.up)
     if observed:
         swiglu(p, i, s.gate, s.up, Activation(s.gated.rows))
@@ -139,7 +139,7 @@ def _feed_forward(p: Program, i: int, w: PlacedLayer, c: ModelConfig, s: RunStat
         prepare(p, i, s.gated)
     else:
         swiglu(p, i, s.gate, s.up, s.gated)
-    _add_product(p, i, "ffn_down", w.ffn_down, s.gated, s, "ffn_out", "l_out", observed)
+    _add_product(p, i, w, "ffn_down", w.ffn_down, s.gated, s, "ffn_out", "l_out", observed)
 
 
 def _norm(
@@ -155,15 +155,32 @@ def _norm(
         norm(p, i, x, weight, eps, out, outputs)
 
 
+def _product(
+    p: Program,
+    i: int,
+    w: PlacedLayer,
+    name: str,
+    weight: Matrix,
+    x: Activation,
+    out: Rows,
+    barrier: bool = True,
+) -> None:
+    """out = weight @ x, and its bias where the file has one."""
+    bias = w.biases.get(name)
+    matmul(p, name, i, weight, x, out, barrier=barrier or bias is not None)
+    if bias is not None:
+        add_bias(p, i, bias, out)
+
+
 def _add_product(
-    p: Program, i: int, label: str, weight: Matrix, x: Activation, s: RunState, product: str, total: str,
-    observed: bool,
+    p: Program, i: int, w: PlacedLayer, name: str, weight: Matrix, x: Activation, s: RunState, product: str,
+    total: str, observed: bool,
 ) -> None:  # fmt: skip
-    """stream += weight @ x."""
-    if observed:
-        matmul(p, label, i, weight, x, s.delta)
+    """stream += weight @ x, bias included; with a bias in two steps, as its order of additions wants."""
+    if observed or name in w.biases:
+        _product(p, i, w, name, weight, x, s.delta)
         p.tap(product, i, s.delta)
         add(p, i, s.delta, s.x, s.x)
     else:
-        matmul(p, label, i, weight, x, s.x, accumulate=True)
+        matmul(p, name, i, weight, x, s.x, accumulate=True)
     p.tap(total, i, s.x)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -45,6 +45,7 @@ class PlacedLayer:
     ffn_gate: Matrix
     ffn_up: Matrix
     ffn_down: Matrix
+    biases: Mapping[str, NDArray[np.float32]]
 
     def matrices(self) -> tuple[Matrix, ...]:
         """The seven matrices in the order they are used."""
@@ -188,6 +189,7 @@ class Residence:
             ffn_gate=self._place(layer.ffn_gate),
             ffn_up=self._place(layer.ffn_up),
             ffn_down=self._place(layer.ffn_down),
+            biases=layer.biases,
         )
 
     def _place(self, tensor: Tensor) -> Matrix:

@@ -27,10 +27,10 @@ def rope_table(
     table = np.empty((last - first, half, 2), np.float32)
     divisors = None if freqs is None else np.ascontiguousarray(freqs, np.float32)
     with np.errstate(over="ignore"):
-        factors = np.array([config.rope_freq_base, config.rope_freq_scale]).astype(np.float32)
-    base, scale = (int(bits) for bits in factors.view(np.int32))
-    address = 0 if divisors is None else int(divisors.ctypes.data)
-    fill_rope_table(first, last, half, base, scale, address, int(table.ctypes.data))
+        factors = np.array([config.rope_freq_base, config.rope_freq_scale, config.rope_attn_factor])
+        base, scale, magnitude = (int(bits) for bits in factors.astype(np.float32).view(np.int32))
+    address, out = 0 if divisors is None else int(divisors.ctypes.data), int(table.ctypes.data)
+    fill_rope_table(first, last, half, base, scale, magnitude, config.n_ctx_orig_yarn, address, out)
     return table
 
 

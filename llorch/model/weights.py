@@ -18,12 +18,15 @@ _IGNORED_SUFFIXES = ("attn_rot_embd.weight", "attn.rotary_emb.inv_freq")
 OPTIONAL_WEIGHTS = ("output.weight", "rope_freqs.weight")
 """Tensors a file may lack: its head is then the embedding table, its RoPE frequencies are plain."""
 
+BIAS = ".bias"
+"""End of the names of biases; a file may lack any of them."""
+
 
 Shapes = dict[str, tuple[int, ...]]
 
 
 def expected_shapes(config: ModelConfig) -> Shapes:
-    """Shape of every tensor that a configuration implies, `OPTIONAL_WEIGHTS` included, by GGUF name."""
+    """Shape of every tensor that a configuration implies, `OPTIONAL_WEIGHTS` and biases included, by GGUF name."""
     of_layer = _layer_shapes(config)
     return _outer_shapes(config) | {
         f"blk.{i}.{name}": shape for i in range(config.n_layer) for name, shape in of_layer.items()
@@ -42,22 +45,27 @@ def _outer_shapes(c: ModelConfig) -> Shapes:
 
 def _layer_shapes(c: ModelConfig) -> Shapes:
     """Shapes of the tensors of each layer, by their names without the layer."""
-    return {
-        "attn_norm.weight": (c.n_embd,),
+    matrices: Shapes = {
         "attn_q.weight": (c.n_embd_q, c.n_embd),
         "attn_k.weight": (c.n_embd_kv, c.n_embd),
         "attn_v.weight": (c.n_embd_kv, c.n_embd),
         "attn_output.weight": (c.n_embd, c.n_embd_q),
-        "ffn_norm.weight": (c.n_embd,),
         "ffn_gate.weight": (c.n_ff, c.n_embd),
         "ffn_up.weight": (c.n_ff, c.n_embd),
         "ffn_down.weight": (c.n_embd, c.n_ff),
     }
+    norms: Shapes = {"attn_norm.weight": (c.n_embd,), "ffn_norm.weight": (c.n_embd,)}
+    biases: Shapes = {name.removesuffix(".weight") + BIAS: shape[:1] for name, shape in matrices.items()}
+    return norms | matrices | biases
 
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """The nine tensors of one transformer block, by GGUF name."""
+    """The nine tensors of one transformer block, by GGUF name, and the biases that the file has.
+
+    Attributes:
+        biases: float32 (n_out,) by the name of the matrix whose product they are added to.
+    """
 
     attn_norm: NDArray[np.float32]
     attn_q: Tensor
@@ -68,6 +76,7 @@ class LayerWeights:
     ffn_gate: Tensor
     ffn_up: Tensor
     ffn_down: Tensor
+    biases: Mapping[str, NDArray[np.float32]]
 
     def matrices(self) -> Iterator[Tensor]:
         """The seven matrices in the order they are used."""
@@ -116,9 +125,9 @@ class Weights:
         # Not by `expected_shapes`: metadata may claim millions of layers, and the first that is missing ends it.
         layers = tuple(_layer(pick, inner, f"blk.{i}.") for i in range(config.n_layer))
         output_norm = pick.vector("output_norm.weight", outer)
-        output = pick.matrix("output.weight", outer) if "output.weight" in tensors else token_embd
+        output = pick.matrix("output.weight", outer) if pick.has("output.weight") else token_embd
         rope_freqs = None
-        if "rope_freqs.weight" in tensors:
+        if pick.has("rope_freqs.weight"):
             rope_freqs = pick.vector("rope_freqs.weight", outer)
             if not (rope_freqs > 0).all():
                 raise ModelError("tensor 'rope_freqs.weight': expected numbers above 0")
@@ -130,6 +139,9 @@ class _Picker:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
         self._used: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return name in self._tensors
 
     def matrix(self, name: str, shapes: Shapes, prefix: str = "") -> Tensor:
         return self._pick(prefix + name, shapes[name])
@@ -169,4 +181,9 @@ def _layer(pick: _Picker, shapes: Shapes, prefix: str) -> LayerWeights:
         ffn_gate=pick.matrix("ffn_gate.weight", shapes, prefix),
         ffn_up=pick.matrix("ffn_up.weight", shapes, prefix),
         ffn_down=pick.matrix("ffn_down.weight", shapes, prefix),
+        biases={
+            name.removesuffix(BIAS): pick.vector(name, shapes, prefix)
+            for name in shapes
+            if name.endswith(BIAS) and pick.has(prefix + name)
+        },
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from llorch.errors import ReferenceDumpError
 from llorch.model.config import ModelConfig
-from llorch.model.weights import OPTIONAL_WEIGHTS, expected_shapes
+from llorch.model.weights import BIAS, OPTIONAL_WEIGHTS, expected_shapes
 from llorch.quant.types import SUPPORTED
 from llorch.validation.bundle import INDEX, Bundle
 from llorch.validation.checkpoint_bundle import CHECKPOINTS_FILE
@@ -240,7 +240,8 @@ def _check_shapes(bundle: Bundle, config: ModelConfig, shapes: dict[str, tuple[i
         return
     for name, shape in expected_shapes(config).items():
         found = shapes.get(name)
-        holds = found == shape or (found is None and name in OPTIONAL_WEIGHTS)
+        is_optional = name in OPTIONAL_WEIGHTS or name.endswith(BIAS)
+        holds = found == shape or (found is None and is_optional)
         bundle.require(holds, f"{name}: shape {found and list(found)}, sizes give {list(shape)}")
 
 

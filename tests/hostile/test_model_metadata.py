@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -14,32 +13,18 @@ import pytest
 
 from llorch.errors import ModelError
 from llorch.formats.source import open_source
-from llorch.model.config import ModelConfig
-from llorch.model.weights import Weights
+from tests.support.refusals import refusal
 from tests.support.small_models import Run, open_model
 from tests.support.tiny_models import write_tiny_llama
 
-MAX_SECONDS = 1.0
-"""Of CPU time, which a busy machine does not stretch; what hangs meets the time limit of the test run."""
 RESIDENCES = pytest.mark.parametrize("residence", ["packed", "mapped"])
-
-
-def refusal(path: Path, **tiny: Any) -> str:
-    """The error about a tiny model with overrides; it must come at once and be one line."""
-    write_tiny_llama(path, **tiny)
-    started = time.thread_time()
-    with closing(open_source(path)) as source, pytest.raises(ModelError) as caught:
-        Weights.from_tensors(ModelConfig.from_metadata(source.metadata), source.tensors)
-    assert time.thread_time() - started < MAX_SECONDS
-    message = str(caught.value)
-    assert message.isprintable()
-    return message
 
 
 HUGE = 2**31 - 1
 
 BAD_METADATA: list[tuple[str, Any, str]] = [
     ("general.architecture", "gpt2", "'gpt2' is not supported"),
+    ("general.architecture", "q" * 1000, "... is not supported"),
     ("llama.embedding_length", 0, "llama.embedding_length"),
     ("llama.embedding_length", HUGE, "llama.embedding_length"),
     ("llama.embedding_length", 65, "4 heads do not share llama.embedding_length 65"),
@@ -74,7 +59,15 @@ BAD_METADATA: list[tuple[str, Any, str]] = [
     ("llama.rope.freq_base", float("inf"), "llama.rope.freq_base"),
     ("llama.rope.freq_base", 0.0, "llama.rope.freq_base"),
     ("llama.rope.freq_base", -10000.0, "llama.rope.freq_base"),
-    ("llama.rope.scaling.type", "yarn", "llama.rope.scaling.type"),
+    (
+        "llama.rope.scaling.type",
+        "longrope",
+        "'longrope' is not supported, expected 'none', 'linear' or 'yarn'",
+    ),
+    ("llama.rope.scaling.type", 7, "llama.rope.scaling.type: 7 is not supported"),
+    ("llama.rope.scaling.type", ["yarn"], "llama.rope.scaling.type: "),
+    ("llama.rope.scaling.attn_factor", 0.0, "llama.rope.scaling.attn_factor"),
+    ("llama.rope.scaling.attn_factor", float("nan"), "llama.rope.scaling.attn_factor"),
     ("llama.rope.scaling.factor", float("nan"), "llama.rope.scaling.factor"),
     ("llama.rope.scaling.factor", -2.0, "llama.rope.scaling.factor"),
     ("llama.attention.layer_norm_rms_epsilon", float("nan"), "layer_norm_rms_epsilon"),
@@ -133,7 +126,15 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path, name: str, change: s
 
 
 @pytest.mark.parametrize(
-    "name", ["blk.0.attn_q.bias", "blk.1.attn_q.weight", "blk.0.ffn_gate_inp.weight", "x"]
+    "name",
+    [
+        "blk.1.attn_q.bias",
+        "blk.0.attn_norm.bias",
+        "output.bias",
+        "blk.1.attn_q.weight",
+        "blk.0.ffn_gate_inp.weight",
+        "x",
+    ],
 )
 def test_a_tensor_that_does_not_belong_is_named(tmp_path: Path, name: str) -> None:
     message = refusal(tmp_path / "bad.gguf", tensor_overrides={name: np.zeros(32, np.float32)})
@@ -250,13 +251,15 @@ def test_denormal_and_huge_but_finite_scales_are_computed_with(tmp_path: Path, r
 @pytest.mark.parametrize(
     ("key", "value"),
     [("llama.rope.freq_base", 1e-40), ("llama.rope.freq_base", 3e38), ("llama.rope.scaling.factor", 1e-45),
-     ("llama.attention.layer_norm_rms_epsilon", 1e-45), ("llama.rope.scaling.factor", 3e38)],
+     ("llama.attention.layer_norm_rms_epsilon", 1e-45), ("llama.rope.scaling.factor", 3e38),
+     ("llama.rope.scaling.attn_factor", 3e38), ("llama.rope.scaling.original_context_length", 1 << 24)],
 )  # fmt: skip
+@pytest.mark.parametrize("scaling", ["linear", "yarn"])
 def test_absurd_but_finite_constants_are_computed_with_quietly(
-    tmp_path: Path, key: str, value: float
+    tmp_path: Path, key: str, value: float, scaling: str
 ) -> None:
     """No warning either: warnings are errors here. NaN logits are the engine's to report."""
     path = tmp_path / "odd.gguf"
-    write_tiny_llama(path, overrides={key: value})
+    write_tiny_llama(path, overrides={"llama.rope.scaling.type": scaling, key: value})
     with open_model(path) as model:
         assert Run(model.llama).prefill([1, 5, 9]).shape == (3, 320)

@@ -18,7 +18,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.model_files import DEMO_PATH
 from tests.conftest import REPOSITORY
-from tests.support.llama_cpp_order import assert_equal_in_every_bit
+from tests.support.llama_cpp_order import adds_in_the_order_we_know, assert_equal_in_every_bit
 
 pytestmark = [
     pytest.mark.slow,
@@ -78,13 +78,6 @@ def assert_validates(model: Path, references: Path, proof: Path, capsys: pytest.
     if adds_in_the_order_we_know(references):
         paths = ["-m", str(model), "--reference", str(references), "--proof-dir", str(proof / "order")]
         assert_equal_in_every_bit(*paths)
-
-
-def adds_in_the_order_we_know(references: Path) -> bool:
-    """Whether the dumps come from a build that `LLORCH_SUMS=llama.cpp` reproduces."""
-    manifest = json.loads(next(references.rglob("manifest.json")).read_text())
-    features = manifest["reference"]["system_info"]
-    return "AVX2 = 1" in features and not any(word in features for word in ("AVX512", "LLAMAFILE", "AMX"))
 
 
 @pytest.mark.parametrize("name", MODELS)

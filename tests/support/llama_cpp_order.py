@@ -42,6 +42,13 @@ def different_stages(bundle: Path) -> list[str]:
     ]
 
 
+def adds_in_the_order_we_know(references: Path) -> bool:
+    """Whether the dumps come from a build that `LLORCH_SUMS=llama.cpp` reproduces."""
+    manifest = json.loads(next(references.rglob("manifest.json")).read_text())
+    features = manifest["reference"]["system_info"]
+    return "AVX2 = 1" in features and not any(word in features for word in ("AVX512", "LLAMAFILE", "AMX"))
+
+
 def assert_equal_in_every_bit(*arguments: str) -> None:
     """`llorch validate` with these arguments finds no difference in any stage."""
     done = run("validate", "--all", "--json", *arguments)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llorch.quant.codecs.q8_0 import SCALE_BYTES as Q8_0_SCALE_BYTES
 from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from llorch.quant.tensor import Tensor
+from tests.support.naive_rope_scaling import scaling_of
 
 F32 = np.float32
 Floats = NDArray[np.float32]
@@ -103,10 +104,12 @@ def round_activations(x: Any, activation: str) -> Doubles:
     return np.asarray(x, np.float64)
 
 
-def rotate(x: Doubles, positions: NDArray[Any], n_rot: int, base: float, factors: Any = 1.0) -> Doubles:
+def rotate(
+    x: Doubles, positions: NDArray[Any], n_rot: int, base: float, factors: Any = 1.0, magnitude: float = 1.0
+) -> Doubles:
     """RoPE: neighbouring pairs of the first n_rot components of x (n, heads, head_dim), as complex numbers."""
     frequencies = base ** (-np.arange(0, n_rot, 2) / n_rot) / factors
-    turn = np.exp(1j * positions[:, None, None] * frequencies)
+    turn = magnitude * np.exp(1j * positions[:, None, None] * frequencies)
     turned = (x[..., 0:n_rot:2] + 1j * x[..., 1:n_rot:2]) * turn
     out = x.copy()
     out[..., 0:n_rot:2], out[..., 1:n_rot:2] = turned.real, turned.imag
@@ -145,6 +148,7 @@ class NaiveLlama:
         n_embd = read["llama.embedding_length"]
         self.head_dim = read.get("llama.attention.key_length", n_embd // self.n_head)
         self.n_rot = read.get("llama.rope.dimension_count", self.head_dim)
+        self.scaling = scaling_of(read)
         self.activation: dict[str, str] = {}
         self.weights: dict[str, Doubles] = {}
         for tensor in reader.tensors:
@@ -156,7 +160,7 @@ class NaiveLlama:
     def _matmul(self, x: Doubles, name: str) -> Doubles:
         rounded = round_activations(x, self.activation[name]) if self.rounds_activations else x
         product: Doubles = rounded @ self.weights[name].T
-        return product
+        return product + self.weights.get(name.removesuffix("weight") + "bias", 0.0)
 
     def _norm(self, x: Doubles, name: str) -> Doubles:
         if self.rounds_activations:
@@ -169,6 +173,7 @@ class NaiveLlama:
         n, heads, heads_kv = len(token_ids), (self.n_head, self.head_dim), (self.n_head_kv, self.head_dim)
         positions = np.arange(n)
         factors = self.weights.get("rope_freqs.weight", 1.0)
+        factors = factors * self.scaling.divisors(self.n_rot, self.base)
         x = self.weights["token_embd.weight"][token_ids]
         for layer in range(self.n_layer):
             at = f"blk.{layer}."
@@ -176,7 +181,9 @@ class NaiveLlama:
             q = self._matmul(h, at + "attn_q.weight").reshape(n, *heads)
             k = self._matmul(h, at + "attn_k.weight").reshape(n, *heads_kv)
             v = self._matmul(h, at + "attn_v.weight").reshape(n, *heads_kv)
-            q, k = (rotate(a, positions, self.n_rot, self.base, factors) for a in (q, k))
+            q, k = (
+                rotate(a, positions, self.n_rot, self.base, factors, self.scaling.magnitude) for a in (q, k)
+            )
             x = x + self._matmul(attend(q, k, v).reshape(n, -1), at + "attn_output.weight")
             h = self._norm(x, at + "ffn_norm.weight")
             gate = self._matmul(h, at + "ffn_gate.weight")

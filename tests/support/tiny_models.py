@@ -70,11 +70,12 @@ def tiny_metadata(
 
 
 def tiny_tensors(
-    *, n_vocab: int, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, tied: bool, seed: int
-) -> dict[str, NDArray[np.float32]]:
+    *, n_vocab: int, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, head_dim: int,
+    tied: bool, seed: int,
+) -> dict[str, NDArray[np.float32]]:  # fmt: skip
     """Random float32 weights by GGUF name, in NumPy shape."""
     rng = np.random.default_rng(seed)
-    n_embd_kv = n_embd // n_head * n_head_kv
+    n_embd_q, n_embd_kv = n_head * head_dim, n_head_kv * head_dim
 
     def matrix(n_out: int, n_in: int) -> NDArray[np.float32]:
         return (rng.standard_normal((n_out, n_in)) / np.sqrt(n_in)).astype(np.float32)
@@ -88,10 +89,10 @@ def tiny_tensors(
     for layer in range(n_layer):
         tensors |= {
             f"blk.{layer}.attn_norm.weight": norm(),
-            f"blk.{layer}.attn_q.weight": matrix(n_embd, n_embd),
+            f"blk.{layer}.attn_q.weight": matrix(n_embd_q, n_embd),
             f"blk.{layer}.attn_k.weight": matrix(n_embd_kv, n_embd),
             f"blk.{layer}.attn_v.weight": matrix(n_embd_kv, n_embd),
-            f"blk.{layer}.attn_output.weight": matrix(n_embd, n_embd),
+            f"blk.{layer}.attn_output.weight": matrix(n_embd, n_embd_q),
             f"blk.{layer}.ffn_norm.weight": norm(),
             f"blk.{layer}.ffn_gate.weight": matrix(n_ff, n_embd),
             f"blk.{layer}.ffn_up.weight": matrix(n_ff, n_embd),
@@ -110,6 +111,7 @@ def write_tiny_llama(
     n_ff: int = 96,
     n_vocab: int = 320,
     n_ctx_train: int = 128,
+    head_dim: int | None = None,
     type: str = "Q8_0",
     types: Mapping[str, str] | None = None,
     tied: bool = False,
@@ -121,6 +123,7 @@ def write_tiny_llama(
 
     Args:
         path: file to write.
+        head_dim: width of a head where it is not ``n_embd / n_head``.
         type: type of all matrices, as ggml spells it. Vectors are F32; rows that are not whole blocks F16.
         types: type by tensor name, or by its tail such as ``"attn_q.weight"``; wins over `type`.
         tied: leave `output.weight` out.
@@ -132,7 +135,11 @@ def write_tiny_llama(
         "n_vocab": n_vocab, "n_layer": n_layer, "n_embd": n_embd, "n_head": n_head, "n_head_kv": n_head_kv,
         "n_ff": n_ff,
     }  # fmt: skip
-    tensors = tiny_tensors(**sizes, tied=tied, seed=seed)
+    metadata = tiny_metadata(**sizes, n_ctx_train=n_ctx_train)
+    if head_dim:
+        keys = ("attention.key_length", "attention.value_length", "rope.dimension_count")
+        metadata |= {f"llama.{key}": (gguf.GGUFValueType.UINT32, head_dim) for key in keys}
+    tensors = tiny_tensors(**sizes, head_dim=head_dim or n_embd // n_head, tied=tied, seed=seed)
     for name, array in (tensor_overrides or {}).items():
         if array is None:
             del tensors[name]
@@ -140,7 +147,7 @@ def write_tiny_llama(
             tensors[name] = np.asarray(array, np.float32)
     writer = gguf.GGUFWriter(str(path), "llama")
     try:
-        _add_metadata(writer, tiny_metadata(**sizes, n_ctx_train=n_ctx_train), overrides or {})
+        _add_metadata(writer, metadata, overrides or {})
         for name, array in tensors.items():
             wanted = _tensor_type(name, array, type, types or {})
             data = gguf.quants.quantize(array, wanted)

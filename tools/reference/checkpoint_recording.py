@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tools.reference.ggml_tensor import GgmlTensor, ReferenceToolError
 from tools.reference.llama_cpp_eval import LlamaCppModel
+from tools.reference.make_f32_twin import tensor_names
 from tools.reference.reference_nodes import GLOBAL_STAGES, LAYER_STAGES, NodeReader, Sizes, Stage
 
 DECODE_KV_STAGES = ("Kcur_rope", "Vcur", "result_output")
@@ -172,7 +173,7 @@ def record(
         if not layers or layers[0] < 0 or layers[-1] >= sizes.n_layer:
             raise ReferenceToolError(f"--layers {layers}: the model has layers 0 to {sizes.n_layer - 1}")
         prompt_ids = model.tokenize(prompt)
-        recording.reader = NodeReader(model.ggml, sizes)
+        recording.reader = NodeReader(model.ggml, sizes, tensor_names(path))
         stages = wanted_stages(layers, sizes.n_layer, LAYER_STAGES + GLOBAL_STAGES)
         kept = DECODE_KV_STAGES if decode_stages == "kv" else LAYER_STAGES + GLOBAL_STAGES
         step_stages = wanted_stages(layers, sizes.n_layer, kept)

@@ -72,6 +72,11 @@ def weight_types(path: Path) -> dict[str, int]:
     return {name: names.count(name) for name in sorted(set(names))}
 
 
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors that the file holds."""
+    return [tensor.name for tensor in _reader(path).tensors]
+
+
 def make_f32_twin(source: Path, target: Path) -> Twin:
     """Write `target`, replacing it whole when it exists.
 

@@ -7,6 +7,7 @@ is found behind a node's sources, through reshapes, views and row selections.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,7 @@ _ROTATED = {"attn_q": "Qcur_rope", "attn_k": "Kcur_rope"}
 _SUMS = {"attn_output": "ffn_inp", "ffn_down": "l_out"}
 _SEE_THROUGH = frozenset({"RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "CONT", "GET_ROWS"})
 _LAYER_WEIGHT = re.compile(r"blk\.(\d+)\.(\w+)\.weight")
+_BIAS = ".bias"
 _CACHE = re.compile(r"cache_([kv])_l(\d+)")
 
 
@@ -103,18 +105,21 @@ class Sizes:
 
 
 class NodeReader:
-    """Recognises stages in the graph and reads them in canonical shape."""
+    """Recognises stages in the graph and reads them in canonical shape.
 
-    def __init__(self, ggml: GgmlLibrary, sizes: Sizes) -> None:
+    Args:
+        ggml: reads nodes.
+        sizes: of the model.
+        tensors: names of the file's tensors. Where a product has a bias, its stage is the sum, not the product.
+    """
+
+    def __init__(self, ggml: GgmlLibrary, sizes: Sizes, tensors: Collection[str] = ()) -> None:
         self.ggml = ggml
         self.sizes = sizes
+        self._biases = frozenset(name for name in tensors if name.endswith(_BIAS))
 
     def recognise(self, tensor: GgmlTensor) -> Stage | None:
-        """The stage that this node computes, or None.
-
-        Raises:
-            ReferenceToolError: the graph adds a bias, which no checkpoint describes.
-        """
+        """The stage that this node computes, or None."""
         op = self.ggml.op_name(tensor)
         found = self._by_op(tensor, op)
         if found is None:
@@ -159,26 +164,29 @@ class NodeReader:
         if name in ("output.weight", "token_embd.weight"):
             return "result_output", weight
         if (layer := _LAYER_WEIGHT.fullmatch(name)) and layer[2] in _PRODUCTS:
-            return f"{_PRODUCTS[layer[2]]}-{layer[1]}", weight
+            has_bias = f"blk.{layer[1]}.{layer[2]}{_BIAS}" in self._biases
+            return None if has_bias else (f"{_PRODUCTS[layer[2]]}-{layer[1]}", weight)
         if (cache := _CACHE.fullmatch(name)) and cache[1] == "k":
             return f"kq-{cache[2]}", weight
         return None
 
     def _sum(self, tensor: GgmlTensor) -> tuple[str, GgmlTensor] | None:
+        stages = _PRODUCTS if self._adds_bias(tensor) else _SUMS
         for operand in (_src(tensor, 0), _src(tensor, 1)):
-            if _root_name(operand).endswith(".bias"):
-                raise ReferenceToolError(f"the graph adds {_root_name(operand)}; biases have no checkpoint")
             product = self._behind(operand)
             if self.ggml.op_name(product) == "MUL_MAT":
                 weight = _src(product, 0)
                 layer = _LAYER_WEIGHT.fullmatch(_root_name(weight))
-                if layer and layer[2] in _SUMS:
-                    return f"{_SUMS[layer[2]]}-{layer[1]}", weight
+                if layer and layer[2] in stages:
+                    return f"{stages[layer[2]]}-{layer[1]}", weight
         return None
 
+    def _adds_bias(self, tensor: GgmlTensor) -> bool:
+        return self.ggml.op_name(tensor) == "ADD" and _root_name(_src(tensor, 1)).endswith(_BIAS)
+
     def _behind(self, tensor: GgmlTensor) -> GgmlTensor:
-        """Walk back through ops that only move or select values."""
-        while self.ggml.op_name(tensor) in _SEE_THROUGH:
+        """Walk back through ops that only move or select values, and through the addition of a bias."""
+        while self.ggml.op_name(tensor) in _SEE_THROUGH or self._adds_bias(tensor):
             tensor = _src(tensor, 0)
         return tensor
 

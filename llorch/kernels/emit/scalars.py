@@ -142,6 +142,6 @@ def _c_function(name: str, n_args: int) -> Any:
     return of_two
 
 
-cosf, sinf, expf, powf = (
-    _c_function(name, n) for name, n in (("cosf", 1), ("sinf", 1), ("expf", 1), ("powf", 2))
+cosf, sinf, expf, logf, powf = (
+    _c_function(name, n) for name, n in (("cosf", 1), ("sinf", 1), ("expf", 1), ("logf", 1), ("powf", 2))
 )

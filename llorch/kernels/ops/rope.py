@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numpy import float32
+from numpy import ceil, float32, floor, pi
 
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
@@ -12,6 +12,7 @@ from llorch.kernels.emit.scalars import (
     cosf,
     float32_of_bits,
     fused_multiply_add,
+    logf,
     powf,
     sinf,
 )
@@ -19,6 +20,9 @@ from llorch.kernels.jit import kernel, operation, unit
 from llorch.kernels.program import Program, operands
 
 Q, Q_STRIDE, K, K_STRIDE, N_HEAD, N_HEAD_KV, HEAD_DIM, N_ROT = operands(8)
+
+_YARN_FAST, _YARN_SLOW = 32, 1
+"""Turns over the original context from which on a pair is kept as it is, and up to which it is shrunk in full."""
 
 
 def rope(
@@ -81,8 +85,8 @@ def rope_row(x_address, n_head, head_dim, n_rot, table_address):
             x[2 * i + 1] = fused_multiply_add(x0, sin, x1 * cos)
 
 
-@unit("RoPE tables", 7)
-def fill_rope_table(first, last, half, base, scale, freqs, out):
+@unit("RoPE tables", 9)
+def fill_rope_table(first, last, half, base, scale, magnitude, n_ctx_orig, freqs, out):
     """Cosines and sines of all pairs at positions ``first <= p < last``.
 
     The angle of pair i is the float32 product ``p * s * s * ... * s`` (i factors, each rounded), because
@@ -91,21 +95,49 @@ def fill_rope_table(first, last, half, base, scale, freqs, out):
 
     Args:
         half: pairs.
-        base, scale: bits of float32 factors, of the frequencies and of the angles.
+        base, scale, magnitude: bits of float32 factors: of the frequencies, the angles, the cosines and sines.
+        n_ctx_orig: positions before YaRN stretched them; 0 without YaRN.
         freqs: address of float32 (half,), divisors of the angles, or 0.
         out: address of float32 (last - first, half, 2).
 
-    Source: llama.cpp, `ggml_rope_cache_init` without YaRN; bit-exact.
+    Source: llama.cpp, `ggml_rope_cache_init` and what `llama_context` makes of YaRN's factors; bit-exact.
     """
-    step = powf(float32_of_bits(base), float32(-2) / float32(2 * half))
+    frequency, shrink, size = float32_of_bits(base), float32_of_bits(scale), float32_of_bits(magnitude)
+    step = powf(frequency, float32(-2) / float32(2 * half))
     divisors, table = as_float32(freqs), as_float32(out)
+    low = high = float32(0)
+    if n_ctx_orig:
+        low = floor(_yarn_pair(half, n_ctx_orig, float32(_YARN_FAST), frequency))
+        high = ceil(_yarn_pair(half, n_ctx_orig, float32(_YARN_SLOW), frequency))
+        low, high = max(low, float32(0)), min(high, float32(2 * half - 1))
+        size = _yarn_magnitude(float32(1) / shrink) * size
+        size *= fused_multiply_add(float32(0.1), logf(float32(1) / shrink), float32(1))
     for position in range(first, last):
         theta = float32(position)
         at = (position - first) * 2 * half
         for i in range(half):
             angle = theta / divisors[i] if freqs else theta
-            angle *= float32_of_bits(scale)
-            table[at + 2 * i] = cosf(angle)
-            table[at + 2 * i + 1] = sinf(angle)
+            shrunk = angle * shrink
+            if n_ctx_orig:
+                place = (float32(i) - low) / max(float32(0.001), high - low)
+                kept = float32(1) - min(float32(1), max(float32(0), place))
+                shrunk = fused_multiply_add(shrunk, float32(1) - kept, angle * kept)
+            table[at + 2 * i] = cosf(shrunk) * size
+            table[at + 2 * i + 1] = sinf(shrunk) * size
             theta *= step
     return 0
+
+
+@kernel
+def _yarn_pair(half, n_ctx_orig, n_turns, base):
+    """Number of the pair that turns `n_turns` times over the original context, as a float32 with a fraction."""
+    turns = float32(n_ctx_orig) / (n_turns * float32(2) * float32(pi))
+    return float32(2 * half) * logf(turns) / (float32(2) * logf(base))
+
+
+@kernel
+def _yarn_magnitude(factor):
+    """What llama.cpp multiplies the magnitude with, so that `ggml`'s own correction leaves ``1 + 0.1 ln factor``."""
+    growth = float32(0.1) * logf(factor)
+    wanted = float32(1) if factor <= float32(1) else growth + float32(1)
+    return wanted * (float32(1) / (float32(1) + growth))

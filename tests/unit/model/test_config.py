@@ -72,6 +72,42 @@ def test_rope_scaling_as_llama_cpp_reads_it(extra: dict[str, Any], scale: float)
     assert ModelConfig.from_metadata(METADATA | extra).rope_freq_scale == scale
 
 
+def _scaling(**keys: Any) -> dict[str, Any]:
+    return {f"llama.rope.scaling.{key}": value for key, value in keys.items()}
+
+
+@pytest.mark.parametrize(
+    ("extra", "n_ctx_orig"),
+    [(_scaling(type="yarn", original_context_length=512), 512), (_scaling(type="yarn"), 2048),
+     (_scaling(type="yarn", original_context_length=0), 2048), (_scaling(original_context_length=512), 0),
+     (_scaling(type="none", original_context_length=512), 0)],
+)  # fmt: skip
+def test_yarn_starts_from_the_original_context(extra: dict[str, Any], n_ctx_orig: int) -> None:
+    config = ModelConfig.from_metadata(METADATA | extra | _scaling(factor=4.0, attn_factor=1.5))
+    assert config.n_ctx_orig_yarn == n_ctx_orig
+    assert config.rope_attn_factor == 1.5, "it counts whatever the type"
+
+
+def test_keys_that_other_architectures_read_are_named_and_change_nothing() -> None:
+    extra = _scaling(yarn_ext_factor=0.5, yarn_attn_factor=2.0, yarn_beta_fast=8.0, yarn_beta_slow=2.0,
+                     yarn_log_multiplier=0.1) | {"llama.attention.sliding_window": 4096}  # fmt: skip
+    oddities: list[str] = []
+    config = ModelConfig.from_metadata(METADATA | _scaling(type="yarn") | extra, oddities)
+    assert config == ModelConfig.from_metadata(METADATA | _scaling(type="yarn"))
+    assert sorted(oddities) == sorted(f"{key} is not used for this architecture" for key in extra)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "mistral3", "phi3"])
+def test_another_architecture_is_named_and_ours_is_listed_with_its_models(architecture: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        ModelConfig.from_metadata(METADATA | {"general.architecture": architecture})
+    message = str(caught.value)
+    assert message.startswith(f"general.architecture: {architecture!r} is not supported, expected 'llama'")
+    for family in ("Llama 1 to 3.3", "TinyLlama", "CodeLlama", "Vicuna", "Mistral 7B and Nemo", "SmolLM",
+                   "DeepSeek-LLM", "DeepSeek-R1-Distill-Llama", "Yi"):  # fmt: skip
+        assert family in message
+
+
 @pytest.mark.parametrize("key", [k for k in METADATA if k != "llama.vocab_size"])
 def test_a_missing_key_is_named(key: str) -> None:
     with pytest.raises(ModelError, match=key):

@@ -16,30 +16,20 @@ from llorch.model.batch import Batch
 from llorch.model.kv_cache import KVCache
 from llorch.observe.probe import Recorder
 from tests.support import naive
+from tests.support.logits import (
+    F32_TOLERANCE,
+    FLIP_TOLERANCE,
+    NO_FLIP_TOLERANCE,
+    QUANTIZATION_TOLERANCE,
+    token_ids_of,
+    worst,
+)
 from tests.support.naive import NaiveLlama, bits
 from tests.support.small_models import Run, open_model
 from tests.support.tiny_models import write_tiny_llama
 
-F32_TOLERANCE = 5e-6
-"""Of the largest logit: float32 sums through all layers, against float64 (measured: 5e-7)."""
-NO_FLIP_TOLERANCE = 1e-6
-"""The same for rows in which both sides round every activation alike (measured: 2e-7)."""
-FLIP_TOLERANCE = {"F32": F32_TOLERANCE, "F16": 2e-3, "BF16": 1e-2, "Q8_0": 5e-2}
-"""The same for rows that have, or see, an activation near a tie that is rounded the other way."""
-QUANTIZATION_TOLERANCE = 0.05
-"""Against exact activations: what int8 activations cost, half a percent per product."""
-
 REAL = ["stories260K-f32", "stories260K-f16", "stories260K-q8_0", "stories260K-ffn192-q8_0",
         "tinystories-656k-f32", "tinystories-656k-f16", "tinystories-656k-q8_0"]  # fmt: skip
-
-
-def token_ids_of(n: int, n_vocab: int = 301, seed: int = 0) -> list[int]:
-    return [1, *np.random.default_rng(seed).integers(3, n_vocab, n - 1).tolist()]
-
-
-def worst(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Largest difference, relative to the largest value."""
-    return float(np.abs(a - b).max() / np.abs(b).max())
 
 
 @pytest.mark.parametrize("name", REAL)

@@ -43,6 +43,25 @@ def test_factors_divide_and_scaling_multiplies_the_angles(scale: float) -> None:
     np.testing.assert_allclose(table[..., 1], np.sin(angles), atol=1e-5)
 
 
+@pytest.mark.parametrize(("factor", "attn_factor"), [(4.0, 1.0), (16.0, 0.8)])
+def test_yarn_keeps_fast_pairs_and_shrinks_slow_ones(factor: float, attn_factor: float) -> None:
+    """Of 1024 original positions pair 5 turns 38 times and pair 18 less than once, worked out by hand."""
+    config = dataclasses.replace(
+        CONFIG_ROPE, rope_freq_scale=1 / factor, rope_attn_factor=attn_factor, n_ctx_orig_yarn=1024
+    )
+    table = rope_table(config, None, 0, 200).astype(np.float64)
+    plain = rope_table(CONFIG_ROPE, None, 0, 200).astype(np.float64)
+    linear = rope_table(dataclasses.replace(CONFIG_ROPE, rope_freq_scale=1 / factor), None, 0, 200)
+    magnitude = attn_factor * (1 + 0.1 * np.log(factor))
+    np.testing.assert_allclose(table[:, :6], magnitude * plain[:, :6], atol=1e-5)
+    np.testing.assert_allclose(table[:, 18:], magnitude * linear[:, 18:].astype(np.float64), atol=1e-5)
+    np.testing.assert_allclose(np.hypot(table[..., 0], table[..., 1]), magnitude, rtol=1e-6)
+    turned = np.unwrap(np.arctan2(table[..., 1], table[..., 0]), axis=0)[-1] / 199
+    frequencies = 10000.0 ** (-np.arange(0, 64, 2) / 64)
+    assert (turned[6:18] < frequencies[6:18]).all()
+    assert (turned[6:18] > frequencies[6:18] / factor).all()
+
+
 def test_a_table_that_grows_keeps_what_it_had() -> None:
     table = RopeTable(CONFIG_ROPE, None)
     table.ensure(10)

@@ -10,7 +10,7 @@ import pytest
 from llorch.errors import ModelError
 from llorch.formats.source import open_source
 from llorch.model.config import ModelConfig
-from llorch.model.weights import OPTIONAL_WEIGHTS, Weights, expected_shapes
+from llorch.model.weights import BIAS, OPTIONAL_WEIGHTS, Weights, expected_shapes
 from llorch.quant.tensor import Tensor
 from tests.support.tiny_models import write_tiny_llama
 
@@ -29,8 +29,10 @@ def test_a_file_holds_the_expected_tensors(model: tuple[ModelConfig, dict[str, T
     config, tensors = model
     expected = expected_shapes(config)
     assert {name: tensor.shape for name, tensor in tensors.items()}.items() <= expected.items()
-    assert expected.keys() - tensors.keys() <= set(OPTIONAL_WEIGHTS) <= expected.keys()
-    assert len(expected) == 4 + 9 * config.n_layer
+    biases = {name for name in expected if name.endswith(BIAS)}
+    assert expected.keys() - tensors.keys() <= {*OPTIONAL_WEIGHTS, *biases} <= expected.keys()
+    assert len(expected) == 4 + (9 + 7) * config.n_layer
+    assert len(biases) == 7 * config.n_layer
 
 
 def test_every_expected_tensor_is_taken_and_its_shape_held(
