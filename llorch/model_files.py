@@ -36,8 +36,12 @@ def resolve_model_path(model: str | os.PathLike[str]) -> Path:
     return path
 
 
-def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+def open_tokenizer(path: str | os.PathLike[str], *, override_pre: str | None = None) -> Tokenizer:
     """The tokenizer of a model file, or of one that holds a vocabulary and nothing else.
+
+    Args:
+        path: the file, or ``"demo"``.
+        override_pre: name of the pre-tokenizer, in place of the one the file names.
 
     Raises:
         InputError: the file cannot be used; `ModelError` says what is wrong inside it.
@@ -45,7 +49,7 @@ def open_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     source = open_source(resolve_model_path(path))
     try:
         oddities: list[str] = []
-        tokenizer = load_tokenizer(source.metadata, oddities)
+        tokenizer = load_tokenizer(source.metadata, oddities, override_pre)
         warn_about(source, oddities)
         return tokenizer
     finally:

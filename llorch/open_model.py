@@ -76,6 +76,7 @@ def open_model(
     n_batch: int = 512,
     weights: str = "auto",
     kv_type: str = "f16",
+    override_pre: str | None = None,
     progress: Progress | None = None,
 ) -> OpenModel:
     """Open, check, compile and load: the one way to a model that computes.
@@ -88,6 +89,7 @@ def open_model(
         n_batch: most rows of one forward pass.
         weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
         kv_type: number type of the KV caches to come, for which kernels are compiled.
+        override_pre: name of the pre-tokenizer, in place of the one the file names.
         progress: told about ``"compiling"`` and ``"loading"``.
 
     Raises:
@@ -96,7 +98,9 @@ def open_model(
     with ExitStack() as undo:
         source = open_source(resolve_model_path(model)) if isinstance(model, str | os.PathLike) else model
         undo.callback(source.close)
-        contents = check_source(source, tensors=tensors, with_tokenizer=with_tokenizer)
+        contents = check_source(
+            source, tensors=tensors, with_tokenizer=with_tokenizer, override_pre=override_pre
+        )
         warn_about(source, contents.oddities)
         llama = Llama(
             contents.config,
@@ -133,28 +137,34 @@ class ModelContents:
 
 
 def check_source(
-    source: ModelSource, *, tensors: Mapping[str, Tensor] | None = None, with_tokenizer: bool = True
+    source: ModelSource,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    with_tokenizer: bool = True,
+    override_pre: str | None = None,
 ) -> ModelContents:
-    """Check everything in a file but the values of its matrices; a large vocabulary takes the longest, 0.3 s.
+    """Check everything in a file but the values of its matrices; a large vocabulary takes the longest, 0.7 s.
 
     Args:
         source: the open file.
         tensors: in place of the file's own.
         with_tokenizer: whether the vocabulary is read and checked.
+        override_pre: name of the pre-tokenizer, in place of the one the file names.
 
     Raises:
         ModelError: naming the key or tensor, and what is wrong with it.
+        InputError: there is no pre-tokenizer named `override_pre`.
     """
     oddities: list[str] = []
     config = ModelConfig.from_metadata(source.metadata, oddities)
     tensors = source.tensors if tensors is None else tensors
     _check_vocabulary_size(config, source, tensors)
     weights = Weights.from_tensors(config, tensors)
-    tokenizer = load_tokenizer(source.metadata, oddities) if with_tokenizer else None
+    tokenizer = load_tokenizer(source.metadata, oddities, override_pre) if with_tokenizer else None
     return ModelContents(config, weights, tokenizer, tuple(oddities))
 
 
-def check_model(model: str | os.PathLike[str]) -> None:
+def check_model(model: str | os.PathLike[str], *, override_pre: str | None = None) -> None:
     """Check what `check_source` checks in a model file, or in ``"demo"``, and let go of it.
 
     Raises:
@@ -162,7 +172,7 @@ def check_model(model: str | os.PathLike[str]) -> None:
     """
     source = open_source(resolve_model_path(model))
     try:
-        check_source(source)
+        check_source(source, override_pre=override_pre)
     finally:
         source.close()
 

@@ -41,7 +41,7 @@ MAPPED_RISK = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    for name in ("ctx_size", "parallel", "threads"):
+    for name in ("ctx_size", "parallel", "threads", "override_pre"):
         add_field(parser, name)
     parser.add_argument(
         "--proof", action="store_true", help="also load the model and write a proof bundle of kind `loading`"
@@ -86,6 +86,7 @@ def _prove(path: Path, settings: Settings, directory: Path | None, words: list[s
             n_threads=settings.threads,
             residence=settings.weights,
             kv_type=settings.kv_type,
+            override_pre=settings.override_pre,
             progress=progress,
         )
 
@@ -111,7 +112,7 @@ def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
         contents = check_source(source, with_tokenizer=False)
         description["warnings"] += contents.oddities
         description["memory"] = _memory(contents.config, contents.weights, settings)
-        load_tokenizer(source.metadata, description["warnings"])
+        load_tokenizer(source.metadata, description["warnings"], settings.override_pre)
     except InputError as error:
         description["problem"] = str(error)
     return description

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llorch.cli import console
-from llorch.cli.options import add_json, settings_from
+from llorch.cli.options import add_field, add_json, settings_from
 from llorch.cli.streams import read_argument
 
 
@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--special", action="store_true", help="recognise control tokens such as </s> in the text"
     )
+    add_field(parser, "override_pre")
     add_json(parser)
 
 
@@ -25,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
 
     settings = settings_from(args)
     text = read_argument(args.text, "the text")
-    tokenizer = open_tokenizer(settings.model)
+    tokenizer = open_tokenizer(settings.model, override_pre=settings.override_pre)
     token_ids = tokenizer.encode(text, add_bos=False if args.no_bos else None, parse_special=args.special)
     pieces = [tokenizer.piece(token_id) for token_id in token_ids]
     if args.json:

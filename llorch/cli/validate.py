@@ -53,6 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", type=Path, metavar="BUNDLE", help="re-check a proof bundle, run no model")
     add_field(parser, "weights")
     add_field(parser, "threads")
+    add_field(parser, "override_pre")
     add_json(parser)
 
 
@@ -124,7 +125,12 @@ def _validate(
     with console.Progress() as progress:
         for reference in references:
             subject = open_subject(
-                path, reference, n_threads=settings.threads, residence=settings.weights, progress=progress
+                path,
+                reference,
+                n_threads=settings.threads,
+                residence=settings.weights,
+                override_pre=settings.override_pre,
+                progress=progress,
             )
             with subject.model:
                 results.append(validate(subject, reference, goes_on=args.all, progress=progress))

@@ -268,5 +268,6 @@ def open_configured(settings: Settings, progress: Progress = ignore_progress) ->
         n_batch=settings.batch_size,
         weights=settings.weights,
         kv_type=settings.kv_type,
+        override_pre=settings.override_pre,
         progress=progress,
     )

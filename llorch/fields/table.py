@@ -113,6 +113,8 @@ TABLE = (
     Field("weights", choice("auto", "packed", "mapped"), "auto", MODEL,
           words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
                 'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),
+    Field("override_pre", text(), None, MODEL, metavar="NAME", example="llama-bpe",
+          words="how words are cut before byte-level BPE, in place of what the file names (`tokenizer.ggml.pre`)"),
 
     Field("prompt", text(), None, is_request=True, others_say=("inputs",), python_kind=prompt(),
           words="the text to continue, at most as long as the setting `max_prompt_chars`; or give `token_ids`"),

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from llorch.errors import InputError
 from llorch.fields.plain import plain_token_ids
-from llorch.text.spm import SPACE, SPMEncoder
-from llorch.text.vocab import TokenType, Vocabulary, byte_value
+from llorch.text.bpe import BPEEncoder
+from llorch.text.spm import SPMEncoder
+from llorch.text.vocab import SPECIAL_TYPES, TokenType, Vocabulary, byte_value
 
-_SPACE_BYTES = SPACE.encode()
+
+class Encoder(Protocol):
+    """Text without special tokens to token ids, and what a token spells."""
+
+    def encode(self, text: str, *, is_start: bool) -> list[int]:
+        """Token ids of `text`, which is at the start of a text, or behind a special token, if `is_start`."""
+
+    def text_of(self, token: bytes) -> bytes:
+        """The bytes of text that a normal token stands for."""
+
+
+_WHITE_SPACE = " \t\n\v\f\r"
+
+_ENCODERS: dict[str, Callable[[Vocabulary, list[str]], Encoder]] = {"llama": SPMEncoder, "gpt2": BPEEncoder}
+"""By `tokenizer.ggml.model`."""
 
 
 class Tokenizer:
@@ -19,11 +35,12 @@ class Tokenizer:
         vocab: the vocabulary.
     """
 
-    def __init__(self, vocab: Vocabulary) -> None:
+    def __init__(self, vocab: Vocabulary, oddities: list[str] | None = None) -> None:
+        """Prepare `vocab` for encoding; what is odd about it is appended to `oddities`."""
         self.vocab = vocab
-        self._encoder = SPMEncoder(vocab)
+        self._encoder = _ENCODERS[vocab.model](vocab, [] if oddities is None else oddities)
         self._user_defined = _longest_first(vocab, (TokenType.USER_DEFINED,))
-        self._special = _longest_first(vocab, (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED))
+        self._special = _longest_first(vocab, SPECIAL_TYPES)
 
     def encode(
         self,
@@ -56,13 +73,12 @@ class Tokenizer:
         token_ids: list[int] = []
         if add_bos and vocab.bos_id is not None and parts[:1] != [vocab.bos_id]:
             token_ids.append(vocab.bos_id)
-        is_start = True  # the space prefix goes to the beginning and behind each special token
+        is_start = True
         for part in parts:
             if isinstance(part, int):
                 token_ids.append(part)
             else:
-                prefix = SPACE if is_start and vocab.add_space_prefix else ""
-                token_ids += self._encoder.encode(prefix + part.replace(" ", SPACE))
+                token_ids += self._encoder.encode(part, is_start=is_start)
             is_start = isinstance(part, int)
         if add_eos and vocab.eos_id is not None:
             token_ids.append(vocab.eos_id)
@@ -98,7 +114,7 @@ class Tokenizer:
         text = self.vocab.tokens[self._checked(token_id)]
         token_type = self.vocab.types[token_id]
         if token_type == TokenType.NORMAL:
-            return text.replace(_SPACE_BYTES, b" ")
+            return self._encoder.text_of(text)
         if token_type == TokenType.BYTE:
             byte = byte_value(text)
             return b"" if byte is None else bytes([byte])
@@ -149,8 +165,11 @@ class Tokenizer:
                 end = begin + len(special)
                 last_taken = is_taken.rfind(1, begin, end)
                 if last_taken < 0:
+                    if token_id in self.vocab.stripping_ids:
+                        while end < len(text) and text[end] in _WHITE_SPACE and not is_taken[end]:
+                            end += 1
                     spans.append((begin, end, token_id))
-                    is_taken[begin:end] = b"\1" * len(special)
+                    is_taken[begin:end] = b"\1" * (end - begin)
                 begin = text.find(special, end if last_taken < 0 else last_taken + 1)
         parts: list[str | int] = []
         done = 0
@@ -164,13 +183,16 @@ class Tokenizer:
         return parts
 
 
-def load_tokenizer(metadata: Mapping[str, object], oddities: list[str] | None = None) -> Tokenizer:
+def load_tokenizer(
+    metadata: Mapping[str, object], oddities: list[str] | None = None, override_pre: str | None = None
+) -> Tokenizer:
     """The tokenizer a model file describes; arguments as for `Vocabulary.from_metadata`.
 
     Raises:
         ModelError: the vocabulary is malformed, or of a kind that llorch cannot run.
+        InputError: there is no pre-tokenizer named `override_pre`.
     """
-    return Tokenizer(Vocabulary.from_metadata(metadata, oddities))
+    return Tokenizer(Vocabulary.from_metadata(metadata, oddities, override_pre), oddities)
 
 
 def _longest_first(vocab: Vocabulary, types: tuple[TokenType, ...]) -> list[tuple[str, int]]:

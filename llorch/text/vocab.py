@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import ModelError, described
+from llorch.text.pretokenize import PreTokenizer, choose_pre_tokenizer
+from llorch.text.special_texts import CONTROL_TEXTS, END_IS_NO_END, END_TEXTS, KEEP_SPACE_TEXTS, S_IS_NO_END
 from llorch.text.vocab_keys import PREFIX, VocabKeys
 
 
@@ -25,20 +28,26 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
+SPECIAL_TYPES = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.USER_DEFINED)
+"""Types of the tokens that are found in a text before anything else."""
+
+_NOT_TEXT = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.BYTE)
+
+
 @dataclass(frozen=True, slots=True)
 class _Defaults:
     """Values of absent keys; they depend on the tokenizer model."""
 
     bos_id: int
     eos_id: int
-    unk_id: int
-    add_bos: bool
-    add_eos: bool
-    add_space_prefix: bool
+    unk_id: int | None
+    has_space_prefix: bool
+    has_merges: bool
 
 
 _MODELS = {
-    "llama": _Defaults(bos_id=1, eos_id=2, unk_id=0, add_bos=True, add_eos=False, add_space_prefix=True)
+    "llama": _Defaults(bos_id=1, eos_id=2, unk_id=0, has_space_prefix=True, has_merges=False),
+    "gpt2": _Defaults(bos_id=11, eos_id=11, unk_id=None, has_space_prefix=False, has_merges=True),
 }
 """Tokenizer models llorch can run, by `tokenizer.ggml.model`."""
 
@@ -50,29 +59,6 @@ _OTHER_IDS = (
     "fim_suf_token_id", "fim_mid_token_id", "prefix_token_id", "suffix_token_id", "middle_token_id",
 )  # fmt: skip
 """Optional ids that llorch does not use; it says so if they are odd (`seperator` is GGUF's spelling)."""
-
-_END_TEXTS = frozenset(
-    text.encode()
-    for text in (
-        "</s>", "<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|calls|>",
-        "<|flush|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
-        "<end_of_utterance>", "<eos>", "<turn|>", "<｜end▁of▁sentence｜>", "[e~[",
-        "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]",
-        "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>",
-    )
-)  # fmt: skip
-"""Tokens that end a generation whatever the file says about them, because many files are wrong."""
-
-_CONTROL_TEXTS = _END_TEXTS | frozenset(
-    text.encode()
-    for text in (
-        "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>",
-        "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>",
-        "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>",
-        "<|code_prefix|>", "<|code_suffix|>", "<|code_middle|>",
-    )
-)  # fmt: skip
-"""Tokens that are control tokens whatever type the file gives them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +77,9 @@ class Vocabulary:
         add_eos: whether the model expects EOS behind a text.
         add_space_prefix: whether a text is tokenized with one space in front of it.
         eog_ids: ids that end a generation: EOS and its relatives (end of turn, end of message, ...).
+        merges: of a byte-level BPE, best first; each the raw texts of two tokens with a space between.
+        pre: the pre-tokenizer of a byte-level BPE.
+        stripping_ids: special tokens that swallow the white space behind them.
 
     Source: llama.cpp `llama_vocab::impl::load`.
     """
@@ -106,6 +95,9 @@ class Vocabulary:
     add_eos: bool
     add_space_prefix: bool
     eog_ids: frozenset[int]
+    merges: list[bytes]
+    pre: PreTokenizer | None
+    stripping_ids: frozenset[int]
 
     @property
     def n_vocab(self) -> int:
@@ -116,16 +108,35 @@ class Vocabulary:
         """Whether ordinary text does not contain the token; such tokens are shown only on request."""
         return self.types[token_id] in (TokenType.CONTROL, TokenType.UNKNOWN)
 
+    def text_pieces(self) -> dict[str, int]:
+        """Ids of the tokens that text can become. The last of equal tokens counts, as in llama.cpp."""
+        pieces: dict[str, int] = {}
+        for token_id, (token, token_type) in enumerate(zip(self.tokens, self.types, strict=True)):
+            if token_type in _NOT_TEXT:
+                continue
+            try:
+                pieces[token.decode()] = token_id
+            except UnicodeDecodeError:  # no valid text contains it; it can still be generated
+                continue
+        return pieces
+
     @classmethod
-    def from_metadata(cls, metadata: Mapping[str, object], oddities: list[str] | None = None) -> Vocabulary:
+    def from_metadata(
+        cls,
+        metadata: Mapping[str, object],
+        oddities: list[str] | None = None,
+        override_pre: str | None = None,
+    ) -> Vocabulary:
         """Read and check the `tokenizer.ggml.*` keys of a model file.
 
         Args:
             metadata: string arrays are lists of bytes, numeric arrays NumPy arrays, the rest Python scalars.
             oddities: what is odd in the file but does not keep it from being used is appended, a clause for each.
+            override_pre: name of the pre-tokenizer, in place of `tokenizer.ggml.pre`.
 
         Raises:
             ModelError: a key is missing, malformed or contradicts another; the message names it.
+            InputError: there is no pre-tokenizer named `override_pre`.
         """
         keys = VocabKeys(metadata, [] if oddities is None else oddities)
         model = _model_name(keys)
@@ -135,8 +146,11 @@ class Vocabulary:
         types = _types(keys, tokens)
         bos_id = keys.special_id("bos_token_id", n_vocab, defaults.bos_id)
         eos_id = keys.special_id("eos_token_id", n_vocab, defaults.eos_id)
-        add_bos = keys.flag("add_bos_token", defaults.add_bos)
-        add_eos = keys.flag("add_eos_token", defaults.add_eos)
+        pre = _pre_tokenizer(keys, override_pre) if defaults.has_merges else None
+        if pre is None and override_pre is not None:
+            keys.oddities.append("override_pre is ignored, as only byte-level BPE has pre-tokenizers")
+        add_bos = keys.flag("add_bos_token", pre is None or pre.adds_bos)
+        add_eos = keys.flag("add_eos_token", False)
         for name, token_id, is_added in (("BOS", bos_id, add_bos), ("EOS", eos_id, add_eos)):
             if is_added and token_id is None:
                 keys.oddities.append(f"texts get no {name}, as there is none")
@@ -144,22 +158,24 @@ class Vocabulary:
         end_ids = {eos_id, *(keys.special_id(name, n_vocab) for name in _END_IDS)}
         for name in _OTHER_IDS:
             keys.special_id(name, n_vocab)
-        eog_ids = {token_id for token_id in end_ids if token_id is not None}
-        eog_ids.update(i for i, text in enumerate(tokens) if text in _END_TEXTS)
+        eog_ids = _end_of_generation(tokens, types, end_ids)
         if not eog_ids:
             keys.oddities.append("no token ends a text")
         return cls(
             model=model,
             tokens=tokens,
             scores=_scores(keys, n_vocab),
-            types=types,
+            types=bytes(types),
             bos_id=bos_id,
             eos_id=eos_id,
             unk_id=unk_id,
             add_bos=add_bos,
             add_eos=add_eos,
-            add_space_prefix=keys.flag("add_space_prefix", defaults.add_space_prefix),
-            eog_ids=frozenset(eog_ids),
+            add_space_prefix=defaults.has_space_prefix and keys.flag("add_space_prefix", True),
+            eog_ids=eog_ids,
+            merges=keys.strings("merges") if defaults.has_merges else [],
+            pre=pre,
+            stripping_ids=_stripping_ids(metadata.get("general.name"), tokens, types),
         )
 
 
@@ -187,6 +203,14 @@ def _model_name(keys: VocabKeys) -> str:
     return model
 
 
+def _pre_tokenizer(keys: VocabKeys, override: str | None) -> PreTokenizer:
+    """The pre-tokenizer; says what llama.cpp makes of absent ids, which in most vocabularies is a comma."""
+    for name in ("bos_token_id", "eos_token_id"):
+        if name not in keys:
+            keys.oddities.append(f"{PREFIX}{name} is missing, the default {_MODELS['gpt2'].eos_id} counts")
+    return choose_pre_tokenizer(keys, override)
+
+
 def _tokens(keys: VocabKeys) -> list[bytes]:
     key = PREFIX + "tokens"
     if "tokens" not in keys:
@@ -194,9 +218,7 @@ def _tokens(keys: VocabKeys) -> list[bytes]:
     tokens = keys.value("tokens")
     if isinstance(tokens, (list, np.ndarray)) and len(tokens) == 0:
         raise ModelError(f"{key}: the vocabulary is empty")
-    if not isinstance(tokens, list) or not all(isinstance(token, bytes) for token in tokens):
-        raise ModelError(f"{key}: expected an array of strings, got {described(tokens)}")
-    return tokens
+    return keys.strings("tokens")
 
 
 def _scores(keys: VocabKeys, n_vocab: int) -> NDArray[np.float32]:
@@ -209,7 +231,7 @@ def _scores(keys: VocabKeys, n_vocab: int) -> NDArray[np.float32]:
     return scores
 
 
-def _types(keys: VocabKeys, tokens: list[bytes]) -> bytes:
+def _types(keys: VocabKeys, tokens: list[bytes]) -> bytearray:
     """One `TokenType` per token, tokens known by their text corrected."""
     types = bytearray([TokenType.NORMAL]) * len(tokens)
     if "token_type" in keys:
@@ -222,6 +244,31 @@ def _types(keys: VocabKeys, tokens: list[bytes]) -> bytes:
                 f"{PREFIX}token_type: token {token_id} is a byte token, but its text is {text[:20]!r}, "
                 "not like b'<0x0A>'"
             )
-        if text in _CONTROL_TEXTS:
+        if text in CONTROL_TEXTS:
             types[token_id] = TokenType.CONTROL
-    return bytes(types)
+    return types
+
+
+def _end_of_generation(tokens: list[bytes], types: bytearray, ids: set[int | None]) -> frozenset[int]:
+    """`ids`, and tokens known by their text; those that are no end in this vocabulary get another type."""
+    ends = {i: tokens[i] for i in ids if i is not None}
+    ends.update((i, text) for i, text in enumerate(tokens) if text in END_TEXTS)
+    texts = set(ends.values())
+    for text, needed, token_type in (
+        (b"<|end|>", END_IS_NO_END, TokenType.USER_DEFINED),
+        (b"</s>", S_IS_NO_END, TokenType.NORMAL),
+    ):
+        if all(texts & some for some in needed):
+            for token_id in [i for i in ends if ends[i] == text]:
+                types[token_id] = token_type
+                del ends[token_id]
+    return frozenset(ends)
+
+
+def _stripping_ids(model_name: object, tokens: list[bytes], types: bytearray) -> frozenset[int]:
+    """Files do not say which tokens swallow white space; llama.cpp knows it of Phi-3, by its name."""
+    if not isinstance(model_name, str) or not re.search("phi-?3", model_name.lower()):
+        return frozenset()
+    return frozenset(
+        i for i, text in enumerate(tokens) if types[i] in SPECIAL_TYPES and text not in KEEP_SPACE_TEXTS
+    )

@@ -42,6 +42,15 @@ class VocabKeys:
         """The value under `name`; None when it is absent."""
         return self._metadata.get(PREFIX + name)
 
+    def strings(self, name: str) -> list[bytes]:
+        """The array of strings under `name`."""
+        key, value = PREFIX + name, self.value(name)
+        if name not in self:
+            raise ModelError(f"{key}: missing")
+        if not isinstance(value, list) or not all(isinstance(item, bytes) for item in value):
+            raise ModelError(f"{key}: expected an array of strings, got {described(value)}")
+        return value
+
     def numbers(self, name: str, n_vocab: int, types: tuple[str, ...]) -> NDArray[Any]:
         """The array of one of `types` under `name`, one element per token; a surplus is left out."""
         key, value = PREFIX + name, self.value(name)

@@ -77,6 +77,7 @@ def write_loading_bundle(
     n_threads: int = 0,
     residence: str = "auto",
     kv_type: str = "f16",
+    override_pre: str | None = None,
     progress: Progress = ignore_progress,
 ) -> tuple[Path, bool]:
     """Load a model, record each step, and try damaged copies of its header.
@@ -88,6 +89,7 @@ def write_loading_bundle(
         n_threads: compute threads, 0 for the CPU's default.
         residence: where weights shall live.
         kv_type: number type of the KV cache in the memory plan.
+        override_pre: name of the pre-tokenizer, in place of the one the file names.
         progress: called with (what, done, total).
 
     Returns:
@@ -106,7 +108,7 @@ def write_loading_bundle(
         bad = [row.name for row in tensors if row.first_bad_block is not None]
         log.check(ALL_FINITE, not bad, f"not finite: {bad[:5]}" if bad else "no NaN, no infinity")
         with _open(source, log, n_threads, residence, progress) as model:
-            _first_step(model, log)
+            _first_step(model, log, override_pre)
             _try_damaged_headers(source, log)
             document = {
                 "passed": all(check.passed for check in log.checks),
@@ -167,9 +169,10 @@ def _open(source: GGUFFile, log: _Log, n_threads: int, residence: str, progress:
     return model
 
 
-def _first_step(model: OpenModel, log: _Log) -> None:
+def _first_step(model: OpenModel, log: _Log, override_pre: str | None) -> None:
     """What `llorch generate` does up to the logits of its first token."""
-    vocab, n = load_tokenizer(model.source.metadata).vocab, model.config.n_vocab
+    vocab = load_tokenizer(model.source.metadata, override_pre=override_pre).vocab
+    n = model.config.n_vocab
     log.end("load_tokenizer_s")
     log.check("vocabulary fits", vocab.n_vocab == n, f"{vocab.n_vocab} tokens, logits for {n}")
     token_id = vocab.bos_id or 0

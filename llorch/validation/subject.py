@@ -51,6 +51,7 @@ def open_subject(
     *,
     n_threads: int = 0,
     residence: str = "auto",
+    override_pre: str | None = None,
     progress: Progress | None = None,
 ) -> Subject:
     """Open a model for a reference, and refuse any other model or prompt than the reference's.
@@ -68,7 +69,7 @@ def open_subject(
         tensors, weights_note = reference_tensors(source.tensors, sha256, reference)
         if tensors is not source.tensors:
             residence = "mapped"  # they were just made in memory; packing would copy them once more
-        prompt_note = _check_prompt(source, reference)
+        prompt_note = _check_prompt(source, reference, override_pre)
         model = open_model(
             source,
             tensors=tensors,
@@ -93,9 +94,9 @@ def _require_sizes(config: ModelConfig, reference: Reference) -> None:
             )
 
 
-def _check_prompt(source: ModelSource, reference: Reference) -> str:
+def _check_prompt(source: ModelSource, reference: Reference, override_pre: str | None) -> str:
     try:
-        tokenizer = load_tokenizer(source.metadata)
+        tokenizer = load_tokenizer(source.metadata, override_pre=override_pre)
     except ModelError as error:
         return f"ids taken from the reference ({error})"
     reference.require_prompt(tuple(tokenizer.encode(reference.manifest.prompt.text)))

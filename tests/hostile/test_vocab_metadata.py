@@ -35,14 +35,14 @@ def refused(overrides: dict[str, Any], key: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 7, True, [b"llama"], "", "gpt2", "bert", "no_vocab", "x" * 100_000, "a\nb"]
+    "value", [None, 7, True, [b"llama"], "", "gpt-2", "bert", "no_vocab", "x" * 100_000, "a\nb"]
 )
 def test_a_tokenizer_model_that_is_not_supported_is_refused(value: object) -> None:
     refused({"model": value}, "model")
 
 
 def test_an_unknown_model_is_named_with_what_is_supported() -> None:
-    assert "'t5' is not supported yet (supported: 'llama')" in refused({"model": "t5"}, "model")
+    assert "'t5' is not supported yet (supported: 'llama', 'gpt2')" in refused({"model": "t5"}, "model")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from llorch.errors import InputError, ModelError
+from llorch.errors import InputError
 from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
 from llorch.text.vocab import TokenType
@@ -159,11 +158,3 @@ def test_threads_share_a_tokenizer(models_dir: Path) -> None:
         decoded = list(pool.map(fresh.decode, encoded))
     assert all(token_ids == expected for token_ids in encoded)
     assert all(result == text for result in decoded)
-
-
-def test_a_bpe_model_is_refused_by_name(model_path: Callable[[str], Path]) -> None:
-    metadata = GGUFFile(model_path("ggml-vocab-llama-bpe.gguf")).metadata
-    with pytest.raises(
-        ModelError, match=r"tokenizer\.ggml\.model: tokenizer model 'gpt2' is not supported yet"
-    ):
-        load_tokenizer(metadata)
