@@ -7,7 +7,7 @@ import argparse
 from llorch.cli import console
 from llorch.cli.options import add_json, settings_from
 from llorch.errors import InputError
-from llorch.model_files import DEMO
+from llorch.fields.table import SETTINGS
 from llorch.pulled.folder import Pulled
 from llorch.pulled.names import WHEELS, HubName
 
@@ -27,9 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fetch the model and say where it is."""
     name = args.name or settings_from(args).model
-    if name == DEMO:
+    if name == SETTINGS["model"].default:
         raise InputError(
-            f"{DEMO!r} comes with llorch; say what to pull, such as: llorch pull {next(iter(WHEELS))}"
+            f"{name!r} comes with llorch; say what to pull, such as: llorch pull {next(iter(WHEELS))}"
         )
     with console.Progress() as progress:
         pulled = _pull(name, progress)

@@ -82,9 +82,9 @@ def require_space(folder: Path, n_bytes: int) -> None:
         raise PullError(f"{folder}: {n_bytes / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
 
 
-def sha256_of(path: Path, progress: Progress) -> str:
-    """The SHA-256 of a file."""
-    digest, n_bytes = hashlib.sha256(), path.stat().st_size
+def digest_of(path: Path, digest: hashlib._Hash, progress: Progress) -> str:
+    """The hexadecimal form of `digest`, fed with a file."""
+    n_bytes = path.stat().st_size
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)

@@ -18,34 +18,32 @@ from typing import Any
 
 from llorch.errors import InputError, LlorchError, PullError, shown
 from llorch.progress import Progress
-from llorch.pulled.folder import Pulled, put_in_place, require_space, sha256_of, unfinished_folder
+from llorch.pulled.folder import Pulled, digest_of, put_in_place, require_space, unfinished_folder
 from llorch.pulled.names import HubName, check_file_name, choose_file, parts_of
 
-_HASH = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+_DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 
 @dataclass(frozen=True, slots=True)
 class _RemoteFile:
-    """A file as the hub describes it: its name, its size, and a hash of one kind or the other."""
+    """A file as the hub describes it; `digest` is its SHA-256, or git's SHA-1 of a small file."""
 
     name: str
     n_bytes: int
-    sha256: str | None
-    git_sha1: str | None
+    digest: str
+
+    @property
+    def has_sha256(self) -> bool:
+        """Whether `digest` is a SHA-256."""
+        return len(self.digest) == 64
 
     def fault(self, path: Path, progress: Progress) -> str:
         """Why `path` is not this file, or nothing."""
         if path.stat().st_size != self.n_bytes:
             return f"{path.stat().st_size:,} bytes, expected {self.n_bytes:,}"
-        if self.sha256 is not None:
-            found, wanted = sha256_of(path, progress), self.sha256
-        else:  # a small file, which git keeps itself
-            content = path.read_bytes()
-            found, wanted = (
-                hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(),
-                self.git_sha1 or "",
-            )
-        return "" if found == wanted else f"hash {found}, expected {wanted}"
+        digest = hashlib.sha256() if self.has_sha256 else hashlib.sha1(b"blob %d\0" % self.n_bytes)
+        found = digest_of(path, digest, progress)
+        return "" if found == self.digest else f"hash {found}, expected {self.digest}"
 
 
 class _ReportingFile(io.BufferedRandom):
@@ -90,12 +88,12 @@ def pull_from_hub(wanted: HubName, progress: Progress) -> Pulled:
     if late:
         with unfinished_folder(folder, progress, resumes=True) as unfinished:
             fetched = [_fetch(wanted, commit, part, unfinished, progress) for part in late]
-            for path, part in reversed(
-                list(zip(fetched, late, strict=True))
-            ):  # the first part names the model
+            for path, part in [*zip(fetched, late, strict=True)][
+                ::-1
+            ]:  # the first part, which has the name, last
                 put_in_place(path, folder / part.name)
-    path = folder / first
-    return Pulled(path, parts[0].sha256 or sha256_of(path, progress), parts[0].n_bytes, was_there=not late)
+    sha256 = parts[0].digest if parts[0].has_sha256 else digest_of(folder / first, hashlib.sha256(), progress)
+    return Pulled(folder / first, sha256, parts[0].n_bytes, was_there=not late)
 
 
 def _ask(wanted: HubName, progress: Progress) -> tuple[str, dict[str, _RemoteFile]]:
@@ -109,16 +107,12 @@ def _ask(wanted: HubName, progress: Progress) -> tuple[str, dict[str, _RemoteFil
         )
     files = {}
     for file in info.siblings or ():
-        if not file.rfilename.lower().endswith(".gguf"):
-            continue
-        check_file_name(file.rfilename)
-        remote = _RemoteFile(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None, file.blob_id)
-        if (
-            not isinstance(remote.n_bytes, int)
-            or _HASH.fullmatch(str(remote.sha256 or remote.git_sha1)) is None
-        ):
-            raise PullError(f"{wanted}: the hub says no size or no hash of {shown(file.rfilename)}")
-        files[remote.name] = remote
+        name, digest = str(file.rfilename), str(file.lfs.sha256 if file.lfs else file.blob_id)
+        if name.lower().endswith(".gguf"):
+            check_file_name(name)
+            if not isinstance(file.size, int) or file.size <= 0 or _DIGEST.fullmatch(digest) is None:
+                raise PullError(f"{wanted}: the hub says no size or no hash of {shown(name)}")
+            files[name] = _RemoteFile(name, file.size, digest)
     return str(info.sha), files
 
 
@@ -130,16 +124,10 @@ def _fetch(wanted: HubName, commit: str, file: _RemoteFile, folder: Path, progre
 
     disable_progress_bars()
     logging.set_verbosity_error()
-    path = folder / (file.sha256 or str(file.git_sha1))  # what is kept is of this very content
+    path = folder / file.digest  # what is kept is of this very content
     have = path.stat().st_size if path.exists() else 0
-    if have > file.n_bytes:
-        path.unlink()
-        have = 0
     require_space(folder, file.n_bytes - have)
-    with (
-        _ReportingFile(path, file.n_bytes, progress) as out,
-        _plain_errors(str(wanted)),
-    ):
+    with _ReportingFile(path, file.n_bytes, progress) as out, _plain_errors(str(wanted)):
         http_get(
             hf_hub_url(wanted.repository, file.name, revision=commit),
             out,
@@ -164,17 +152,16 @@ def _plain_errors(what: str) -> Iterator[None]:
         raise
     except errors.GatedRepoError:
         raise InputError(
-            f"{what} wants its licence accepted on the hub first, and then your token in HF_TOKEN"
+            f"{what}: accept its licence on the hub, then put your token into HF_TOKEN"
         ) from None
     except errors.RepositoryNotFoundError:
         raise InputError(
-            f"{what}: the hub has no such repository, or not for you (a token for private ones: HF_TOKEN)"
+            f"{what}: the hub has no such repository, or not without a token (HF_TOKEN)"
         ) from None
     except errors.RevisionNotFoundError:
         raise InputError(f"{what}: the repository has no such revision") from None
     except Exception as error:  # of whichever HTTP library the installed release uses
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise PullError(
-            f"{what} could not be fetched: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from None
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise PullError(f"{what} could not be fetched: {said}") from None

