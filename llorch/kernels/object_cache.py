@@ -14,7 +14,6 @@ import hashlib
 import logging
 import os
 import shutil
-import stat
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import llvmlite
 import numba
 
 from llorch.kernels import paths
+from llorch.machine.user_folders import make_own_folder, user_folder
 from llorch.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def directory() -> Path | None:
         return None
     path = root / "kernels" / cache_key()
     is_new = not os.path.exists(path)  # unlike Path.exists, False where a folder must not be searched
-    if fault := _make_own_folder(path):
+    if fault := make_own_folder(path):
         _warn_once(f"{path} cannot be used ({fault})")
         return None
     if is_new:
@@ -107,19 +107,8 @@ def directory() -> Path | None:
 
 
 def cache_root() -> Path | None:
-    """The folder of all caches of llorch; None where neither the environment nor the system names one.
-
-    A relative `XDG_CACHE_HOME` or home is ignored, as the XDG Base Directory Specification wants it.
-    """
-    if override := os.environ.get("LLORCH_CACHE_DIR"):
-        return Path(override).absolute()
-    xdg = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if sys.platform != "darwin" and xdg.is_absolute():
-        return xdg / "llorch"
-    home = Path(os.path.expanduser("~"))  # stays "~" for a user without an entry, who has no HOME either
-    if not home.is_absolute():
-        return None
-    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "llorch"
+    """The folder of all caches of llorch; None where neither the environment nor the system names one."""
+    return user_folder("LLORCH_CACHE_DIR", "XDG_CACHE_HOME", ".cache", "Library/Caches")
 
 
 def cache_key() -> str:
@@ -141,48 +130,6 @@ def _warn_once(what: str) -> None:
         "kernel cache: %s; kernels are compiled for this process only. LLORCH_CACHE_DIR names another folder",
         what,
     )
-
-
-def _make_own_folder(path: Path) -> str:
-    """Create `path` (mode 0700, its parents too) if it is missing; returns why it cannot be used, or nothing.
-
-    Nothing is created inside a folder of somebody else: root, called with the HOME of a user, would leave there
-    what that user cannot use.
-    """
-    try:
-        if fault := _parents_fault(path):
-            return fault
-        for folder in [*reversed(path.parents), path]:
-            if not folder.exists():
-                folder.mkdir(mode=0o700, exist_ok=True)
-        if fault := _parents_fault(path):  # as it is now: links may lead elsewhere
-            return fault
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            return "it belongs to another user"
-        if stat.S_IMODE(path.stat().st_mode) & 0o022:
-            return "others can write to it"
-        return "" if os.access(path, os.W_OK) else "it cannot be written"
-    except OSError as error:
-        return f"{error.filename or path}: {error.strerror or error}"
-
-
-def _parents_fault(path: Path) -> str:
-    """Which of the existing folders above `path` lets somebody else replace files in it, or nothing."""
-    if not hasattr(os, "getuid"):
-        return ""
-    for folder in path.resolve().parents:
-        if os.path.exists(folder) and not _is_safe(folder):
-            return f"{folder} belongs to another user, or others can write to it"
-    return ""
-
-
-def _is_safe(folder: Path) -> bool:
-    """Whether only this user (or root) can replace files in `folder`."""
-    info = folder.stat()
-    mode = stat.S_IMODE(info.st_mode)
-    is_sticky = bool(mode & stat.S_ISVTX)
-    unmapped = 65534  # who owns the outside in a container without root
-    return info.st_uid in (0, os.getuid(), unmapped) and (is_sticky or not mode & stat.S_IWOTH)
 
 
 def _remove_old_entries(folder: Path) -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     {"errors", "progress", "version"},
     {"fields", "machine", "observe"},
     {"quant"},
-    {"formats", "kernels", "setting_sources", "text"},
+    {"formats", "kernels", "pulled", "setting_sources", "text"},
     {"model", "model_files"},
     {"conversation", "convert", "environment", "open_model", "settings"},
     {"bench", "engine"},
@@ -44,6 +44,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "pydantic_core": CHECKED,
     "uvicorn": ("server/daemon.py", "server/protocol.py"),
     "h11": ("server/protocol.py",),
+    "huggingface_hub": ("pulled/hub.py",),
     "mmap": ("formats/",),
     "struct": ("formats/",),
 }
@@ -180,7 +181,9 @@ def test_importing_llorch_imports_nothing_else_of_it() -> None:
 
 def test_only_declared_dependencies_are_imported() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
-    lines = project["dependencies"] + project["optional-dependencies"]["plots"]
+    lines = sum(
+        (project["optional-dependencies"][name] for name in ("hub", "plots")), project["dependencies"]
+    )
     declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in lines}
     comes_with = {
         "llvmlite": "numba",

@@ -235,7 +235,7 @@ def test_validate_says_first_that_there_is_no_place_for_its_bundle() -> None:
 
 
 def test_every_command_was_tried() -> None:
-    assert {*ARGUMENTS, "validate", "serve"} == set(COMMANDS)
+    assert {*ARGUMENTS, "validate", "serve", "pull"} == set(COMMANDS)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from tests.support.processes import run_python
 ENDLESS = ("generate", "Hello", "-n", "60000", "--temperature", "0")
 COMMANDS = {
     "serve": ("serve", "--port", "0"),
+    "pull": ("pull", "some/model"),
     "generate": ENDLESS,
     "tokenize": ("tokenize", "-"),
     "inspect": ("inspect",),

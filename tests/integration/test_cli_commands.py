@@ -195,8 +195,9 @@ def test_inspect_of_a_vocabulary_says_why_it_cannot_generate(model_path: Callabl
 
 def test_warmup_fills_the_cache() -> None:
     first = document("warmup")
-    assert set(first) == {"seconds", "cached", "kernels"}
-    assert document("warmup")["cached"] is True
+    assert set(first) == {"units", "seconds", "cached", "kernels"}
+    second = document("warmup", "-m", "demo")
+    assert (second["units"], second["cached"]) == (first["units"], True)
 
 
 @pytest.mark.parametrize(

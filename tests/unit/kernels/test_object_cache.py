@@ -55,28 +55,6 @@ def test_without_the_variable_it_lies_in_the_users_cache(
         assert object_cache.cache_root() == tmp_path / "xdg" / "llorch"
 
 
-@pytest.mark.parametrize("which", [".", "kernels", "kernels/key"])
-def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, which: str) -> None:
-    """A user who can replace an entry runs code as the user who loads it."""
-    root = tmp_path / "cache"
-    path = root / "kernels" / "key"
-    path.mkdir(mode=0o700, parents=True)
-    assert object_cache._make_own_folder(path) == ""
-    (root / which).chmod(0o777)
-    assert "others can write to it" in object_cache._make_own_folder(path)
-
-
-def test_a_sticky_parent_such_as_tmp_is_no_danger(tmp_path: Path) -> None:
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "tmp").chmod(0o1777)
-    assert object_cache._make_own_folder(tmp_path / "tmp" / "mine" / "key") == ""
-
-
-def test_a_cache_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "Not a directory" in object_cache._make_own_folder(tmp_path / "file" / "key")
-
-
 def test_without_a_safe_folder_kernels_are_compiled_for_this_process_and_one_warning_says_so(
     tmp_path: Path,
 ) -> None:

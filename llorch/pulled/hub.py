@@ -1,0 +1,167 @@
+"""Models of a hub that speaks the protocol of huggingface.co; `huggingface_hub` heeds `HF_ENDPOINT` and `HF_TOKEN`.
+
+Its `http_get` is used below its caches: those of its releases since 2.0 begin a file anew in each process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llorch.errors import InputError, LlorchError, PullError, shown
+from llorch.progress import Progress
+from llorch.pulled.folder import Pulled, digest_of, put_in_place, require_space, unfinished_folder
+from llorch.pulled.names import HubName, check_file_name, choose_file, parts_of
+
+_DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteFile:
+    """A file as the hub describes it; `digest` is its SHA-256, or git's SHA-1 of a small file."""
+
+    name: str
+    n_bytes: int
+    digest: str
+
+    @property
+    def has_sha256(self) -> bool:
+        """Whether `digest` is a SHA-256."""
+        return len(self.digest) == 64
+
+    def fault(self, path: Path, progress: Progress) -> str:
+        """Why `path` is not this file, or nothing."""
+        if path.stat().st_size != self.n_bytes:
+            return f"{path.stat().st_size:,} bytes, expected {self.n_bytes:,}"
+        digest = hashlib.sha256() if self.has_sha256 else hashlib.sha1(b"blob %d\0" % self.n_bytes)
+        found = digest_of(path, digest, progress)
+        return "" if found == self.digest else f"hash {found}, expected {self.digest}"
+
+
+class _ReportingFile(io.BufferedRandom):
+    """A file to append to that tells how far it is."""
+
+    def __init__(self, path: Path, n_bytes: int, progress: Progress) -> None:
+        super().__init__(io.FileIO(path, "r+" if path.exists() else "w+"))
+        self.seek(0, os.SEEK_END)
+        self._n_bytes, self._progress = n_bytes, progress
+
+    def write(self, data: Any) -> int:
+        """Append `data`, if it belongs to the file."""
+        if self.tell() + len(data) > self._n_bytes:
+            raise PullError(f"the hub sends more than the {self._n_bytes:,} bytes that it announced")
+        n_bytes = super().write(data)
+        self._progress("downloading", self.tell(), self._n_bytes)
+        return n_bytes
+
+
+def pull_from_hub(wanted: HubName, progress: Progress) -> Pulled:
+    """Fetch a model, unless it is there; what an interrupted call has fetched is not fetched again.
+
+    Raises:
+        InputError: the hub has no such model, or not for this user; or the folder of the models cannot be used.
+        PullError: the model could not be fetched, or is not what it should be.
+    """
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise InputError(
+            f"{wanted} is on a model hub, which needs huggingface_hub: pip install 'llorch[hub]'"
+        )
+    commit, files = _ask(wanted, progress)
+    first = choose_file(files, wanted)
+    if missing := [name for name in parts_of(first) if name not in files]:
+        raise InputError(f"{wanted} lacks parts of {first}: {', '.join(missing[:3])}")
+    parts = [files[name] for name in parts_of(first)]
+    folder = wanted.folder
+    late = [
+        part
+        for part in parts
+        if not (folder / part.name).is_file() or part.fault(folder / part.name, progress)
+    ]
+    if late:
+        with unfinished_folder(folder, progress, resumes=True) as unfinished:
+            fetched = [_fetch(wanted, commit, part, unfinished, progress) for part in late]
+            for path, part in [*zip(fetched, late, strict=True)][
+                ::-1
+            ]:  # the first part, which has the name, last
+                put_in_place(path, folder / part.name)
+    sha256 = parts[0].digest if parts[0].has_sha256 else digest_of(folder / first, hashlib.sha256(), progress)
+    return Pulled(folder / first, sha256, parts[0].n_bytes, was_there=not late)
+
+
+def _ask(wanted: HubName, progress: Progress) -> tuple[str, dict[str, _RemoteFile]]:
+    """The commit of a repository, and its files by name."""
+    from huggingface_hub import HfApi
+
+    progress(f"asking for {wanted}", 0, 0)
+    with _plain_errors(str(wanted)):
+        info = HfApi(library_name="llorch").model_info(
+            wanted.repository, revision=wanted.revision, files_metadata=True, timeout=60
+        )
+    files = {}
+    for file in info.siblings or ():
+        name, digest = str(file.rfilename), str(file.lfs.sha256 if file.lfs else file.blob_id)
+        if name.lower().endswith(".gguf"):
+            check_file_name(name)
+            if not isinstance(file.size, int) or file.size <= 0 or _DIGEST.fullmatch(digest) is None:
+                raise PullError(f"{wanted}: the hub says no size or no hash of {shown(name)}")
+            files[name] = _RemoteFile(name, file.size, digest)
+    return str(info.sha), files
+
+
+def _fetch(wanted: HubName, commit: str, file: _RemoteFile, folder: Path, progress: Progress) -> Path:
+    """A whole file in `folder`, continued where an earlier call has left it."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars, logging
+
+    disable_progress_bars()
+    logging.set_verbosity_error()
+    path = folder / file.digest  # what is kept is of this very content
+    have = path.stat().st_size if path.exists() else 0
+    require_space(folder, file.n_bytes - have)
+    with _ReportingFile(path, file.n_bytes, progress) as out, _plain_errors(str(wanted)):
+        http_get(
+            hf_hub_url(wanted.repository, file.name, revision=commit),
+            out,
+            resume_size=have,
+            headers=build_hf_headers(library_name="llorch"),
+            expected_size=file.n_bytes,
+        )
+    if fault := file.fault(path, progress):
+        path.unlink()
+        raise PullError(f"{wanted}: {file.name} is not the expected file: {fault}")
+    return path
+
+
+@contextlib.contextmanager
+def _plain_errors(what: str) -> Iterator[None]:
+    """Errors of `huggingface_hub`, and of the HTTP library beneath, as one line."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except LlorchError:
+        raise
+    except errors.GatedRepoError:
+        raise InputError(
+            f"{what}: accept its licence on the hub, then put your token into HF_TOKEN"
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise InputError(
+            f"{what}: the hub has no such repository, or not without a token (HF_TOKEN)"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise InputError(f"{what}: the repository has no such revision") from None
+    except Exception as error:  # of whichever HTTP library the installed release uses
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise PullError(f"{what} could not be fetched: {said}") from None
