@@ -39,6 +39,7 @@ from llorch.quant.types import F32
 from llorch.validation.dumps import Reference
 from llorch.validation.records import sha256_of_file
 from llorch.validation.subject import Subject, reference_tensors
+from tests.support.random_blocks import HALVES
 
 Tensors = Mapping[str, Tensor]
 Operations = Mapping[str, Callable[..., None]]
@@ -89,7 +90,7 @@ def larger_eps(config: ModelConfig) -> ModelConfig:
 
 
 def one_value_off(name: str) -> Callable[[Tensors], Tensors]:
-    """The largest value of an F32 tensor, or the scale of one block of a Q8_0 one, times 1.01."""
+    """The largest value of an F32 tensor, or the scale of one block of a quantised one, times 1.01."""
 
     def change(tensors: Tensors) -> Tensors:
         tensor = tensors[name]
@@ -98,7 +99,8 @@ def one_value_off(name: str) -> Callable[[Tensors], Tensors]:
             values = data.view(np.float32)
             values[np.abs(values).argmax()] *= np.float32(1.01)
         else:
-            data[:2].view(np.float16)[0] *= np.float16(1.01)
+            at = HALVES[tensor.type.name][0]
+            data[at : at + 2].view(np.float16)[0] *= np.float16(1.01)
         return {**tensors, name: dataclasses.replace(tensor, data=data)}
 
     return change

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,26 @@ PROMPTS = {
 }
 
 
-def extract(path: Path, n_tokens: int, build_flags: str | None) -> dict[str, Any]:
+def extract(
+    path: Path, n_tokens: int, build_flags: str | None, prompts: Mapping[str, str] = PROMPTS
+) -> dict[str, Any]:
     """Run every prompt that the vocabulary can spell through one model.
 
     Raises:
-        ReferenceToolError: a prompt is empty after tokenisation, or prompt and continuation exceed the
-            context the model was trained for.
+        ReferenceToolError: prompt and continuation exceed the context the model was trained for.
     """
     with LlamaCppModel(path, n_ctx=512) as model:
         n_ctx_train = int(model.metadata("llama.context_length") or 0)
         runs, skipped = [], {}
-        for name, text in PROMPTS.items():
+        for name, text in prompts.items():
             if missing := model.unencodable(text):
                 skipped[name] = f"the vocabulary has neither tokens for {' '.join(missing)} nor byte tokens"
                 continue
             prompt_ids = model.tokenize(text)
-            if not prompt_ids or len(prompt_ids) + n_tokens > min(model.n_ctx, n_ctx_train):
+            if not prompt_ids:
+                skipped[name] = "it has no tokens, not even one for the beginning"
+                continue
+            if len(prompt_ids) + n_tokens > min(model.n_ctx, n_ctx_train):
                 raise ReferenceToolError(
                     f"{path.name}: prompt {name!r} has {len(prompt_ids)} tokens; 1 to "
                     f"{min(model.n_ctx, n_ctx_train) - n_tokens} leave room for {n_tokens} more"

@@ -1,13 +1,15 @@
 """llama.cpp as a reference: load a model, run passes, watch the graph. Needs the `reference` extra.
 
 Everything is set for repeatability and for values that can be compared stage by stage: CPU only, one thread,
-float32 KV cache, flash attention off, weights as they lie in the file (no repacked buffers).
+float32 KV cache, flash attention off, weights as they lie in the file (no repacked buffers), and every row multiplied
+in the same order (no tiled products, which ggml has for larger batches of K types).
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,6 +86,7 @@ class LlamaCppModel:
 
     def _open(self, n_ctx: int) -> None:
         api = self.api
+        os.environ["GGML_CPU_TILED_MM"] = "0"  # read before the first product
         model_params = api.llama_model_default_params()
         model_params.n_gpu_layers = 0
         model_params.use_extra_bufts = False
@@ -208,6 +211,7 @@ class LlamaCppModel:
             "n_ctx": self.n_ctx,
             "n_gpu_layers": 0,
             "use_extra_bufts": False,
+            "tiled_products": False,
             "add_special": True,
             "parse_special": False,
         }
