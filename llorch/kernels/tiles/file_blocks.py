@@ -1,4 +1,4 @@
-"""What the bytes of the legacy formats' blocks mean, for 16 rows at a time.
+"""What the bytes of the legacy formats' blocks mean, for 16 rows or one at a time.
 
 Source: the block structures of ggml-common.h; NumPy's words for them are in `llorch.quant.codecs`.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from llorch.kernels.emit.values import I32, Int, constant
-from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.gather import gather_dwords, gather_halves
 from llorch.kernels.tiles.planes import byte_mask, shifted
 
@@ -19,11 +18,11 @@ Rows = Sequence[Int]
 
 @dataclass(frozen=True, slots=True)
 class FileBlock:
-    """A block as it lies in a file; each function gets the builder and the addresses of one block in 16 rows.
+    """A block as it lies in a file; each function gets the builder and the addresses of one block in each row.
 
     Attributes:
         n_bytes: of a block.
-        units: yields the quads of each unit of 32 columns in order: 8 vectors of int32 (16 rows), q in every byte.
+        units: yields the quads of each unit of 32 columns in order: 8 vectors of int32 (n_rows), q in every byte.
         halves: the float16 scales, `d` and then `dmin` where there is one, as vectors of int16.
         scales: the integer scales of the sub-blocks and then their minimums, as vectors of int8.
     """
@@ -43,8 +42,8 @@ def _fifth_bits(builder: Any, bits: Any) -> list[Any]:
     """Quads with bit 4 set where the bit of a column is set in a row's int32; byte `j` of quad k is column 4 k + j."""
     result = []
     for quad in range(8):
-        four = builder.and_(shifted(builder, bits, -4 * quad), constant(I32, TILE_ROWS, 15))
-        spread = builder.mul(four, constant(I32, TILE_ROWS, 0x204081))  # bit j to bit 8 j
+        four = builder.and_(shifted(builder, bits, -4 * quad), constant(I32, bits.type.count, 15))
+        spread = builder.mul(four, constant(I32, bits.type.count, 0x204081))  # bit j to bit 8 j
         result.append(shifted(builder, byte_mask(builder, spread, 1), 4))
     return result
 

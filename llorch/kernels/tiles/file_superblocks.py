@@ -1,4 +1,4 @@
-"""What the bytes of the K formats' and IQ4_XS's super-blocks of 256 columns mean, for 16 rows at a time.
+"""What the bytes of the K formats' and IQ4_XS's super-blocks of 256 columns mean, for 16 rows or one at a time.
 
 Source: the block structures of ggml-common.h and `get_scale_min_k4` of ggml-quants.c.
 """
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from llorch.kernels.emit.values import I8, I32, constant, vector
-from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.file_blocks import FileBlock, Rows, nibbles
 from llorch.kernels.tiles.gather import bytes_of, gather_dwords, half_of
 from llorch.kernels.tiles.planes import byte_mask, shifted
@@ -24,7 +23,7 @@ def _merged(builder: Any, low: list[Any], high: list[Any], move: int, mask: int,
 
 
 def _less(builder: Any, values: list[Any], amount: int) -> list[Any]:
-    return [builder.sub(value, constant(I8, TILE_ROWS, amount)) for value in values]
+    return [builder.sub(value, constant(I8, value.type.count, amount)) for value in values]
 
 
 def _first_halves(builder: Any, rows: Rows) -> list[Any]:
@@ -100,12 +99,12 @@ def _iq4_xs_units(builder: Any, rows: Rows) -> Iterator[list[Any]]:
 
 def _iq4_xs_scales(builder: Any, rows: Rows) -> list[Any]:
     first, low, *_ = gather_dwords(builder, rows, 0, 4)
-    result = []
+    n, result = len(rows), []
     for i in range(8):
-        four = builder.and_(shifted(builder, low, -4 * i), constant(I32, TILE_ROWS, 15))
-        two = builder.and_(shifted(builder, first, -16 - 2 * i), constant(I32, TILE_ROWS, 3))
+        four = builder.and_(shifted(builder, low, -4 * i), constant(I32, n, 15))
+        two = builder.and_(shifted(builder, first, -16 - 2 * i), constant(I32, n, 3))
         value = builder.or_(four, shifted(builder, two, 4))
-        result.append(builder.trunc(value, vector(I8, TILE_ROWS)))
+        result.append(builder.trunc(value, vector(I8, n)))
     return _less(builder, result, 32)
 
 

@@ -1,4 +1,4 @@
-"""Loading the same bytes of 16 rows as they lie in a file, transposed: one vector for each dword, 16 rows wide."""
+"""Loading the same bytes of rows as they lie in a file: a vector for each dword, as wide as there are rows, 16 or 1."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def _transpose8(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def gather_dwords(builder: Any, rows: Sequence[Int], offset: int, n: int) -> list[Any]:
-    """Vectors of int32 (16 rows): the 4 or 8 dwords that begin `offset` bytes after each address."""
+    """Vectors of int32 (n_rows): the 4 or 8 dwords that begin `offset` bytes after each address."""
+    if len(rows) == 1:
+        return [load(vector(I32, 1), rows[0], offset + 4 * k) for k in range(n)]
     loaded = [load(vector(I32, n), row, offset) for row in rows]
     if n == 4:
         mask = ir.Constant(vector(I32, 8), [0, 1, 2, 3, 0, 1, 2, 3])
@@ -53,8 +55,8 @@ def gather_dwords(builder: Any, rows: Sequence[Int], offset: int, n: int) -> lis
 
 
 def gather_halves(builder: Any, rows: Sequence[Int], offset: int) -> Any:
-    """A vector of int16 (16 rows): the 2 bytes `offset` after each address."""
-    halves = ir.Constant(vector(I16, TILE_ROWS), ir.Undefined)
+    """A vector of int16 (n_rows): the 2 bytes `offset` after each address."""
+    halves = ir.Constant(vector(I16, len(rows)), ir.Undefined)
     for i, row in enumerate(rows):
         halves = builder.insert_element(halves, load(I16, row, offset), ir.Constant(I32, i))
     return halves
@@ -62,11 +64,12 @@ def gather_halves(builder: Any, rows: Sequence[Int], offset: int) -> Any:
 
 def half_of(builder: Any, dwords: Any, number: int) -> Any:
     """The lower (0) or upper (1) int16 of each int32."""
-    amount = constant(I32, TILE_ROWS, 16 * number)
-    return builder.trunc(builder.lshr(dwords, amount), vector(I16, TILE_ROWS))
+    n = dwords.type.count
+    return builder.trunc(builder.lshr(dwords, constant(I32, n, 16 * number)), vector(I16, n))
 
 
 def bytes_of(builder: Any, dwords: Any) -> list[Any]:
     """The four bytes of each int32 as vectors of int8, lowest first."""
-    amounts = [constant(I32, TILE_ROWS, 8 * i) for i in range(4)]
-    return [builder.trunc(builder.lshr(dwords, amount), vector(I8, TILE_ROWS)) for amount in amounts]
+    n = dwords.type.count
+    amounts = [constant(I32, n, 8 * i) for i in range(4)]
+    return [builder.trunc(builder.lshr(dwords, amount), vector(I8, n)) for amount in amounts]

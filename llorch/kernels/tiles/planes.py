@@ -64,18 +64,23 @@ def split_planes(builder: Any, read: Callable[[int], Any], planes: Sequence[int]
         yield value
 
 
-def look_up(builder: Any, scheme: TileScheme, quad: Any, bias: int) -> Any:
-    """The values of a codebook, `bias` added, for a vector of 4-bit numbers; other numbers as they are."""
+def look_up(builder: Any, scheme: TileScheme, quad: Any, bias: int = 0) -> Any:
+    """The values of a codebook, `bias` added, for a vector of int32 of 4-bit numbers; other numbers as they are."""
     if not scheme.codebook:
         return quad
     n = quad.type.count * 4
-    values = [(value + bias) % 256 for value in scheme.codebook]
-    values = [value - 256 if value > 127 else value for value in values]
-    table = ir.Constant(vector(I8, n), values * (n // 16))
-    name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}[n]
-    return builder.bitcast(
-        call(builder, name, table.type, [table, builder.bitcast(quad, table.type)]), quad.type
-    )
+    values = [(value + bias + 128) % 256 - 128 for value in scheme.codebook]
+    numbers = builder.bitcast(quad, vector(I8, n))
+    names = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}
+    if n in names and paths.chosen().dot != "generic":
+        table = ir.Constant(vector(I8, n), values * (n // 16))
+        return builder.bitcast(call(builder, names[n], table.type, [table, numbers]), quad.type)
+    table, found = ir.Constant(vector(I8, 16), values), numbers
+    for i in range(n):
+        place = ir.Constant(I32, i)
+        value = builder.extract_element(table, builder.zext(builder.extract_element(numbers, place), I32))
+        found = builder.insert_element(found, value, place)
+    return builder.bitcast(found, quad.type)
 
 
 def stored_planes(scheme: TileScheme) -> tuple[int, ...]:

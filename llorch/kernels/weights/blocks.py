@@ -1,109 +1,75 @@
-"""What weights in blocks of 32 or 256 integers share: the slow twin, the embedding row, the check of scales.
+"""What weights in blocks of 32 or 256 integers share: tiles, the slow twin, the embedding row, the check of scales.
 
-A type says how a block is read; all that follows from it is made here.
+A type says how a block is read and how it lies in tiles; all that follows from it is made here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from numpy import float32, int32
-
 from llorch.kernels.activations import q8_0, q8_k
-from llorch.kernels.emit.scalars import (
-    as_float32,
-    as_int8,
-    as_int64,
-    as_uint16,
-    atomic_add,
-    half_to_float32,
-)
-from llorch.kernels.jit import Unit, inlined, kernel, operation, unit
+from llorch.kernels.emit.scalars import as_int64, atomic_add
+from llorch.kernels.jit import Unit, inlined, operation, unit
 from llorch.kernels.llama_cpp_lanes import put
 from llorch.kernels.ops.embed import make_embed
 from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of
 from llorch.kernels.tiles.file_blocks import FileBlock
-from llorch.kernels.tiles.gather import EXPONENT
 from llorch.kernels.tiles.layout import TileScheme
 from llorch.kernels.weights.dots_llama_cpp import make_dot_32, make_dot_256
 from llorch.kernels.weights.format import WeightFormat
+from llorch.kernels.weights.rows import make_decode, make_embed_row, make_has_bad
 from llorch.kernels.weights.tiled import make_tiled
 from llorch.quant.types import QuantType
 
 
-@inlined
-def one(block, j):
-    """The scale of a block that has a float16 one only."""
-    return int32(1)
-
-
-@inlined
-def minus_one(block, j):
-    """The minimum of a block that adds a float16 one."""
-    return int32(-1)
-
-
-@dataclass(frozen=True, slots=True)
-class Blocks:
-    """How the blocks of a type are read: ``(d * scale) * (integer - offset) - m * minimum``.
-
-    Attributes:
-        quant: layout and codec.
-        integer: (address of a block, column) to int32, within int8.
-        d_at: where a block has its float16 `d`.
-        m_at: where it has its float16 `m`, if it has one.
-        scale, minimum: (address of a block, number of the group of columns) to int32, within int8.
-        scale_columns: columns of such a group.
-        offset: subtracted from integers.
-    """
-
-    quant: QuantType
-    integer: Any
-    d_at: int = 0
-    m_at: int | None = None
-    scale: Any = one
-    minimum: Any = minus_one
-    scale_columns: int = 32
-    offset: int = 0
-
-
 def make_format(
-    blocks: Blocks, scheme: TileScheme, file_block: FileBlock, *, n_registers: int = 1, minimum_lanes: int = 0
+    quant: QuantType,
+    scheme: TileScheme,
+    file_block: FileBlock,
+    *,
+    n_registers: int = 1,
+    minimum_lanes: int = 0,
+    twin_offset: int = 0,
 ) -> WeightFormat:
     """The format of a type.
 
     Args:
-        blocks: how its blocks are read, one integer at a time.
-        scheme: how they lie in tiles.
-        file_block: how they are read for tiles, 16 rows at a time.
+        quant: layout and codec.
+        scheme: how its blocks lie in tiles.
+        file_block: how they are read in a file.
         n_registers, minimum_lanes: of its twin (`dots_llama_cpp`).
+        twin_offset: the part of the scheme's offset that llama.cpp takes off by the sums of activations.
     """
-    if blocks.quant.block_size == 32:
+    if scheme.block == 32:
         form, x_row = q8_0.Q8_0, _x_row_q8_0
-        by_offset = {
-            0: q8_0.WEIGHTED_SUMS if scheme.minimums else q8_0.SUMS,
-            8: q8_0.SUMS_8,
-            16: q8_0.SUMS_16,
-        }
-        places = q8_0.SCALES, by_offset[scheme.offset]
-        dot = make_dot_32(has_minimum=blocks.m_at is not None, n_registers=n_registers)
+        sums = {0: q8_0.WEIGHTED_SUMS if scheme.minimums else q8_0.SUMS, 8: q8_0.SUMS_8, 16: q8_0.SUMS_16}
+        places = q8_0.SCALES, sums[scheme.offset]
+        dot = make_dot_32(has_minimum=bool(scheme.minimums), n_registers=n_registers)
     else:
-        form, x_row = q8_k.Q8_K, _x_row_of_16 if blocks.scale_columns == 16 else _x_row_of_32
-        columns, offset = blocks.scale_columns, blocks.offset
-        places = q8_k.SCALES, q8_k.SUMS_OF_16 if columns == 16 else q8_k.SUMS_OF_32
-        dot = make_dot_256(scale_columns=columns, minimum_lanes=minimum_lanes, offset=offset)
-    tiled = make_tiled(blocks.quant.name, scheme, file_block, places)
+        form, x_row = q8_k.Q8_K, _x_row_of_16 if scheme.sub_block == 16 else _x_row_of_32
+        places = q8_k.SCALES, q8_k.SUMS_OF_16 if scheme.sub_block == 16 else q8_k.SUMS_OF_32
+        dot = make_dot_256(scale_columns=scheme.sub_block, minimum_lanes=minimum_lanes, offset=twin_offset)
+    tiled = make_tiled(quant.name, scheme, file_block, places)
+    decode = make_decode(scheme, file_block, scheme.offset - twin_offset)
     return WeightFormat(
-        quant=blocks.quant,
+        quant=quant,
         activation=form,
-        embed=_make_embed(blocks),
-        scan=_make_scan(blocks),
+        embed=make_embed(quant.name, make_embed_row(scheme, file_block)),
+        scan=_make_scan(quant, make_has_bad(file_block)),
         fast_product=tiled.product,
-        llama_cpp_product=_make_product(blocks, x_row, dot),
+        llama_cpp_product=_make_product(quant, decode, x_row, dot),
         tiling=tiled.tiling,
         scale_name="a scale of block",
     )
+
+
+def _make_scan(quant: QuantType, has_bad: Any) -> Unit:
+    @unit(f"check of {quant.name} scales", 2, name=f"scan_{quant.name.lower()}")
+    def scan(source, n_blocks):
+        """Non-zero if any of `n_blocks` blocks at `source` has a NaN or infinite scale or minimum."""
+        return has_bad(source, n_blocks)
+
+    return scan
 
 
 @inlined
@@ -124,40 +90,8 @@ def _x_row_of_32(a, row):
     return q, d, a[q8_k.SUMS_OF_32] + row * a[q8_k.SUMS_OF_32_STRIDE]
 
 
-def _make_decode(blocks: Blocks) -> Any:
-    """A kernel that brings a row into scratch, once for all tokens."""
-    quant, d_at, m_at = blocks.quant, blocks.d_at, blocks.m_at or 0
-    has_m = blocks.m_at is not None
-    block_size, block_bytes, columns = quant.block_size, quant.block_bytes, blocks.scale_columns
-    n_scales = block_size // columns
-    integer, scale, minimum = blocks.integer, blocks.scale, blocks.minimum
-
-    @kernel
-    def decode(row, n_blocks, scratch):
-        to_d = scratch + n_blocks * block_size
-        to_m = to_d + n_blocks * 4
-        to_scales = to_m + n_blocks * 4
-        to_minima = to_scales + n_blocks * n_scales
-        d, m, q = as_float32(to_d), as_float32(to_m), as_int8(scratch)
-        scales, minima = as_int8(to_scales), as_int8(to_minima)
-        for block in range(n_blocks):
-            at = row + block * block_bytes
-            d[block] = half_to_float32(as_uint16(at + d_at)[0])
-            m[block] = half_to_float32(as_uint16(at + m_at)[0]) if has_m else float32(0)
-            for j in range(n_scales):
-                scales[block * n_scales + j] = scale(at, j)
-                minima[block * n_scales + j] = minimum(at, j)
-                for i in range(columns):
-                    column = j * columns + i
-                    q[block * block_size + column] = integer(at, column)
-        return scratch, to_d, to_m, to_scales, to_minima
-
-    return decode
-
-
-def _make_product(blocks: Blocks, x_row: Any, dot: Any) -> Unit:
-    name, block_size, block_bytes = blocks.quant.name, blocks.quant.block_size, blocks.quant.block_bytes
-    decode = _make_decode(blocks)
+def _make_product(quant: QuantType, decode: Any, x_row: Any, dot: Any) -> Unit:
+    name, block_size, block_bytes = quant.name, quant.block_size, quant.block_bytes
 
     @operation(f"{name} products in llama.cpp's order", name=f"product_{name.lower()}_llama_cpp")
     def product(o, s, n_rows, ith, nth, counter, scratch):
@@ -174,43 +108,3 @@ def _make_product(blocks: Blocks, x_row: Any, dot: Any) -> Unit:
             row = atomic_add(counter, 1)
 
     return product
-
-
-def _make_embed(blocks: Blocks) -> Unit:
-    quant, d_at, m_at, offset = blocks.quant, blocks.d_at, blocks.m_at or 0, blocks.offset
-    has_m = blocks.m_at is not None
-    block_size, block_bytes, columns = quant.block_size, quant.block_bytes, blocks.scale_columns
-    integer, scale, minimum = blocks.integer, blocks.scale, blocks.minimum
-
-    @kernel
-    def embed_row(source, n, out):
-        x = as_float32(out)
-        for start in range(0, n, columns):
-            block, j = source + start // block_size * block_bytes, start % block_size // columns
-            d = half_to_float32(as_uint16(block + d_at)[0]) * float32(scale(block, j))
-            m = (
-                half_to_float32(as_uint16(block + m_at)[0]) * float32(minimum(block, j))
-                if has_m
-                else float32(0)
-            )
-            for i in range(columns):
-                x[start + i] = d * float32(integer(block, j * columns + i) - offset) - m
-
-    return make_embed(quant.name, embed_row)
-
-
-def _make_scan(blocks: Blocks) -> Unit:
-    name, block_bytes = blocks.quant.name, blocks.quant.block_bytes
-    d_at, m_at = blocks.d_at, blocks.d_at if blocks.m_at is None else blocks.m_at
-
-    @unit(f"check of {name} scales", 2, name=f"scan_{name.lower()}")
-    def scan(source, n_blocks):
-        """Non-zero if any of `n_blocks` blocks at `source` has a NaN or infinite scale or minimum."""
-        bad = 0
-        for block in range(n_blocks):
-            at = source + block * block_bytes
-            for half in (as_uint16(at + d_at)[0], as_uint16(at + m_at)[0]):
-                bad |= int((half & EXPONENT) == EXPONENT)
-        return bad
-
-    return scan

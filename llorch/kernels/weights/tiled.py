@@ -31,8 +31,9 @@ _PREFETCH_FROM = 9
 """Tokens from which the next tiles are fetched between the products of these; with fewer, the first products ask
 for their own weights a little ahead, and AMX always does."""
 
-_EXPAND_FROM = 24
-"""Tokens from which unpacking the bit planes of a tile once, into whole bytes in cache, pays."""
+_EXPAND_FROM = 24 if not HAS_AMX else 1 << 30
+"""Tokens from which unpacking the bit planes of a tile once, into whole bytes in cache, pays; where AMX is, it alone
+takes those, signed."""
 
 _TOKENS = sorted({t for _, t in PATH.shapes}, reverse=True)
 _WIDEST = _TOKENS[0]
