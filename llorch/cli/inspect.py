@@ -18,6 +18,7 @@ from llorch.environment import reproducible_command
 from llorch.errors import InputError
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels import paths
+from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.machine.threads import default_threads
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
@@ -158,7 +159,9 @@ def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[s
         "weights_risk": MAPPED_RISK if residence == "mapped" else None,
         "weights_bytes": packed_bytes(weights) if residence == "packed" else 0,
         "file_bytes": sum(tensor.n_bytes for tensor in weights.matrices()),
+        "packed_bytes": packed_bytes(weights),
         "kv_type": settings.kv_type,
+        "kv_bytes_per_token": KVCache.bytes_per_block(config, settings.kv_type) // KV_BLOCK_SIZE,
         "kv_bytes": n_blocks * KVCache.bytes_per_block(config, settings.kv_type),
         "n_ctx": n_ctx,
         "parallel": settings.parallel,
@@ -197,7 +200,8 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
                 (
                     "KV cache",
                     f"at most {console.human_bytes(memory['kv_bytes'])} ({memory['kv_type']}, "
-                    f"{memory['parallel']} sequences of {memory['n_ctx']} tokens)",
+                    f"{memory['parallel']} sequences of {memory['n_ctx']} tokens, "
+                    f"{console.human_bytes(memory['kv_bytes_per_token'])} a token)",
                 ),
             ]
         )

@@ -225,11 +225,12 @@ def _n_ctx_orig(read: _Reader, n_ctx_train: int) -> int:
 
 
 def _rope_freq_scale(read: _Reader) -> float:
-    for key in ("llama.rope.scaling.factor", "llama.rope.scale_linear"):
-        factor = read.metadata.get(key, 0.0)
-        if factor != 0.0:  # llama.cpp reads a factor of 0 as none
-            return 1.0 / read.positive(key)
-    return 1.0
+    """The inverse of the scaling factor; the old key counts only where there is no new one, as in llama.cpp."""
+    keys = ("llama.rope.scaling.factor", "llama.rope.scale_linear")
+    key = next((key for key in keys if key in read.metadata), None)
+    factor = read.metadata[key] if key else 0.0
+    # A factor of 0 is none. Arrays have no truth value of their own, so the type is asked for first.
+    return 1.0 if isinstance(factor, (int, float)) and factor == 0 else 1.0 / read.positive(str(key))
 
 
 def _norm_eps(read: _Reader) -> float:

@@ -156,15 +156,8 @@ def _norm(
 
 
 def _product(
-    p: Program,
-    i: int,
-    w: PlacedLayer,
-    name: str,
-    weight: Matrix,
-    x: Activation,
-    out: Rows,
-    barrier: bool = True,
-) -> None:
+    p: Program, i: int, w: PlacedLayer, name: str, weight: Matrix, x: Activation, out: Rows, barrier: bool = True
+) -> None:  # fmt: skip
     """out = weight @ x, and its bias where the file has one."""
     bias = w.biases.get(name)
     matmul(p, name, i, weight, x, out, barrier=barrier or bias is not None)
@@ -176,7 +169,7 @@ def _add_product(
     p: Program, i: int, w: PlacedLayer, name: str, weight: Matrix, x: Activation, s: RunState, product: str,
     total: str, observed: bool,
 ) -> None:  # fmt: skip
-    """stream += weight @ x, bias included; with a bias in two steps, as its order of additions wants."""
+    """stream += weight @ x; with a bias, that is added to the product first, as llama.cpp does."""
     if observed or name in w.biases:
         _product(p, i, w, name, weight, x, s.delta)
         p.tap(product, i, s.delta)

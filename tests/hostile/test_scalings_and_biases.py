@@ -11,6 +11,13 @@ import pytest
 from tests.support.refusals import refusal
 
 
+@pytest.mark.parametrize("key", ["factor", "attn_factor", "original_context_length"])
+@pytest.mark.parametrize("value", [[1.0, 2.0], "4", True])
+def test_a_scaling_of_the_wrong_type_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    keys = {"llama.rope.scaling.type": "yarn", f"llama.rope.scaling.{key}": value}
+    assert f"llama.rope.scaling.{key}: " in refusal(tmp_path / "bad.gguf", overrides=keys)
+
+
 @pytest.mark.parametrize("value", [2**31 - 1, -1, 2.5, "4096"])
 def test_an_original_context_that_cannot_be_is_refused(tmp_path: Path, value: Any) -> None:
     key = "llama.rope.scaling.original_context_length"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llorch.cli.main import main
+from tests.support import size_table
 from tests.support.proof import GOLDEN, rehash
 
 
@@ -35,6 +36,21 @@ def test_a_loading_bundle_is_written_and_verifies(
     rehash(loading_bundle)
     assert main(["validate", "--verify", str(loading_bundle)]) == 1
     assert "type and shape give 2176" in capsys.readouterr().out
+
+
+def test_a_bundle_of_a_model_with_biases_and_yarn_verifies(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = size_table.write("a bias of k alone, with yarn", tmp_path)
+    assert main(["inspect", "-m", str(model), "--proof", "--proof-dir", str(tmp_path), "--json"]) == 0
+    bundle = Path(json.loads(capsys.readouterr().out)["bundle"])
+    assert json.loads((bundle / "loading.json").read_text())["config"]["n_ctx_orig_yarn"] == 64
+    assert main(["validate", "--verify", str(bundle)]) == 0
+    path = bundle / "tensors.ndjson"
+    path.write_text(path.read_text().replace("attn_k.bias", "attn_q.bias"))
+    rehash(bundle)
+    assert main(["validate", "--verify", str(bundle)]) == 1
+    assert "blk.0.attn_q.bias: shape [32], sizes give [64]" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["output.weight", "token_embd.weight", "blk.1.ffn_down.weight"])

@@ -68,5 +68,11 @@ ODD_MODELS = {
     "surplus scores": OddModel(
         _tokenizer(scores=[*_SCORES, 9.0, float("nan")]), ("scores has 322 values for 320 tokens",)
     ),
+    "a sliding window": OddModel(
+        {"llama.attention.sliding_window": 2}, ("sliding_window is not used for this architecture",)
+    ),
+    "a factor of YaRN that other architectures read": OddModel(
+        {"llama.rope.scaling.yarn_beta_fast": 8.0}, ("yarn_beta_fast is not used for this architecture",)
+    ),
     "surplus types": OddModel(_tokenizer(token_type=[*_TYPES, 6]), ("token_type has 321 values for 320 tokens",)),
 }  # fmt: skip

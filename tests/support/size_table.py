@@ -15,7 +15,7 @@ BIASED = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ff
 """Matrices whose products a file may add biases to."""
 
 
-def _rope(**keys: Any) -> dict[str, Any]:
+def rope_keys(**keys: Any) -> dict[str, Any]:
     """Metadata of RoPE; `type`, `factor`, `attn_factor` and the like are those of its scaling."""
     plain = ("freq_base", "dimension_count", "scale_linear")
     typed = {
@@ -25,7 +25,7 @@ def _rope(**keys: Any) -> dict[str, Any]:
 
 
 def _yarn(factor: float, **keys: Any) -> dict[str, Any]:
-    return {"n_ctx_train": 1024, "overrides": _rope(type="yarn", factor=factor, **keys)}
+    return {"n_ctx_train": 1024, "overrides": rope_keys(type="yarn", factor=factor, **keys)}
 
 
 def biases(
@@ -72,20 +72,23 @@ SIZES: dict[str, dict[str, Any]] = {
     "n_embd 5120 in F16": {"n_embd": 5120, "n_head": 2, "n_head_kv": 1, "head_dim": 64, "n_ff": 32, "type": "F16"},
     "n_ff of an odd number of blocks": {"n_ff": 352},
     "n_ff of no whole blocks": {"n_ff": 172},
+    "a sliding window, which is not used": {
+        "overrides": {"llama.attention.sliding_window": (GGUFValueType.UINT32, 4)}
+    },
     "a prime vocabulary": {"n_vocab": 331},
     "a prime vocabulary, tied": {"n_vocab": 331, "tied": True},
     "eps 1e-6": {"overrides": {"llama.attention.layer_norm_rms_epsilon": 1e-6}},
     "eps 1e-3": {"overrides": {"llama.attention.layer_norm_rms_epsilon": 1e-3}},
     # RoPE
     "rope base 500,000 and factors, as Llama 3.1 has them": {
-        "n_embd": 128, "n_head": 2, "n_head_kv": 1, "overrides": _rope(freq_base=500000.0),
+        "n_embd": 128, "n_head": 2, "n_head_kv": 1, "overrides": rope_keys(freq_base=500000.0),
         "tensor_overrides": {"rope_freqs.weight": _LLAMA_3_FACTORS},
     },
-    "rope base 1,000,000": {"overrides": _rope(freq_base=1e6)},
-    "rope scaling none": {"overrides": _rope(type="none", factor=4.0)},
-    "rope scaling linear": {"overrides": _rope(type="linear", factor=4.0)},
-    "rope scaling by its old key": {"overrides": _rope(scale_linear=2.5)},
-    "rope scaling linear, with an attention factor": {"overrides": _rope(factor=3.0, attn_factor=1.25)},
+    "rope base 1,000,000": {"overrides": rope_keys(freq_base=1e6)},
+    "rope scaling none": {"overrides": rope_keys(type="none", factor=4.0)},
+    "rope scaling linear": {"overrides": rope_keys(type="linear", factor=4.0)},
+    "rope scaling by its old key": {"overrides": rope_keys(scale_linear=2.5)},
+    "rope scaling linear, with an attention factor": {"overrides": rope_keys(factor=3.0, attn_factor=1.25)},
     "yarn 4": {"n_embd": 128, "n_head": 2, "n_head_kv": 1, **_yarn(4.0, original_context_length=256)},
     "yarn 16": {"n_embd": 256, "n_head": 2, "n_head_kv": 1, **_yarn(16.0, original_context_length=64)},
     "yarn 16 with an attention factor": _yarn(16.0, original_context_length=64, attn_factor=0.8),

@@ -91,7 +91,8 @@ def fill_rope_table(first, last, half, base, scale, magnitude, n_ctx_orig, freqs
 
     The angle of pair i is the float32 product ``p * s * s * ... * s`` (i factors, each rounded), because
     llama.cpp computes it that way and the rounding is visible at large positions. Cosines and sines are the C
-    library's, which llama.cpp takes, too.
+    library's, which llama.cpp takes, too. With YaRN the angle is a mix of the plain and the scaled one: pairs that turn
+    often over the original context keep the plain one.
 
     Args:
         half: pairs.
@@ -102,7 +103,7 @@ def fill_rope_table(first, last, half, base, scale, magnitude, n_ctx_orig, freqs
 
     Source: llama.cpp, `ggml_rope_cache_init` and what `llama_context` makes of YaRN's factors; bit-exact.
     """
-    frequency, shrink, size = float32_of_bits(base), float32_of_bits(scale), float32_of_bits(magnitude)
+    frequency, shrink, amplitude = float32_of_bits(base), float32_of_bits(scale), float32_of_bits(magnitude)
     step = powf(frequency, float32(-2) / float32(2 * half))
     divisors, table = as_float32(freqs), as_float32(out)
     low = high = float32(0)
@@ -110,8 +111,8 @@ def fill_rope_table(first, last, half, base, scale, magnitude, n_ctx_orig, freqs
         low = floor(_yarn_pair(half, n_ctx_orig, float32(_YARN_FAST), frequency))
         high = ceil(_yarn_pair(half, n_ctx_orig, float32(_YARN_SLOW), frequency))
         low, high = max(low, float32(0)), min(high, float32(2 * half - 1))
-        size = _yarn_magnitude(float32(1) / shrink) * size
-        size *= fused_multiply_add(float32(0.1), logf(float32(1) / shrink), float32(1))
+        amplitude *= _yarn_magnitude(float32(1) / shrink)
+        amplitude *= fused_multiply_add(float32(0.1), logf(float32(1) / shrink), float32(1))
     for position in range(first, last):
         theta = float32(position)
         at = (position - first) * 2 * half
@@ -122,8 +123,8 @@ def fill_rope_table(first, last, half, base, scale, magnitude, n_ctx_orig, freqs
                 place = (float32(i) - low) / max(float32(0.001), high - low)
                 kept = float32(1) - min(float32(1), max(float32(0), place))
                 shrunk = fused_multiply_add(shrunk, float32(1) - kept, angle * kept)
-            table[at + 2 * i] = cosf(shrunk) * size
-            table[at + 2 * i + 1] = sinf(shrunk) * size
+            table[at + 2 * i] = cosf(shrunk) * amplitude
+            table[at + 2 * i + 1] = sinf(shrunk) * amplitude
             theta *= step
     return 0
 

@@ -66,7 +66,9 @@ def test_the_vocabulary_is_counted_whatever_its_size_is_said_to_be() -> None:
 @pytest.mark.parametrize(
     ("extra", "scale"),
     [({"llama.rope.scaling.type": "none", "llama.rope.scaling.factor": 4.0}, 1.0),
-     ({"llama.rope.scale_linear": 8.0}, 0.125), ({"llama.rope.scaling.factor": 0.0}, 1.0)],
+     ({"llama.rope.scale_linear": 8.0}, 0.125), ({"llama.rope.scaling.factor": 0.0}, 1.0),
+     ({"llama.rope.scaling.factor": 0.0, "llama.rope.scale_linear": 8.0}, 1.0),
+     ({"llama.rope.scaling.factor": 2.0, "llama.rope.scale_linear": 8.0}, 0.5)],
 )  # fmt: skip
 def test_rope_scaling_as_llama_cpp_reads_it(extra: dict[str, Any], scale: float) -> None:
     assert ModelConfig.from_metadata(METADATA | extra).rope_freq_scale == scale
