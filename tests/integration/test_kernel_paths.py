@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llorch.kernels import paths
+from llorch.quant.types import SUPPORTED
 from tests.conftest import REPOSITORY, test_models_dir
 from tests.support.tiny_models import write_tiny_llama
 
@@ -37,11 +39,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [tiny, real] if real.exists() else [tiny]
 
 
-def compute(models: list[Path], mask: str | None) -> dict[str, Any]:
+USUAL = ("F32", "F16", "BF16", "Q8_0", "Q4_K")
+"""Types whose products the default tests compare; each more compiles for a second on every path."""
+
+
+def compute(models: list[Path], mask: str | None, types: Iterable[str] = USUAL) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key != "LLORCH_CPU"}
     if mask:
         environment["LLORCH_CPU"] = mask
-    command = [sys.executable, "-m", "tests.support.path_worker", *map(str, models)]
+    command = [sys.executable, "-m", "tests.support.path_worker", ",".join(types), *map(str, models)]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600
     )
@@ -76,6 +82,16 @@ def test_a_path_gives_the_same_bits_as_the_best_one(
     different = [key for key, value in unmasked["exact"].items() if masked["exact"][key] != value]
     assert different == []
     assert masked["greedy"] == unmasked["greedy"]
+
+
+@pytest.mark.slow
+def test_products_of_every_type_have_the_same_bits_on_every_path() -> None:
+    names = [quant.name for quant in SUPPORTED.values()]
+    made = {mask: compute([], mask, names) for mask in paths.PATHS if can_run(mask)}
+    best, *others = made.values()
+    assert {f"matmul {name}" for name in names} <= set(best["exact"])
+    for other in others:
+        assert other["exact"] == best["exact"], other["path"]
 
 
 def test_the_unmasked_path_is_the_best_one_of_this_cpu(unmasked: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Computes the same things on whatever kernel path this process runs, and prints them as JSON.
 
-    LLORCH_CPU=avx2 python -m tests.support.path_worker MODEL...
+    LLORCH_CPU=avx2 python -m tests.support.path_worker TYPE,... MODEL...
 
-`exact` must be equal on all paths: products, elementwise kernels, attention, logits, all as hashes of bits.
+`exact` must be equal on all paths: products of the types, elementwise kernels, attention, logits, as hashes of bits.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
+from llorch.kernels.activations.q8_k import Q8_K
 from llorch.quant.types import SUPPORTED, QuantType
 from tests.support import kernel_calls, naive
 from tests.support.extreme_products import extreme_product
+from tests.support.random_blocks import random_blocks
 from tests.support.small_models import Run, open_model
 
 N_GREEDY = 40
+BLOCKS_OF_256 = ((1, 256), (17, 768), (83, 512))
+"""Rows and columns of products of K types."""
 
 
 def digest(*arrays: NDArray[Any]) -> str:
@@ -37,9 +41,9 @@ def products(quant_type: QuantType) -> list[NDArray[np.float32]]:
     """Products of all kinds of sizes; Q8_0 ones are compared with the twin, too."""
     results = []
     for n_tokens in (*range(1, 10), 13, 16, 27):
-        for n_out, n_in in ((1, 32), (17, 96), (83, 352)):
+        for n_out, n_in in ((1, 32), (17, 96), (83, 352)) if quant_type.block_size < 256 else BLOCKS_OF_256:
             rng = np.random.default_rng([n_tokens, n_out, n_in])
-            weight = kernel_calls.tensor_of(rng.standard_normal((n_out, n_in)).astype(np.float32), quant_type)
+            weight = random_blocks(quant_type, (n_out, n_in), rng)
             x = rng.standard_normal((n_tokens, n_in)).astype(np.float32)
             onto = rng.standard_normal((n_tokens, n_out)).astype(np.float32)
             for packed in (True, False):
@@ -69,6 +73,7 @@ def elementwise() -> dict[str, str]:
     )
     every_form = (kernel_calls.Q8_0_FORM, kernel_calls.F16_FORM, kernel_calls.BF16_FORM)
     forms = kernel_calls.prepare(x, *every_form)
+    blocks = kernel_calls.prepare(np.ascontiguousarray(x[:, :512]), Q8_K).forms[Q8_K].arrays
     exponentials = np.empty(100_000, np.float32)
     kernel_calls.exp_array(rng.uniform(-90, 90, 100_000).astype(np.float32), exponentials)
     table = rng.standard_normal((9, 20, 2)).astype(np.float32)
@@ -77,6 +82,7 @@ def elementwise() -> dict[str, str]:
         "swiglu": digest(kernel_calls.swiglu(x, x[::-1].copy()).rows.view(5)),
         "exp": digest(exponentials),
         "q8_0": digest(*kernel_calls.q8_0_of(forms)[:2]),
+        "q8_k": digest(*blocks),
         "f16": digest(kernel_calls.rounded_of(forms, kernel_calls.F16_FORM)),
         "bf16": digest(kernel_calls.rounded_of(forms, kernel_calls.BF16_FORM)),
         "rope": digest(kernel_calls.rope(x[:, :160].reshape(5, 4, 40).copy(), 40, table, [0, 8, 3, 1, 2])),
@@ -99,11 +105,12 @@ def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
     return hashes, greedy
 
 
-def main(models: list[Path]) -> None:
-    exact = {f"matmul {t.name}": digest(*products(t)) for t in SUPPORTED.values()}
+def main(types: str, *models: str) -> None:
+    wanted = [quant for quant in SUPPORTED.values() if quant.name in types.split(",")]
+    exact = {f"matmul {t.name}": digest(*products(t)) for t in wanted}
     exact |= {"extreme": digest(extreme())} | elementwise()
     greedy: dict[str, list[int]] = {}
-    for path in models:
+    for path in map(Path, models):
         hashes, made = model(path)
         exact |= hashes
         greedy |= made
@@ -111,4 +118,4 @@ def main(models: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    main(*sys.argv[1:])

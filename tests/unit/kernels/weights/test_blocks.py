@@ -1,4 +1,4 @@
-"""Weights in blocks of integers: twins bit for bit in llama.cpp's order, embedding rows, the check of scales."""
+"""Weights in blocks of integers: twins bit for bit in llama.cpp's order, and the check of scales."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from llorch.kernels import paths
 from llorch.kernels.weights.formats import FORMATS
-from llorch.quant.tensor import Tensor, dequantize
+from llorch.quant.tensor import Tensor
 from llorch.quant.types import SUPPORTED, QuantType
 from tests.support import kernel_calls, naive_blocks
 from tests.support.naive import bits
@@ -16,15 +16,6 @@ from tests.support.random_blocks import HALVES, random_blocks
 
 TYPES = [quant for quant in SUPPORTED.values() if quant.name in HALVES and quant.name != "Q8_0"]
 EVERY_TYPE = pytest.mark.parametrize("quant", TYPES, ids=lambda quant: quant.name)
-A_FEW_TYPES = pytest.mark.parametrize(
-    "quant",
-    [
-        pytest.param(quant, id=quant.name, marks=[] if quant.name in few else [pytest.mark.slow])
-        for few in [("Q4_1", "Q4_K", "Q6_K", "IQ4_NL")]
-        for quant in TYPES
-    ],
-)
-"""A unit compiles for half a second."""
 
 
 @pytest.fixture
@@ -101,14 +92,7 @@ def test_an_activation_that_is_no_number_spoils_its_own_row_only(quant: QuantTyp
     np.testing.assert_array_equal(bits(out[[0, 3]]), bits(healthy[[0, 3]]))
 
 
-@A_FEW_TYPES
-def test_an_embedding_row_equals_the_codec_in_every_bit(quant: QuantType) -> None:
-    table, _ = random(quant, 1, 9, 3)
-    rows = kernel_calls.embed(table, [8, 0, 3], n_threads=2)
-    np.testing.assert_array_equal(bits(rows), bits(dequantize(table)[[8, 0, 3]]))
-
-
-@A_FEW_TYPES
+@EVERY_TYPE
 def test_the_check_finds_every_scale_and_minimum_that_is_no_number(quant: QuantType) -> None:
     weight, _ = random(quant, 1, 1, 5)
     scan = FORMATS[quant].scan
