@@ -55,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
             console.note(f"{len(plan.requantised)} tensors are quantised already: the result is less precise")
         if plan.n_unfit:
             block = wanted.quant.block_size
-            console.note(
-                f"{plan.n_unfit} tensors get another type: their rows are no multiple of {block}"
-            )
+            console.note(f"{plan.n_unfit} tensors get another type: their rows are no multiple of {block}")
         started_s = time.perf_counter()
         with console.Progress() as progress:
 

@@ -44,7 +44,24 @@ def test_medium_mixtures_give_more_bits_to_the_first_and_last_layers_and_every_t
     wanted: str, role: str
 ) -> None:
     assert layers_with("Q6_K", role, wanted) == [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]
-    assert layers_with(wanted[:4], role, wanted) == [4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25, 26]
+    assert layers_with(wanted[:4], role, wanted) == [
+        4,
+        5,
+        7,
+        8,
+        10,
+        11,
+        13,
+        14,
+        16,
+        17,
+        19,
+        20,
+        22,
+        23,
+        25,
+        26,
+    ]
     assert layers_with(wanted[:4], "attn_q", wanted) == list(range(32))
 
 
@@ -100,7 +117,9 @@ def test_single_tensors(name: str, wanted: str, options: dict[str, Any], quant: 
 def test_vectors_stay_as_they_are_whatever_their_name() -> None:
     for shape in [(256,), (1, 256)]:
         wanted = file_type("Q4_0")
-        assert choose_type("rope_freqs.weight", shape, wanted, config_of(), is_tied=False, is_pure=False) is None
+        assert (
+            choose_type("rope_freqs.weight", shape, wanted, config_of(), is_tied=False, is_pure=False) is None
+        )
 
 
 def test_shared_values_of_the_70b_models_get_more_bits() -> None:
