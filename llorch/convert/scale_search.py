@@ -58,8 +58,8 @@ def search_with_minimum(
         sum_q, sum_qx = _sum(wq), _sum(wq * x)
         sum_qq = _sum(np.multiply(wq, q, out=wq))
         determinant = sum_w * sum_qq - sum_q * sum_q
-        new_scale: Floats = (sum_w * sum_qx - sum_x * sum_q) / determinant
-        new_minimum: Floats = (sum_qq * sum_x - sum_q * sum_qx) / determinant
+        new_scale = np.divide(sum_w * sum_qx - sum_x * sum_q, determinant)
+        new_minimum = np.divide(sum_qq * sum_x - sum_q * sum_qx, determinant)
         is_above = new_minimum > 0
         new_minimum[is_above] = 0
         np.divide(sum_qx, sum_qq, out=new_scale, where=is_above)
