@@ -44,8 +44,8 @@ def _q4_k(rng: np.random.Generator, n: int) -> Blocks:
 
 def _q6_k(rng: np.random.Generator, n: int) -> Blocks:
     """256 quants of 6 bits in two arrays, 16 scales of 8 bits, their scale: ``d * scale * (n - 32)``."""
-    quants, scales = rng.integers(0, 256, (n, 128 + 64), np.uint8), rng.integers(8, 25, (n, 16), np.uint8)
-    return np.hstack([quants, scales, _halves(rng, n, WEIGHT_STD / 300)])
+    quants, scales = rng.integers(0, 256, (n, 128 + 64), np.uint8), rng.integers(5, 17, (n, 16), np.uint8)
+    return np.hstack([quants, scales, _halves(rng, n, WEIGHT_STD / 200)])
 
 
 @dataclass(frozen=True)

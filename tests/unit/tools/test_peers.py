@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llorch.cli.main import main as llorch_main
-from tests.unit.tools.test_compare_peers import LLAMA_BENCH, documents, llorch_speeds, place, script, words
+from tests.support.peer_scripts import LLAMA_BENCH, documents, llorch_speeds, place, script, words
 from tools.performance import readme_table
 from tools.performance.compare_peers import main
 
