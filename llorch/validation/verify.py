@@ -249,8 +249,9 @@ class _Case(Record):
     model: dict[str, Any]
     test: str
     engines: dict[str, dict[str, Any]]
-    peer: str | None
-    ratio: float | None
+    ratios: dict[str, dict[str, float]] | None = None
+    peer: str | None = None  # with `ratio`, what bundles of a single peer have in place of `ratios`
+    ratio: float | None = None
 
 
 class _Performance(Record):
@@ -283,8 +284,14 @@ def _performance(bundle: Bundle) -> None:
             for name, value in again.items():
                 text = f"{where}: {name} is recorded as {figures[name]}, the runs give {value}"
                 bundle.require(math.isclose(figures[name], value, rel_tol=1e-6), text)
-        if case.peer and len(medians) == len(case.engines):
-            (own,) = medians.keys() - {case.peer}
-            ratio = medians[own] / medians[case.peer]
-            holds = case.ratio is not None and math.isclose(case.ratio, ratio, rel_tol=1e-6)
-            bundle.require(holds, f"{file} {case.test}: ratio {case.ratio} does not follow")
+        ratios = {name: figures.get("ratio") for name, figures in (case.ratios or {}).items()}
+        ratios |= {case.peer: case.ratio} if case.peer else {}
+        if not ratios or len(medians) < len(case.engines):
+            continue
+        bundle.require(
+            len(medians.keys() - ratios.keys()) == 1, f"{file} {case.test}: ratios and engines differ"
+        )
+        own = next(iter(medians.keys() - ratios.keys()), "")
+        for peer in medians.keys() & ratios.keys() if own else ():
+            holds = math.isclose(ratios[peer] or 0, medians[own] / medians[peer], rel_tol=1e-6)
+            bundle.require(holds, f"{file} {case.test}: ratio {ratios[peer]} to {peer} does not follow")

@@ -16,9 +16,11 @@ from llorch.settings import load_settings
 from tests.support.commands import (
     LLORCH,
     as_unknown_user,
+    home_environment,
     llorch,
     on_read_only_root,
     refused,
+    run_on_read_only_root,
 )
 from tests.support.live_server import LiveServer
 from tests.support.processes import run_python
@@ -108,12 +110,6 @@ print(object_cache.directory(), team.exchange_zero(value.ctypes.data))
 """Compiles and runs a kernel, the quickest there is."""
 
 
-def home_environment(**variables: str) -> dict[str, str]:
-    """An environment in which nothing but `variables` says where a cache may lie."""
-    hidden = ("HOME", "XDG_CACHE_HOME", "LLORCH_CACHE_DIR")
-    return {name: value for name, value in os.environ.items() if name not in hidden} | variables
-
-
 def one_kernel(*wrapper: str, **variables: str) -> list[str]:
     done = subprocess.run(
         [*wrapper, LLORCH[0], "-c", ONE_KERNEL],
@@ -198,17 +194,6 @@ ARGUMENTS = {
     "bench": ("-p", "4", "-n", "2", "-r", "1"),
     "warmup": (),
 }
-
-
-def run_on_read_only_root(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*on_read_only_root(), *LLORCH, command, *arguments],
-        env=home_environment(HOME="/nowhere", PYTHONPATH=os.getcwd()),
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("command", ["tokenize", "inspect"])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llorch.errors import LlorchError
-from tests.integration.test_pull_hub import MODEL, hub, left, no_pauses, pull
 from tests.support.hub_server import Hub
+from tests.support.hub_user import MODEL, hub, left, no_pauses, pull
 
 __all__ = ["hub", "no_pauses"]
 

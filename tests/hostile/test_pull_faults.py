@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.test_containers import run_on_read_only_root
-from tests.support.commands import llorch, namespace, start, wait_for
+from tests.support.commands import llorch, namespace, run_on_read_only_root, start, wait_for
 from tests.support.live_server import WAIT_S
 from tests.support.processes import run_python
 from tests.support.wheels import write_wheel

@@ -130,3 +130,20 @@ cd /
 exec "$@"
 """
     return [*wrapper, "sh", "-c", script, "sh"]
+
+
+def home_environment(**variables: str) -> dict[str, str]:
+    """An environment in which nothing but `variables` says where a cache may lie."""
+    hidden = ("HOME", "XDG_CACHE_HOME", "LLORCH_CACHE_DIR")
+    return {name: value for name, value in os.environ.items() if name not in hidden} | variables
+
+
+def run_on_read_only_root(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*on_read_only_root(), *LLORCH, command, *arguments],
+        env=home_environment(HOME="/nowhere", PYTHONPATH=os.getcwd()),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Measure llorch and a peer alternately on the same files and write a `performance` proof bundle.
+"""Measure llorch and its peers alternately on the same files and write a `performance` proof bundle.
 
     python -m tools.performance.compare_peers -t 2 \\
-        --case 1.1B-q8_0.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
-        --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench
+        --case 1.1B-q4_k_m.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
+        --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench \\
+        --dasllama VENV/bin/dasllama-bench --ik-llama IK_BUILD/bin
 
-Every round runs each test once with llorch and once with the peer, each in a process of its own, one directly after
-the other and in alternating order, so that both run under the same load. Without the peer's programs llorch alone is
-measured. The bundle (`proof_bundle/performance/<run id>/`) holds every single run.
+Every round runs each test once with llorch and once with each peer, each in a process of its own, one directly after
+the other and in alternating order, so that all run under the same load. Without a peer's programs llorch alone is
+measured; a peer that does not know a file's types is left out for that file. The bundle
+(`proof_bundle/performance/<run id>/`) holds every single run.
 """
 
 from __future__ import annotations
@@ -17,10 +19,8 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections import defaultdict
+import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,90 +29,11 @@ from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
 from llorch.validation.bundle import GENERATED_BY, BundleWriter
 from llorch.validation.records import sha256_of_file
-from tools.performance.peer_runs import (
-    LLORCH,
-    ROOT,
-    Peer,
-    PeerError,
-    Run,
-    SpeedTest,
-    peer_version,
-    run_llorch,
-    run_peer,
-)
+from tools.performance.gguf_keys import file_type
+from tools.performance.peer_runs import LLORCH, ROOT, PeerError, SpeedTest
+from tools.performance.peers import DasLlama, IkLlamaCpp, LlamaCpp, Peer
 from tools.performance.performance_report import case_of, chart, summary, table
-
-Key = tuple[Path, str]
-BUSY_SHARE = 0.1
-"""Share of the CPUs that other work may take without a warning."""
-
-
-@dataclass
-class Comparison:
-    """A comparison: what to measure, and the runs so far.
-
-    Attributes:
-        cases: models and tests, in order.
-        peer: the other engine, if any.
-        n_threads: compute threads of both.
-        llorch_extra: more arguments of `llorch bench`.
-        timeout_s: for one process.
-        rounds: by model and test, the runs of each complete round by engine.
-        runs: every run in order of time, with its round.
-        busy: share of the CPUs that other work took just before each round; empty where it is unknown.
-    """
-
-    cases: list[tuple[Path, SpeedTest]]
-    peer: Peer | None
-    n_threads: int
-    llorch_extra: tuple[str, ...]
-    timeout_s: float
-    rounds: dict[Key, list[dict[str, Run]]] = field(default_factory=lambda: defaultdict(list))
-    runs: list[dict[str, Any]] = field(default_factory=list)
-    busy: list[float] = field(default_factory=list)
-
-    def run_round(self, number: int, say: Callable[[str], None]) -> None:
-        """Run everything once more; even rounds begin with llorch, odd ones with the peer."""
-        busy = _busy_share()
-        if busy is not None:
-            self.busy.append(busy)
-            if busy > BUSY_SHARE:
-                say(
-                    f"warning: other work takes {100 * busy:.0f} % of the CPUs; this round's speeds mean little"
-                )
-        for model, test in self.cases:
-            engines: list[Callable[[], Run]] = [
-                lambda model=model, test=test: run_llorch(  # type: ignore[misc]
-                    model, test, self.n_threads, self.llorch_extra, self.timeout_s
-                )
-            ]
-            if (peer := self.peer) and peer.program_for(test):
-                engines.append(
-                    lambda model=model, test=test, peer=peer: run_peer(  # type: ignore[misc]
-                        peer, model, test, self.n_threads, self.timeout_s
-                    )
-                )
-            found = {}
-            for engine in engines if number % 2 == 0 else reversed(engines):
-                run = engine()
-                say(
-                    f"round {number + 1}  {model.name}  {test.name}  {run.engine}  {run.tokens_per_s:,.2f} tokens/s"
-                )
-                found[run.engine] = run
-                self.runs.append({"round": number + 1, "model": model.name, "test": test.name, **asdict(run)})
-            self.rounds[model, test.name].append(found)
-
-
-def measure(comparison: Comparison, n_rounds: int, budget_s: float, say: Callable[[str], None]) -> int:
-    """Run rounds until all are done or the next would not fit the budget; how many there were."""
-    begun = time.monotonic()
-    for number in range(n_rounds):
-        comparison.run_round(number, say)
-        elapsed = time.monotonic() - begun
-        if number + 1 < n_rounds and elapsed * (number + 2) / (number + 1) > budget_s:
-            say(f"stopping after {number + 1} of {n_rounds} rounds: the next would not fit --budget")
-            return number + 1
-    return n_rounds
+from tools.performance.rounds import Comparison, measure
 
 
 def write_bundle(
@@ -124,31 +45,40 @@ def write_bundle(
 ) -> tuple[Path, list[dict[str, Any]]]:
     """Write the bundle; its folder and the summaries."""
     bundle = BundleWriter("performance")
-    peer = comparison.peer
     models = {}
     for model, test in comparison.cases:
         if model not in models:
             say(f"hashing {model.name}")
             output = comparison.rounds[model, test.name][0][LLORCH].output
             size, digest = model.stat().st_size, sha256_of_file(model)
-            models[model] = {"file": model.name, "name": output["model"], "bytes": size, "sha256": digest}
+            about = {"file": model.name, "name": output["model"], "type": file_type(model)}
+            models[model] = {**about, "bytes": size, "sha256": digest}
     cases = [
         case_of(
             models[model],
             test.name,
             comparison.rounds[model, test.name],
-            peer.name if peer and peer.program_for(test) else None,
+            [peer.name for peer in comparison.peers_for(model, test)],
         )
         for model, test in comparison.cases
+    ]
+    peers = [
+        {
+            "name": peer.name,
+            "version": peer.version(),
+            "extra": list(peer.extra),
+            "cannot_load": {
+                file: why for (name, file), why in comparison.refusals.items() if name == peer.name
+            },
+        }
+        for peer in comparison.peers
     ]
     picture = chart(cases, f"{GENERATED_BY}; performance/{bundle.run_id}")
     document = {
         "n_threads": comparison.n_threads,
         "rounds_wanted": n_rounds,
         "rounds_done": rounds_done,
-        "peer": {"name": peer.name, "version": peer_version(peer), "extra": list(peer.extra)}
-        if peer
-        else None,
+        "peers": peers,
         "busy_before_rounds": comparison.busy,
         "has_chart": picture is not None,
         "commands": list(dict.fromkeys(run["command"] for run in comparison.runs)),
@@ -159,40 +89,26 @@ def write_bundle(
     if picture is not None:
         bundle.add_png("chart.png", picture)
     bundle.add_summary(summary(document, bundle.run_id, environment()))
-    about = {"models": list(models.values()), "peer": document["peer"]}
     folder = bundle.write(
-        about, None, reproducible_command(["python", "-m", "tools.performance.compare_peers", *words])
+        {"models": list(models.values()), "peers": peers},
+        None,
+        reproducible_command(["python", "-m", "tools.performance.compare_peers", *words]),
     )
     return folder, cases
 
 
-def _busy_share() -> float | None:
-    """Share of all CPU time that other processes take during one second; None where unknown."""
-
-    def times() -> list[int]:
-        return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-
-    try:
-        before = times()
-        time.sleep(1)
-        spent = [b - a for a, b in zip(before, times(), strict=True)]
-    except (OSError, ValueError):
-        return None
-    idle = spent[3] + spent[4]  # idle, waiting for a disk
-    return 1 - idle / sum(spent) if sum(spent) else None
-
-
-def _warm_up() -> None:
-    """Compile llorch's kernels, so that no measured run has to."""
+def _warm_up(models: set[Path]) -> None:
+    """Compile llorch's kernels for `models`, so that no measured run has to."""
     python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
-    done = subprocess.run(
-        [sys.executable, "-m", "llorch", "warmup", "--json"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": python_path},
-    )
-    if done.returncode:
-        raise PeerError(f"llorch warmup failed: {done.stderr.strip()[-300:]}")
+    for model in sorted(models):
+        done = subprocess.run(
+            [sys.executable, "-m", "llorch", "warmup", "-m", str(model), "--json"],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": python_path},
+        )
+        if done.returncode:
+            raise PeerError(f"llorch warmup failed: {done.stderr.strip()[-300:]}")
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
@@ -207,14 +123,18 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         metavar=("MODEL", "TESTS"),
         help="a .gguf file and its tests, e.g. pp512,tg128,tg128@8; may be given several times",
     )
-    parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="the peer's llama-bench")
+    parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama.cpp's llama-bench")
     parser.add_argument(
-        "--llama-batched-bench", type=Path, metavar="PROGRAM", help="the peer's llama-batched-bench"
+        "--llama-batched-bench", type=Path, metavar="PROGRAM", help="llama.cpp's llama-batched-bench"
     )
-    parser.add_argument("--peer-name", default="llama.cpp", metavar="NAME", help="(default: llama.cpp)")
-    parser.add_argument("--peer-args", default="", metavar="'ARGS'", help="more arguments of the peer")
+    parser.add_argument(
+        "--peer-name", default="llama.cpp", metavar="NAME", help="of that build (default: llama.cpp)"
+    )
+    parser.add_argument("--peer-args", default="", metavar="'ARGS'", help="more arguments of that build")
+    parser.add_argument("--ik-llama", type=Path, metavar="FOLDER", help="ik_llama.cpp's build/bin")
+    parser.add_argument("--dasllama", type=Path, metavar="PROGRAM", help="dasLLAMA's dasllama-bench")
     parser.add_argument("--llorch-args", default="", metavar="'ARGS'", help="more arguments of llorch bench")
-    parser.add_argument("-t", "--threads", type=int, metavar="N", help="of both (default: llorch's choice)")
+    parser.add_argument("-t", "--threads", type=int, metavar="N", help="of all (default: llorch's choice)")
     parser.add_argument("-r", "--rounds", type=int, default=5, metavar="N", help="(default: 5)")
     parser.add_argument(
         "--timeout", type=float, default=900, metavar="SECONDS", help="for one process (default: 900)"
@@ -229,7 +149,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _comparison(args: argparse.Namespace) -> Comparison:
+def _comparison(args: argparse.Namespace, scratch: Path) -> Comparison:
     """The comparison that the command line asks for.
 
     Raises:
@@ -247,36 +167,53 @@ def _comparison(args: argparse.Namespace) -> Comparison:
         cases += [(path, SpeedTest.parse(name)) for name in names.split(",")]
     if len(set(cases)) < len(cases):
         raise PeerError("--case: the same test of the same model is there twice")
-    for program in (args.llama_bench, args.llama_batched_bench):
-        if program is not None and not os.access(program, os.X_OK):
-            raise PeerError(f"{program} is not a program")
-    peer = None
-    if args.llama_bench or args.llama_batched_bench:
-        if args.peer_name == LLORCH:
-            raise PeerError(f"--peer-name {LLORCH}: the peer needs a name of its own")
-        programs = [p.absolute() if p else None for p in (args.llama_bench, args.llama_batched_bench)]
-        peer = Peer(args.peer_name, programs[0], programs[1], tuple(args.peer_args.split()))
-        peer_version(peer)
     n_threads = args.threads or default_threads()[0]
-    return Comparison(cases, peer, n_threads, tuple(args.llorch_args.split()), args.timeout)
+    return Comparison(cases, _peers(args, scratch), n_threads, tuple(args.llorch_args.split()), args.timeout)
+
+
+def _peers(args: argparse.Namespace, scratch: Path) -> list[Peer]:
+    """The peers whose programs were given; dasLLAMA works in `scratch`."""
+    ik = [args.ik_llama and args.ik_llama / name for name in ("llama-bench", "llama-batched-bench")]
+    given = [args.llama_bench, args.llama_batched_bench, *ik, args.dasllama]
+    for program in filter(None, given):
+        if not os.access(program, os.X_OK):
+            raise PeerError(f"{program} is not a program")
+    bench, batched, ik_bench, ik_batched, das = [program and program.absolute() for program in given]
+    peers: list[Peer] = []
+    if bench or batched:
+        peers.append(LlamaCpp(args.peer_name, bench, batched, tuple(args.peer_args.split())))
+    if ik_bench:
+        peers.append(IkLlamaCpp("ik_llama.cpp", ik_bench, ik_batched))
+    if das:
+        peers.append(DasLlama(das, scratch))
+    names = [LLORCH, *(peer.name for peer in peers)]
+    if len(set(names)) < len(names):
+        raise PeerError(f"--peer-name {args.peer_name}: the peer needs a name of its own")
+    for peer in peers:
+        peer.version()  # fails now rather than after hours
+    return peers
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code: 0 fine, 1 a program failed, 2 bad usage, 130 interrupted."""
     words = sys.argv[1:] if argv is None else argv
     args = _arguments(words)
+    with tempfile.TemporaryDirectory(prefix="compare-peers-") as scratch:
+        return _compare(args, words, Path(scratch))
 
+
+def _compare(args: argparse.Namespace, words: list[str], scratch: Path) -> int:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        comparison = _comparison(args)
+        comparison = _comparison(args, scratch)
         BundleWriter("performance")  # refuses a bad run id before hours of work
     except (PeerError, LlorchError, OSError) as error:
         say(f"compare_peers: {error}")
         return 2
     try:
-        _warm_up()
+        _warm_up({model for model, _ in comparison.cases})
         rounds_done = measure(comparison, args.rounds, 60 * args.budget, say)
         folder, cases = write_bundle(comparison, args.rounds, rounds_done, words, say)
     except KeyboardInterrupt:
@@ -285,7 +222,7 @@ def main(argv: list[str] | None = None) -> int:
     except (PeerError, LlorchError, OSError, json.JSONDecodeError) as error:
         say(f"compare_peers: {error}")
         return 1
-    print(table(cases, comparison.peer.name if comparison.peer else None))
+    print(table(cases, [peer.name for peer in comparison.peers]))
     print(f"\n{folder}")
     return 0
 

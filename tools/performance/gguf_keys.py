@@ -13,6 +13,14 @@ UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 
 
+_FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
+    12: "Q3_K_M", 13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K",
+    21: "Q2_K_S", 25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16",
+}  # fmt: skip
+"""Values of `general.file_type`. Source: `llama_ftype` in llama.cpp's llama.h."""
+
+
 class GGUFKeysError(Exception):
     """The file is not a GGUF file of version 2 or 3 in little-endian byte order."""
 
@@ -36,6 +44,15 @@ def read_keys(path: Path) -> dict[str, bytes]:
             raise GGUFKeysError(f"{path} is malformed: {error or type(error).__name__}") from None
         except GGUFKeysError as error:
             raise GGUFKeysError(f"{path}: {error}") from None
+
+
+def file_type(path: Path) -> str:
+    """What a file's `general.file_type` says, such as ``"Q4_K_M"``; ``"unknown"`` where it says nothing known."""
+    try:
+        kind, number = struct.unpack("<II", read_keys(path)["general.file_type"])
+    except (GGUFKeysError, KeyError, struct.error):
+        return "unknown"
+    return _FILE_TYPES.get(number, "unknown") if kind == UINT32 else "unknown"
 
 
 def _keys(data: mmap.mmap) -> dict[str, bytes]:

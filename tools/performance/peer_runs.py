@@ -1,4 +1,4 @@
-"""One speed test in one process: llorch, or a peer with `llama-bench`'s command line."""
+"""One speed test in one process: what is measured, how llorch is, and what every engine's process has in common."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 """The clone."""
 
 LLORCH = "llorch"
-N_TRIES = 3
-"""`llama-batched-bench` logs from a thread, and sometimes exits before its last line is written."""
-CELLS = 256
-"""llama.cpp rounds contexts to this many positions."""
+_CANNOT_LOAD = re.compile(
+    r"error loading model|(?:failed|unable) to load model|EXCEPTION: dasLLAMA: ", re.IGNORECASE
+)
+"""What engines say of a file that they do not know how to run."""
 
 
 class PeerError(Exception):
     """A program could not be run, or printed no speed."""
+
+
+class CannotLoadError(PeerError):
+    """An engine does not know how to run a file."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,10 @@ class SpeedTest:
             raise PeerError(f"{name!r} is not a test: expected names such as pp512, tg128 or tg128@8")
         return cls(name, found[1] == "pp", int(found[2]), int(found[3] or 1))
 
-
-@dataclass(frozen=True)
-class Peer:
-    """Another engine.
-
-    Attributes:
-        name: its name in tables.
-        llama_bench: program for tests of one sequence, or None.
-        batched_bench: program for tests of several, or None.
-        extra: more arguments for both.
-    """
-
-    name: str
-    llama_bench: Path | None
-    batched_bench: Path | None
-    extra: tuple[str, ...] = ()
-
-    def program_for(self, test: SpeedTest) -> Path | None:
-        """The program that runs `test`, or None."""
-        return self.llama_bench if test.n_sequences == 1 else self.batched_bench
+    def lengths(self) -> list[str]:
+        """The arguments of llama-bench that choose this test, but for the number of sequences."""
+        n = str(self.n_tokens)
+        return ["-p", n, "-n", "0"] if self.is_prompt else ["-p", "0", "-n", n]
 
 
 @dataclass(frozen=True)
@@ -102,79 +90,33 @@ def run_llorch(model: Path, test: SpeedTest, n_threads: int, extra: tuple[str, .
     Raises:
         PeerError: it failed.
     """
-    lengths = (
-        ["-p", str(test.n_tokens), "-n", "0"] if test.is_prompt else ["-p", "0", "-n", str(test.n_tokens)]
-    )
-    arguments = ["bench", "-m", str(model), *lengths, "-b", str(test.n_sequences), "-t", str(n_threads)]
+    arguments = [
+        "bench",
+        "-m",
+        str(model),
+        *test.lengths(),
+        "-b",
+        str(test.n_sequences),
+        "-t",
+        str(n_threads),
+    ]
     command = [sys.executable, "-m", "llorch", *arguments, "-r", "1", "--json", *extra]
-    out, wall_s = _run(LLORCH, command, timeout_s)
-    result = _first(LLORCH, out)
+    out, _, wall_s = run_process(LLORCH, command, timeout_s)
+    result = first_of(LLORCH, out)
     mask = os.environ.get("LLORCH_CPU")
-    shown = (f"LLORCH_CPU={mask} " if mask else "") + _shown(["llorch", *command[3:]])
+    shown = (f"LLORCH_CPU={mask} " if mask else "") + command_shown(["llorch", *command[3:]])
     return Run(LLORCH, shown, float(result["tokens_per_s"]), wall_s, result)
 
 
-def run_peer(peer: Peer, model: Path, test: SpeedTest, n_threads: int, timeout_s: float) -> Run:
-    """Run the peer's program once.
+def run_process(
+    name: str, command: list[str], timeout_s: float, cwd: str | None = None
+) -> tuple[str, str, float]:
+    """What a process prints on stdout and stderr, and its seconds.
 
     Raises:
-        PeerError: it failed, or `peer` has no program for this test.
+        CannotLoadError: it says that it does not know the model's file.
+        PeerError: it failed otherwise.
     """
-    program = peer.program_for(test)
-    if program is None:
-        raise PeerError(f"{peer.name} has no program for {test.name}")
-    if test.n_sequences > 1:
-        return _run_batched(peer, program, model, test, n_threads, timeout_s)
-    lengths = (
-        ["-p", str(test.n_tokens), "-n", "0"] if test.is_prompt else ["-p", "0", "-n", str(test.n_tokens)]
-    )
-    arguments = ["-m", str(model), *lengths, "-t", str(n_threads), "-r", "1", "-o", "json"]
-    command = [str(program), *arguments, *peer.extra]
-    out, wall_s = _run(program.name, command, timeout_s)
-    result = _first(program.name, out)
-    result["model_filename"] = Path(str(result.get("model_filename", ""))).name
-    return Run(peer.name, _shown(command), float(result["avg_ts"]), wall_s, result)
-
-
-def _run_batched(
-    peer: Peer, program: Path, model: Path, test: SpeedTest, n_threads: int, timeout_s: float
-) -> Run:
-    """`n_sequences` prompts of one token, then generation.
-
-    A tiny second test follows, because the last line may get lost (see `N_TRIES`).
-    """
-    n_ctx = test.n_sequences * -(-(1 + test.n_tokens) // CELLS) * CELLS
-    lengths = ["-npp", "1", "-ntg", f"{test.n_tokens},1", "-npl", str(test.n_sequences)]
-    arguments = ["-m", str(model), "-c", str(n_ctx), *lengths, "-t", str(n_threads), "-tb", str(n_threads)]
-    command = [str(program), *arguments, "--output-format", "jsonl", *peer.extra]
-    for _ in range(N_TRIES):
-        out, wall_s = _run(program.name, command, timeout_s)
-        for line in out.splitlines():
-            result = _json_line(line)
-            if result.get("tg") == test.n_tokens and result.get("pl") == test.n_sequences:
-                return Run(peer.name, _shown(command), float(result["speed_tg"]), wall_s, result)
-    raise PeerError(f"{program.name} printed no result for {test.name}, {N_TRIES} times")
-
-
-def peer_version(peer: Peer) -> str:
-    """Output of the peer's `--version`, in one line; empty if there is none."""
-    for program in (peer.llama_bench, peer.batched_bench):
-        if program is None:
-            continue
-        try:
-            done = subprocess.run(
-                [program, "--version"], capture_output=True, text=True, errors="replace", timeout=60
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise PeerError(f"{program} cannot be run ({error})") from None
-        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        if done.returncode == 0:
-            return "; ".join(line for line in lines if line.startswith(("version", "built")))
-    return ""
-
-
-def _run(name: str, command: list[str], timeout_s: float) -> tuple[str, float]:
-    """Standard output of a process, and its seconds."""
     python_path = os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(ROOT))))
     begun = time.perf_counter()
     try:
@@ -185,22 +127,26 @@ def _run(name: str, command: list[str], timeout_s: float) -> tuple[str, float]:
             errors="replace",
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
+            cwd=cwd,
             env=os.environ | {"PYTHONPATH": python_path},
         )
     except subprocess.TimeoutExpired:
         raise PeerError(
-            f"{name} was stopped after {timeout_s:.0f} s (--timeout): {_shown(command)}"
+            f"{name} was stopped after {timeout_s:.0f} s (--timeout): {command_shown(command)}"
         ) from None
     except OSError as error:
         raise PeerError(f"{name} cannot be run ({error.strerror}): {command[0]}") from None
     if done.returncode:
-        said = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        last = said[-1].strip()[:300] if said else "it said nothing"
+        said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        refused = [line for line in said + done.stdout.splitlines() if _CANNOT_LOAD.search(line)]
+        if refused:
+            raise CannotLoadError(refused[0][:300])
+        last = said[-1][:300] if said else "it said nothing"
         raise PeerError(f"{name} failed with exit code {done.returncode}: {last}")
-    return done.stdout, time.perf_counter() - begun
+    return done.stdout, done.stderr, time.perf_counter() - begun
 
 
-def _first(name: str, out: str) -> dict[str, Any]:
+def first_of(name: str, out: str) -> dict[str, Any]:
     """The only entry of a JSON list."""
     try:
         (result,) = json.loads(out)
@@ -211,7 +157,8 @@ def _first(name: str, out: str) -> dict[str, Any]:
     return result
 
 
-def _json_line(line: str) -> dict[str, Any]:
+def json_line(line: str) -> dict[str, Any]:
+    """The JSON object on a line; empty if there is none."""
     try:
         result = json.loads(line)
     except ValueError:
@@ -219,6 +166,6 @@ def _json_line(line: str) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
-def _shown(command: list[str]) -> str:
+def command_shown(command: list[str]) -> str:
     """A command line without folders, which differ between machines."""
     return shlex.join(Path(word).name if os.path.isabs(word) else word for word in command)

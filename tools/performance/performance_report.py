@@ -24,33 +24,32 @@ def summarize(speeds: Sequence[float]) -> dict[str, Any]:
 
 
 def case_of(
-    model: Mapping[str, Any], test: str, rounds: Sequence[Mapping[str, Any]], peer: str | None
+    model: Mapping[str, Any], test: str, rounds: Sequence[Mapping[str, Any]], peers: Sequence[str]
 ) -> Case:
     """The summary of one test on one model.
 
     Args:
-        model: ``file``, ``name``, ``bytes`` and ``sha256``.
+        model: ``file``, ``name``, ``type``, ``bytes`` and ``sha256``.
         test: name of the test.
         rounds: per round the `Run` of each engine by its name.
-        peer: name of the other engine, None when it could not run this test.
+        peers: names of the other engines that could run this test.
 
     Returns:
-        ``engines`` by name; with a peer also ``ratio``, llorch's median divided by the peer's, and its extremes
-        over the rounds. ``share_of_read_bandwidth`` is llorch's rate of reading weights divided by the memory
-        bandwidth just before.
+        ``engines`` by name; for each peer ``ratios``: llorch's median divided by the peer's, and its extremes over
+        the rounds. ``share_of_read_bandwidth`` is llorch's rate of reading weights divided by the memory bandwidth
+        just before.
     """
-    names = [LLORCH, peer] if peer else [LLORCH]
-    engines = {name: summarize([r[name].tokens_per_s for r in rounds]) for name in names}
-    case: Case = {"model": model, "test": test, "engines": engines, "peer": peer, "ratio": None}
+    engines = {name: summarize([r[name].tokens_per_s for r in rounds]) for name in (LLORCH, *peers)}
+    case: Case = {"model": model, "test": test, "engines": engines, "ratios": {}}
     outputs = [r[LLORCH].output for r in rounds]
     shares = [o["weight_gb_per_s"] / o["read_gb_per_s"] for o in outputs]
     case["share_of_read_bandwidth"] = summarize(shares)
     case["read_gb_per_s"] = summarize([o["read_gb_per_s"] for o in outputs])
     case["gmac_per_s"] = summarize([o["gmac_per_s"] for o in outputs])
-    if peer:
-        ratios = [r[LLORCH].tokens_per_s / r[peer].tokens_per_s for r in rounds]
-        case["ratio"] = engines[LLORCH]["median"] / engines[peer]["median"]
-        case["ratio_min"], case["ratio_max"] = min(ratios), max(ratios)
+    for peer in peers:
+        by_round = [r[LLORCH].tokens_per_s / r[peer].tokens_per_s for r in rounds]
+        ratio = engines[LLORCH]["median"] / engines[peer]["median"]
+        case["ratios"][peer] = {"ratio": ratio, "min": min(by_round), "max": max(by_round)}
     return case
 
 
@@ -59,36 +58,52 @@ def speed(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def table(cases: Sequence[Case], peer: str | None) -> str:
+def type_of(model: Mapping[str, Any]) -> str:
+    """The model's type; a bundle that does not record it has files that are named after it."""
+    return str(model.get("type") or model["file"].removesuffix(".gguf").rpartition("-")[2].upper())
+
+
+def table(cases: Sequence[Case], peers: Sequence[str]) -> str:
     """The short Markdown table: medians and ratios, one line per model and test."""
-    heading = ["model", "test", "llorch, tokens/s"] + ([f"{peer}, tokens/s", "ratio"] if peer else [])
+    heading = ["model", "type", "test", "llorch, tokens/s"]
+    for peer in peers:
+        heading += [f"{peer}, tokens/s", "ratio"]
     lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
     for case in cases:
-        cells = [case["model"]["name"], case["test"], speed(case["engines"][LLORCH]["median"])]
-        if peer and case["peer"]:
-            cells += [speed(case["engines"][peer]["median"]), f"**{case['ratio']:.2f}×**"]
-        elif peer:
-            cells += ["–", "–"]
+        model, own = case["model"], case["engines"][LLORCH]["median"]
+        cells = [model["name"], type_of(model), case["test"], speed(own)]
+        for peer in peers:
+            found = case["engines"].get(peer)
+            cells += [speed(found["median"]), f"**{own / found['median']:.2f}×**"] if found else ["–", "–"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def details(cases: Sequence[Case]) -> str:
     """The long Markdown table: spreads, memory and arithmetic."""
-    heading = ["model", "test", "engine", "median", "min … max", "runs", "ratio by round"]
+    heading = ["model", "type", "test", "engine", "median", "min … max", "runs", "llorch's ratio by round"]
     heading += ["weights read, share of memory's speed", "GMAC/s"]
     lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
     for case in cases:
         for name, engine in case["engines"].items():
-            cells = [case["model"]["name"], case["test"], name, speed(engine["median"])]
+            cells = [
+                case["model"]["name"],
+                type_of(case["model"]),
+                case["test"],
+                name,
+                speed(engine["median"]),
+            ]
             cells += [f"{speed(engine['min'])} … {speed(engine['max'])}", str(engine["n"])]
             if name == LLORCH:
-                ratio = f"{case['ratio_min']:.2f} … {case['ratio_max']:.2f}" if case["ratio"] else "–"
                 share, read = case["share_of_read_bandwidth"]["median"], case["read_gb_per_s"]["median"]
-                cells += [ratio, f"{100 * share:.0f} % of {read:.1f} GB/s"]
-                cells += [f"{case['gmac_per_s']['median']:.0f}"]
+                cells += [
+                    "",
+                    f"{100 * share:.0f} % of {read:.1f} GB/s",
+                    f"{case['gmac_per_s']['median']:.0f}",
+                ]
             else:
-                cells += ["", "", ""]
+                ratio = case["ratios"][name]
+                cells += [f"{ratio['min']:.2f} … {ratio['max']:.2f}", "", ""]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -96,7 +111,7 @@ def details(cases: Sequence[Case]) -> str:
 def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, Any]) -> str:
     """The whole report in Markdown."""
     kernels = environment["kernels"]
-    peer = document["peer"]
+    peers = document["peers"]
     facts = [
         f"CPU: {kernels['cpu']}, {kernels['path']} kernels"
         + (f" (features masked: {kernels['mask']})" if kernels["mask"] else ""),
@@ -107,15 +122,15 @@ def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, 
         f"{environment['system']}",
         f"other work before the rounds took: {_busy(document)} of the CPUs",
     ]
-    if peer:
-        facts.insert(3, f"{peer['name']}: {peer['version'] or 'version unknown'}")
+    for peer in peers:
+        facts.append(f"{peer['name']}: {peer['version'] or 'version unknown'}")
+        facts += [f"{peer['name']} cannot load {file}: {why}" for file, why in peer["cannot_load"].items()]
     models = {case["model"]["file"]: case["model"] for case in document["cases"]}
     facts += [f"{m['file']}: {m['bytes']:,} bytes, sha256 {m['sha256']}" for m in models.values()]
-    name = peer["name"] if peer else None
     rounds = "Rounds alternate: each engine runs each test once per round, in a process of its own, in turns of order."
     parts = [
         f"# Speed: run {run_id}",
-        table(document["cases"], name),
+        table(document["cases"], [peer["name"] for peer in peers]),
         "![bar chart](chart.png)" if document["has_chart"] else plots.HOW_TO_GET,
         "\n".join(f"- {fact}" for fact in facts),
         f"Medians over rounds. {rounds} Ratios are medians by medians.",
@@ -142,11 +157,10 @@ def chart(cases: Sequence[Case], note: str) -> bytes | None:
 
     rows = []
     for case in cases:
-        ratio = f" ({case['ratio']:.2f}×)" if case["ratio"] else ""
-        label = f"{case['model']['name']}, {case['test']}{ratio}"
+        label = f"{case['model']['name']} {type_of(case['model'])}, {case['test']}"
         rows.append((label, [bar(case["engines"].get(name)) for name in names]))
     return plots.bars(
-        f"Speed of {' and '.join(names)}",
+        f"Speed of {', '.join(names)}",
         "tokens per second (median; whiskers: slowest and fastest round)",
         rows,
         names,

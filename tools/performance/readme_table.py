@@ -41,15 +41,20 @@ def block(bundles: list[Path]) -> str:
     parts = [BEGIN]
     for bundle in bundles:
         index, document = load(bundle)
-        peer = document["peer"]
+        peers = document.get("peers") or [peer for peer in (document.get("peer"),) if peer]
         kernels = index["environment"]["kernels"]
-        against = f", against {peer['name']} ({peer['version'] or 'version unknown'})" if peer else ""
+        named = ", ".join(f"{peer['name']} ({peer['version'] or 'version unknown'})" for peer in peers)
+        against = f", against {named}" if peers else ""
+        refusals = [
+            f"{peer['name']} cannot load {file}" for peer in peers for file in peer.get("cannot_load", ())
+        ]
         threads = f"{document['n_threads']} thread{'s' if document['n_threads'] != 1 else ''}"
-        parts.append(table(document["cases"], peer["name"] if peer else None))
+        parts.append(table(document["cases"], [peer["name"] for peer in peers]))
         parts.append(
             f"{kernels['cpu']}, {threads}, {kernels['path']} kernels{against}; medians of "
             f"{document['rounds_done']} alternated rounds, "
             f"[every run](proof_bundle/performance/{index['run_id']}/summary.md)."
+            + "".join(f" {refusal}." for refusal in refusals)
         )
     return "\n\n".join([*parts, END])
 

@@ -3,86 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools.performance import compare_peers, readme_table
+from tests.support.peer_scripts import BATCHED_BENCH, documents, llorch_speeds, place, script, words
+from tools.performance import readme_table, rounds
 from tools.performance.compare_peers import main
-from tools.performance.peer_runs import PeerError, Run, SpeedTest
+from tools.performance.peer_runs import PeerError, SpeedTest
 from tools.performance.performance_report import summarize, table
 
-LLAMA_BENCH = """
-if "--version" in sys.argv:
-    print("version: 9.9 (commit abc)", file=sys.stderr)
-else:
-    assert sys.argv[sys.argv.index("-o") + 1] == "json"
-    print('[{"avg_ts": 100.0, "model_filename": "/somewhere/model.gguf"}]')
-"""
-BATCHED_BENCH = """
-n, together = (sys.argv[sys.argv.index(flag) + 1] for flag in ("-ntg", "-npl"))
-first = n.split(",")[0]
-print('{"tg": %s, "pl": %s, "speed_tg": 50.0}' % (first, together))
-print('{"tg": 1, "pl')
-"""
-
-
-def script(path: Path, body: str) -> Path:
-    path.write_text(f"#!{sys.executable}\nimport sys\n{body}")
-    path.chmod(0o755)
-    return path
-
-
-@pytest.fixture
-def llorch_speeds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Speeds that llorch's runs report, in order; the last one repeats."""
-    speeds = [200.0, 400.0, 300.0]
-
-    def run(model: Path, test: SpeedTest, n_threads: int, extra: tuple[str, ...], timeout_s: float) -> Run:
-        speed = speeds.pop(0) if len(speeds) > 1 else speeds[0]
-        output = {"model": "toy", "weight_gb_per_s": 9.0, "read_gb_per_s": 10.0, "gmac_per_s": 5.0}
-        return Run("llorch", f"llorch bench -m {model.name}", speed, 1.0, output)
-
-    monkeypatch.setattr(compare_peers, "run_llorch", run)
-    monkeypatch.setattr(compare_peers, "_warm_up", lambda: None)
-    monkeypatch.setattr(compare_peers, "_busy_share", lambda: 0.02)
-    return speeds
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LLORCH_PROOF_DIR", str(tmp_path / "proof"))
-    monkeypatch.setenv("LLORCH_RUN_ID", "run-1")
-    (tmp_path / "model.gguf").write_bytes(b"weights")
-    script(tmp_path / "llama-bench", LLAMA_BENCH)
-    script(tmp_path / "llama-batched-bench", BATCHED_BENCH)
-    return tmp_path
-
-
-def words(place: Path, tests: str = "pp8,tg4,tg4@2", rounds: int = 3) -> list[str]:
-    programs = [
-        "--llama-bench",
-        f"{place}/llama-bench",
-        "--llama-batched-bench",
-        f"{place}/llama-batched-bench",
-    ]
-    return ["--case", f"{place}/model.gguf", tests, *programs, "-t", "1", "-r", str(rounds)]
-
-
-def documents(place: Path) -> tuple[dict[str, Any], list[dict[str, Any]], Path]:
-    folder = place / "proof" / "performance" / "run-1"
-    runs = [json.loads(line) for line in (folder / "runs.ndjson").read_text().splitlines()]
-    return json.loads((folder / "performance.json").read_text()), runs, folder
+__all__ = ["llorch_speeds", "place"]
 
 
 @pytest.mark.usefixtures("llorch_speeds")
 def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(place, "pp8")) == 0
     out, err = capsys.readouterr()
-    assert "| toy | pp8 | 300 | 100 | **3.00×** |" in out
+    assert "| toy | unknown | pp8 | 300 | 100 | **3.00×** |" in out
     assert err.count("tokens/s") == 6
     document, (mark, *runs), folder = documents(place)
     assert "generated" in mark["generated_by"]
@@ -91,10 +30,10 @@ def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixt
     ]  # fmt: skip
     (case,) = document["cases"]
     assert case["engines"]["llorch"] == summarize([200.0, 400.0, 300.0])
-    assert (case["ratio"], case["ratio_min"], case["ratio_max"]) == (3, 2, 4)
+    assert case["ratios"] == {"llama.cpp": {"ratio": 3, "min": 2, "max": 4}}
     assert case["share_of_read_bandwidth"]["median"] == pytest.approx(0.9)
     assert case["model"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert document["peer"]["version"] == "version: 9.9 (commit abc)"
+    assert [peer["version"] for peer in document["peers"]] == ["version: 9.9 (commit abc)"]
     for path in folder.iterdir():
         if path.suffix != ".png":
             assert "generated" in path.read_text()
@@ -131,9 +70,9 @@ def test_sequences_together_go_to_the_batched_program(place: Path) -> None:
 @pytest.mark.usefixtures("llorch_speeds")
 def test_without_peers_llorch_alone_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--case", f"{place}/model.gguf", "tg4", "-r", "1"]) == 0
-    assert "| toy | tg4 | 200 |" in capsys.readouterr().out
+    assert "| toy | unknown | tg4 | 200 |" in capsys.readouterr().out
     document, _, _ = documents(place)
-    assert document["peer"] is None
+    assert document["peers"] == []
 
 
 @pytest.mark.usefixtures("llorch_speeds")
@@ -147,8 +86,8 @@ def test_no_round_is_begun_that_does_not_fit_the_budget(place: Path) -> None:
 def test_a_busy_machine_is_reported(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compare_peers, "_busy_share", lambda: 0.5)
-    assert main(words(place, "pp8", rounds=1)) == 0
+    monkeypatch.setattr(rounds, "_busy_share", lambda: 0.5)
+    assert main(words(place, "pp8", n_rounds=1)) == 0
     assert "other work takes 50 % of the CPUs" in capsys.readouterr().err
     assert "50 … 50 % of the CPUs" in (documents(place)[2] / "summary.md").read_text()
 
@@ -182,9 +121,9 @@ def test_a_batched_program_that_loses_its_lines_is_asked_again(
     silent_once = f"import pathlib\nseen = pathlib.Path({str(place / 'seen')!r})\nif seen.exists():\n"
     again = "".join(f"    {line}\n" for line in BATCHED_BENCH.strip().splitlines())
     script(place / "llama-batched-bench", f"{silent_once}{again}seen.touch()")
-    assert main(words(place, "tg4@2", rounds=1)) == 0
+    assert main(words(place, "tg4@2", n_rounds=1)) == 0
     script(place / "llama-batched-bench", "print()")
-    assert main(words(place, "tg4@2", rounds=1)) == 2  # this run id is taken
+    assert main(words(place, "tg4@2", n_rounds=1)) == 2  # this run id is taken
     assert "exists already" in capsys.readouterr().err
 
 
@@ -217,9 +156,9 @@ def test_only_names_of_tests_are_tests(name: str) -> None:
 
 
 def test_a_test_the_peer_cannot_run_has_no_ratio() -> None:
-    case: dict[str, Any] = {"model": {"name": "toy"}, "test": "tg4@2", "peer": None, "ratio": None}
+    case: dict[str, Any] = {"model": {"name": "toy", "file": "toy-q8_0.gguf"}, "test": "tg4@2"}
     case["engines"] = {"llorch": summarize([12.3])}
-    assert table([case], "llama.cpp").splitlines()[-1] == "| toy | tg4@2 | 12.3 | – | – |"
+    assert table([case], ["llama.cpp"]).splitlines()[-1] == "| toy | Q8_0 | tg4@2 | 12.3 | – | – |"
 
 
 @pytest.mark.usefixtures("llorch_speeds")
@@ -234,7 +173,7 @@ def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureF
     page = readme.read_text()
     assert page.startswith("before\n\n<!--")
     assert page.endswith("-->\n\nafter\n")
-    assert "| toy | pp8 | 300 | 100 | **3.00×** |" in page
+    assert "| toy | unknown | pp8 | 300 | 100 | **3.00×** |" in page
     assert "proof_bundle/performance/run-1/summary.md" in page
     assert "old" not in page
     assert readme_table.main([str(bundle), "--update", str(readme)]) == 0

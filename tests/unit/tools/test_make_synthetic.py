@@ -109,14 +109,6 @@ def test_the_seed_decides_the_weights(tmp_path: Path, vocabulary: Path) -> None:
     assert len(first) == len(other)
 
 
-def test_scales_are_normal_numbers() -> None:
-    pool = make_synthetic._q8_0_pool(np.random.default_rng(0)).reshape(-1, 34)
-    scales = pool[:, :2].copy().view("<f2").astype(np.float32)
-    assert scales.min() > np.finfo(np.float16).tiny
-    assert np.isfinite(scales).all()
-    assert (pool[:, 2:].view(np.int8) >= -127).all()
-
-
 def test_rope_frequencies_of_llama_3_are_those_of_its_published_files(
     tmp_path: Path, vocabulary: Path
 ) -> None:
