@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 from llorch.kernels import paths
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.layout import TileScheme
-from llorch.kernels.tiles.planes import stored_planes
 
 
 def integers_of_tile(scheme: TileScheme, tile: NDArray[np.uint8], n_blocks: int) -> NDArray[np.int64]:
     """The integers of a tile less their offsets: (16 rows, columns)."""
-    planes = stored_planes(scheme)
+    planes = scheme.stored_planes
     n_units = n_blocks * scheme.units
     n_vectors = sum(planes)
     vectors = tile[: n_units * n_vectors * TILE_ROWS * 4].reshape(n_units, n_vectors, TILE_ROWS, 4)
@@ -37,7 +36,7 @@ def integers_of_tile(scheme: TileScheme, tile: NDArray[np.uint8], n_blocks: int)
 def weights_of_tile(scheme: TileScheme, tile: NDArray[np.uint8], n_blocks: int) -> NDArray[np.float64]:
     """The weights of a tile: (16 rows, columns)."""
     q = integers_of_tile(scheme, tile, n_blocks).reshape(TILE_ROWS, n_blocks, scheme.block)
-    n_quants = n_blocks * scheme.units * sum(stored_planes(scheme)) * TILE_ROWS * 4
+    n_quants = n_blocks * scheme.units * sum(scheme.stored_planes) * TILE_ROWS * 4
     scales = tile[n_quants : n_quants + n_blocks * scheme.scale_bytes].reshape(n_blocks, scheme.scale_bytes)
     halves = scales[:, scheme.d_at :].copy().view("<f2").astype(np.float64).reshape(n_blocks, -1, TILE_ROWS)
     d = halves[:, 0].T[:, :, None]

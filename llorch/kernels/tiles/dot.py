@@ -32,7 +32,7 @@ from llorch.kernels.emit.values import (
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of, multiply_pair
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, QUADS, UNIT, TileScheme
-from llorch.kernels.tiles.planes import add_bias, look_up, split_planes, stored_planes
+from llorch.kernels.tiles.planes import add_bias, look_up, split_planes
 
 AHEAD_BYTES = 4096
 """Prefetch distance, for weights that come from memory."""
@@ -51,7 +51,7 @@ class _Operands:
         q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, self.accumulate = y
         self.scheme = scheme
-        self.planes = (8,) if is_expanded else stored_planes(scheme)
+        self.planes = (8,) if is_expanded else scheme.stored_planes
         self.is_stored = not is_expanded
         self.unit_bytes = sum(self.planes) * QUAD_BYTES
         self.n_vectors = n_vectors

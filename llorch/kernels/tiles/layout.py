@@ -72,9 +72,14 @@ class TileScheme:
         return self.block // self.sub_block if self.has_sub_blocks else 0
 
     @property
+    def stored_planes(self) -> tuple[int, ...]:
+        """Planes of tiles on this path: without an instruction that looks bytes up, a codebook's values are stored."""
+        return (8,) if self.codebook and paths.chosen().dot == "generic" else self.planes
+
+    @property
     def unit_bytes(self) -> int:
         """Bytes of the quants of a unit."""
-        return sum(self.planes) * QUADS // 8 * QUAD_BYTES
+        return sum(self.stored_planes) * QUADS // 8 * QUAD_BYTES
 
     @property
     def block_bytes(self) -> int:

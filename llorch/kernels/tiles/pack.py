@@ -17,7 +17,7 @@ from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.gather import EXPONENT, row_addresses
 from llorch.kernels.tiles.integers import BYTES, LANES, SUMS
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
-from llorch.kernels.tiles.planes import add_bias, join_planes, look_up, stored_planes
+from llorch.kernels.tiles.planes import add_bias, join_planes, look_up
 
 
 class Packing(NamedTuple):
@@ -38,7 +38,7 @@ def _emit_block(
     builder: Any, scheme: TileScheme, file_block: FileBlock, rows: list[Int], quants: Int, scales: Int
 ) -> Any:
     """Store one block of 16 rows; returns a vector of i1, set where a float16 scale is not finite."""
-    path, planes = paths.chosen(), stored_planes(scheme)
+    path, planes = paths.chosen(), scheme.stored_planes
     at = 0
     for quads in file_block.units(builder, rows):
         if planes != scheme.planes:
@@ -60,7 +60,7 @@ def _emit_block(
 
 def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packing:
     """The kernel and the unit that pack a format."""
-    unit_bytes = sum(stored_planes(scheme)) * QUAD_BYTES
+    unit_bytes = sum(scheme.stored_planes) * QUAD_BYTES
     block_bytes, file_bytes = scheme.units * unit_bytes, file_block.n_bytes
 
     def emit(builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int) -> Any:
@@ -111,7 +111,7 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
 
 def make_expand(scheme: TileScheme, offset: int) -> Any:
     """A function for kernels, ``expand(quants, n_units, out)``: a tile's units as whole bytes, `offset` taken off."""
-    planes = stored_planes(scheme)
+    planes = scheme.stored_planes
     unit_bytes = sum(planes) * QUAD_BYTES
 
     def emit(builder: Any, quants: Int, n_units: Int, out: Int) -> None:

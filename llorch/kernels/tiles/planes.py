@@ -75,17 +75,11 @@ def look_up(builder: Any, scheme: TileScheme, quad: Any, bias: int = 0) -> Any:
     if n in names and paths.chosen().dot != "generic":
         table = ir.Constant(vector(I8, n), values * (n // 16))
         return builder.bitcast(call(builder, names[n], table.type, [table, numbers]), quad.type)
-    table, found = ir.Constant(vector(I8, 16), values), numbers
-    for i in range(n):
-        place = ir.Constant(I32, i)
-        value = builder.extract_element(table, builder.zext(builder.extract_element(numbers, place), I32))
-        found = builder.insert_element(found, value, place)
+    found = constant(I8, n, values[0])
+    for number, value in enumerate(values[1:], start=1):
+        is_it = builder.icmp_unsigned("==", numbers, constant(I8, n, number))
+        found = builder.select(is_it, constant(I8, n, value), found)
     return builder.bitcast(found, quad.type)
-
-
-def stored_planes(scheme: TileScheme) -> tuple[int, ...]:
-    """The planes of tiles on this path: without an instruction that looks bytes up, a codebook's values are stored."""
-    return (8,) if scheme.codebook and paths.chosen().dot == "generic" else scheme.planes
 
 
 def add_bias(builder: Any, weights: Any) -> Any:

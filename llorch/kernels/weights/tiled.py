@@ -21,7 +21,6 @@ from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.integers import LANES, PATH
 from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
 from llorch.kernels.tiles.pack import make_expand, make_packing
-from llorch.kernels.tiles.planes import stored_planes
 from llorch.kernels.weights.format import Tiling
 
 CLAIMED_TILES = 4
@@ -186,7 +185,7 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
 
 @merged
 def _no_direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
-    """Formats with sub-blocks have no kernel for rows as in the file."""
+    """For formats without a kernel for rows as in the file."""
 
 
 class Tiled(NamedTuple):
@@ -212,16 +211,16 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     """
     packing = make_packing(scheme, file_block, title)
     pack_tile = packing.pack_tile
-    has_planes = stored_planes(scheme) != (8,)
+    has_planes = scheme.stored_planes != (8,)
     multiply_tiles = _make_multiply_planes(scheme) if has_planes else _make_multiply_bytes(scheme)
     amx = make_amx(scheme)
     open_many, open_few = amx.open_many, amx.open_few
     scales_at, sums_at = places
     block, file_bytes = scheme.block, file_block.n_bytes
     least_blocks = 1 if scheme.has_sub_blocks else LEAST_BLOCKS
-    most_direct, direct = (
-        (0, _no_direct) if scheme.has_sub_blocks else (MOST_TOKENS, make_direct(scheme, file_block))
-    )
+    # Looking bytes up without an instruction for it costs more than a tile does.
+    has_direct = not scheme.has_sub_blocks and scheme.stored_planes == scheme.planes
+    most_direct, direct = (MOST_TOKENS, make_direct(scheme, file_block)) if has_direct else (0, _no_direct)
 
     @operation(f"{title} products", name=f"product_{scheme.name}")
     def product(o, s, n_rows, ith, nth, counter, scratch):
