@@ -70,23 +70,30 @@ WEIGHT_FORMAT = """
 import gguf
 import numpy as np
 from llorch.cli.main import main
+from llorch.kernels import paths
 from llorch.quant.tensor import Tensor, dequantize
-from llorch.quant.types import MXFP4
+from llorch.quant.types import TQ2_0
 from tests.support import kernel_calls, naive
 from tests.support.tiny_models import write_tiny_llama
 from pathlib import Path
 
 rng = np.random.default_rng(0)
-values = rng.standard_normal((24, 64)).astype(np.float32)
-kind = gguf.GGMLQuantizationType.MXFP4
+values = rng.standard_normal((24, 512)).astype(np.float32)
+kind = gguf.GGMLQuantizationType.TQ2_0
 data = gguf.quantize(values, kind).ravel()
-weight = Tensor("w", MXFP4, values.shape, kernel_calls.guarded(data))
+weight = Tensor("w", TQ2_0, values.shape, kernel_calls.guarded(data))
 np.testing.assert_array_equal(dequantize(weight), gguf.dequantize(data.reshape(24, -1), kind))
 np.testing.assert_array_equal(kernel_calls.embed(weight, [3, 0, 23]), dequantize(weight)[[3, 0, 23]])
-x = rng.standard_normal((5, 64)).astype(np.float32)
-expected = naive.round_activations(x, "q8_0").astype(np.float64) @ dequantize(weight).T.astype(np.float64)
-np.testing.assert_allclose(kernel_calls.matmul(weight, x, n_threads=2), expected, rtol=1e-5, atol=1e-5)
-write_tiny_llama(Path("tiny.gguf"), types={"weight": "MXFP4"})
+x = rng.standard_normal((25, 512)).astype(np.float32)
+expected = x.astype(np.float64) @ dequantize(weight).T.astype(np.float64)
+for packed in (True, False):
+    error = kernel_calls.matmul(weight, x, n_threads=2, packed=packed) - expected
+    assert np.sqrt((error**2).mean() / (expected**2).mean()) < 0.01  # activations have 8 bits
+paths.sums = lambda: "llama.cpp"
+twin = kernel_calls.matmul(weight, x)
+np.testing.assert_allclose(twin, kernel_calls.matmul(weight, x, n_threads=2), rtol=1e-5, atol=1e-4)
+paths.sums = lambda: "llorch"
+write_tiny_llama(Path("tiny.gguf"), n_embd=256, n_ff=512, types={"weight": "TQ2_0"})
 assert main(["inspect", "-m", "tiny.gguf", "--json"]) == 0
 assert main(["generate", "Hello", "-m", "tiny.gguf", "-n", "4"]) == 0
 """
@@ -96,12 +103,13 @@ assert main(["generate", "Hello", "-m", "tiny.gguf", "-n", "4"]) == 0
 def test_the_recipe_for_a_weight_format_makes_a_file_of_it_run(copy: Path) -> None:
     touched = apply_recipe("a weight format", copy)
     assert sorted(set(touched)) == [
+        "llorch/kernels/tiles/file_superblocks.py",
+        "llorch/kernels/weights/block_formats.py",
         "llorch/kernels/weights/formats.py",
-        "llorch/kernels/weights/mxfp4.py",
-        "llorch/quant/codecs/mxfp4.py",
+        "llorch/quant/codecs/tq2_0.py",
         "llorch/quant/types.py",
     ]
-    assert '"type": "MXFP4"' in run_python(WEIGHT_FORMAT, copy)
+    assert '"type": "TQ2_0"' in run_python(WEIGHT_FORMAT, copy)
 
 
 OPERATION = """
