@@ -8,24 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.vocabularies import llama2_tokenizer, make_tokenizer, real_tokenizer
+from tests.support.vocabularies import llama2_tokenizer, llama_cpp_vectors, make_tokenizer, real_tokenizer
 
 LONG_INPUT_S = 20.0
 """Seconds for a megabyte: it takes about 1.3, and would take hours if the time were quadratic."""
 
 
-def llama2_vectors(models_dir: Path) -> list[tuple[str, list[int]]]:
-    name = "ggml-vocab-llama-spm.gguf"
-    texts = (models_dir / f"{name}.inp").read_bytes().decode().split("\n__ggml_vocab_test__\n")
-    lines = (models_dir / f"{name}.out").read_text().split("\n")
-    return [
-        (text, [int(token_id) for token_id in line.split()]) for text, line in zip(texts, lines, strict=True)
-    ]
-
-
 def test_ids_equal_llama_cpp_on_its_47_vectors(models_dir: Path) -> None:
     tokenizer = llama2_tokenizer()
-    vectors = llama2_vectors(models_dir)
+    vectors = llama_cpp_vectors(models_dir, "ggml-vocab-llama-spm.gguf")
     assert len(vectors) == 47
     for text, expected in vectors:
         assert tokenizer.encode(text, add_bos=False) == expected, text
