@@ -219,8 +219,14 @@ def test_validate_says_first_that_there_is_no_place_for_its_bundle() -> None:
     assert "--proof-dir" in line
 
 
+def test_quantize_says_that_there_is_no_place_for_its_file(tiny_model: Path) -> None:
+    result = run_on_read_only_root("quantize", str(tiny_model), "/out.gguf", "F32")
+    assert result.returncode == 2
+    assert "cannot be written there: Read-only file system" in result.stderr.splitlines()[-1]
+
+
 def test_every_command_was_tried() -> None:
-    assert {*ARGUMENTS, "validate", "serve", "pull"} == set(COMMANDS)
+    assert {*ARGUMENTS, "validate", "quantize", "serve", "pull"} == set(COMMANDS)
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ COMMANDS = {
     "inspect": ("inspect",),
     "bench": ("bench", "-r", "1000"),
     "validate": ("validate",),
+    "quantize": ("quantize", "demo", os.devnull, "Q8_0"),
     "warmup": ("warmup",),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from llorch.quant.tensor import Tensor, dequantize, first_bad_scale, quantize
-from llorch.quant.types import BF16, F16, F32, Q4_K, Q8_0, SUPPORTED, QuantType
+from llorch.quant.types import BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q8_0, SUPPORTED, QuantType
 from tests.support.random_blocks import HALVES, random_blocks
 
 ALL_TYPES = pytest.mark.parametrize("quant_type", SUPPORTED.values(), ids=lambda t: t.name)
@@ -154,6 +154,51 @@ def test_a_q8_0_block_of_denormals_becomes_zero(tiny: float) -> None:
     q, d = quantize_activation_q8_0(values)
     assert d[0] == 0
     assert np.abs(q.astype(int)).max() <= 127
+
+
+@pytest.mark.parametrize("quant_type", [Q4_0, Q5_0], ids=lambda t: t.name)
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_zeros_have_the_scale_that_llama_cpp_gives_them(quant_type: QuantType, zero: float) -> None:
+    """The `gguf` package gives 0.0 where the first zero is negative."""
+    stored = quantize(np.full(32, zero, np.float32), quant_type)
+    assert stored[:2].tolist() == [0, 0x80], "minus zero"
+    assert not dequantize(Tensor("t", quant_type, (32,), stored)).any()
+
+
+@pytest.mark.parametrize("quant_type", [Q4_1, Q5_1], ids=lambda t: t.name)
+@pytest.mark.parametrize("zeros", [(0.0, -0.0), (-0.0, 0.0)])
+def test_the_minimum_is_the_first_of_several_zeros(quant_type: QuantType, zeros: tuple[float, float]) -> None:
+    values = np.ones(32, np.float32)
+    values[[3, 9]] = zeros
+    m = quantize(values, quant_type)[2:4].view("<f2")[0]
+    assert np.signbit(m) == np.signbit(zeros[0])
+
+
+@pytest.mark.parametrize("quant_type", [Q4_0, Q4_1, Q5_0, Q5_1], ids=lambda t: t.name)
+def test_a_block_of_denormals_becomes_zeros(quant_type: QuantType) -> None:
+    """One over its scale is infinite; llama.cpp then stores the integer 0."""
+    values = np.zeros(32, np.float32)
+    values[[0, 7]] = [1e-40, -2e-41]
+    stored = quantize(values, quant_type)
+    integers = stored[quant_type.block_bytes - 16 :]
+    assert not integers.any()
+    assert np.abs(dequantize(Tensor("t", quant_type, (32,), stored))).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("quant_type", "largest", "ties", "integers"),
+    [
+        (Q4_0, -8.0, [0.5, 1.5, -0.5, 7.9], [9, 10, 8, 15]),
+        (Q5_0, -16.0, [0.5, 1.5, -0.5, 15.9], [17, 18, 16, 31]),
+    ],
+    ids=["Q4_0", "Q5_0"],
+)
+def test_halves_go_up(quant_type: QuantType, largest: float, ties: list[float], integers: list[int]) -> None:
+    values = np.zeros(32, np.float32)
+    values[:5] = [largest, *ties]
+    decoded = dequantize(Tensor("t", quant_type, (32,), quantize(values, quant_type)))
+    zero = -int(largest)
+    assert [int(value) + zero for value in decoded[:5]] == [0, *integers]
 
 
 def test_rows_that_are_not_whole_blocks_are_refused() -> None:
