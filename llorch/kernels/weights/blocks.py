@@ -88,28 +88,10 @@ def make_llama_cpp_product(
     """The slow twin of a type's product, and the activations that it takes."""
     if blocks.quant.block_size == 32:
         dot = make_dot_32(has_minimum=blocks.m_at is not None, n_registers=n_registers)
-        return q8_0.Q8_0, _make_product(blocks, _x_row_q8_0, dot)
-    x_row = _x_row_of_16 if blocks.scale_columns == 16 else _x_row_of_32
+        return q8_0.Q8_0, _make_product(blocks, (q8_0.QUANTS, q8_0.SCALES, q8_0.WEIGHTED_SUMS), dot)
+    sums = q8_k.SUMS_OF_16 if blocks.scale_columns == 16 else q8_k.SUMS_OF_32
     dot = make_dot_256(scale_columns=blocks.scale_columns, minimum_lanes=minimum_lanes, offset=blocks.offset)
-    return q8_k.Q8_K, _make_product(blocks, x_row, dot)
-
-
-@inlined
-def _x_row_q8_0(a, row):
-    d = row * a[q8_0.SCALE_STRIDE]
-    return a[q8_0.QUANTS] + row * a[q8_0.QUANT_STRIDE], a[q8_0.SCALES] + d, a[q8_0.WEIGHTED_SUMS] + d
-
-
-@inlined
-def _x_row_of_16(a, row):
-    q, d = a[q8_k.QUANTS] + row * a[q8_k.QUANT_STRIDE], a[q8_k.SCALES] + row * a[q8_k.SCALE_STRIDE]
-    return q, d, a[q8_k.SUMS_OF_16] + row * a[q8_k.SUMS_OF_16_STRIDE]
-
-
-@inlined
-def _x_row_of_32(a, row):
-    q, d = a[q8_k.QUANTS] + row * a[q8_k.QUANT_STRIDE], a[q8_k.SCALES] + row * a[q8_k.SCALE_STRIDE]
-    return q, d, a[q8_k.SUMS_OF_32] + row * a[q8_k.SUMS_OF_32_STRIDE]
+    return q8_k.Q8_K, _make_product(blocks, (q8_k.QUANTS, q8_k.SCALES, sums), dot)
 
 
 def _make_decode(blocks: Blocks) -> Any:
@@ -143,9 +125,11 @@ def _make_decode(blocks: Blocks) -> Any:
     return decode
 
 
-def _make_product(blocks: Blocks, x_row: Any, dot: Any) -> Unit:
+def _make_product(blocks: Blocks, places: tuple[int, int, int], dot: Any) -> Unit:
+    """The operation; `places` are those of the activation's table that `dot` takes, each before its row stride."""
     name, block_size, block_bytes = blocks.quant.name, blocks.quant.block_size, blocks.quant.block_bytes
     decode = _make_decode(blocks)
+    quants, scales, sums = places
 
     @operation(f"{name} products in llama.cpp's order", name=f"product_{name.lower()}_llama_cpp")
     def product(o, s, n_rows, ith, nth, counter, scratch):
@@ -157,7 +141,8 @@ def _make_product(blocks: Blocks, x_row: Any, dot: Any) -> Unit:
         while row < o[N_OUT]:
             w = decode(o[WEIGHTS] + row * n_blocks * block_bytes, n_blocks, scratch)
             for token in range(n_rows):
-                total = dot(w, x_row(a, token), n_blocks)
+                q, d = a[quants] + token * a[quants + 1], a[scales] + token * a[scales + 1]
+                total = dot(w, (q, d, a[sums] + token * a[sums + 1]), n_blocks)
                 put(total, out + token * out_stride + row * 4, o[ACCUMULATE])
             row = atomic_add(counter, 1)
 
