@@ -146,9 +146,27 @@ def test_greedy_tokens_of_every_type_equal_llama_cpp_s(files: dict[str, Path], t
     assert_greedy_tokens_are_equal(list(files.values()), tmp_path, extract_greedy.PROMPTS, 40)
 
 
-def test_greedy_tokens_of_smollm2_in_every_type_equal_llama_cpp_s(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def smollm2_files(folder: Path) -> dict[str, Path]:
+    """SmolLM2 in every type and mixture."""
     path = os.environ.get("LLORCH_TEST_SMOLLM2")
     if not path:
         pytest.skip("LLORCH_TEST_SMOLLM2 does not name SmolLM2's file")
+    return write_all(Path(path), folder)
+
+
+def test_no_stage_of_smollm2_in_any_type_differs_in_any_bit(
+    smollm2_files: dict[str, Path], folder: Path
+) -> None:
+    files = [smollm2_files[name] for name in PURE]
+    for path in files:
+        extract(path, folder / "references", "--layers", "0,29", "--n-decode", "1")
+    found = validate_all(files, folder / "references", "mapped", LLORCH_SUMS="llama.cpp")
+    assert found == {name: {"failed": [], "different": []} for name in found}
+
+
+def test_greedy_tokens_of_smollm2_in_every_type_equal_llama_cpp_s(
+    smollm2_files: dict[str, Path], tmp_path: Path
+) -> None:
     prompts = {name: extract_greedy.PROMPTS[name] for name in ("opening", "dialogue", "unicode")}
-    assert_greedy_tokens_are_equal(list(write_all(Path(path), tmp_path).values()), tmp_path, prompts, 40)
+    assert_greedy_tokens_are_equal(list(smollm2_files.values()), tmp_path, prompts, 40)

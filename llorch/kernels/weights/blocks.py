@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from llorch.kernels.activations import q8_0, q8_k
+from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS, SCALE_STRIDE, SCALES
 from llorch.kernels.emit.scalars import as_int64, atomic_add
-from llorch.kernels.jit import Unit, inlined, operation, unit
+from llorch.kernels.jit import Unit, operation, unit
 from llorch.kernels.llama_cpp_lanes import put
 from llorch.kernels.ops.embed import make_embed
 from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of
@@ -41,13 +42,13 @@ def make_format(
         twin_offset: the part of the scheme's offset that llama.cpp takes off by the sums of activations.
     """
     if scheme.block == 32:
-        form, x_row = q8_0.Q8_0, _x_row_q8_0
+        form, twin_sums = q8_0.Q8_0, q8_0.WEIGHTED_SUMS
         sums = {0: q8_0.WEIGHTED_SUMS if scheme.minimums else q8_0.SUMS, 8: q8_0.SUMS_8, 16: q8_0.SUMS_16}
         places = q8_0.SCALES, sums[scheme.offset]
         dot = make_dot_32(has_minimum=bool(scheme.minimums), n_registers=n_registers)
     else:
-        form, x_row = q8_k.Q8_K, _x_row_of_16 if scheme.sub_block == 16 else _x_row_of_32
-        places = q8_k.SCALES, q8_k.SUMS_OF_16 if scheme.sub_block == 16 else q8_k.SUMS_OF_32
+        form, twin_sums = q8_k.Q8_K, q8_k.SUMS_OF_16 if scheme.sub_block == 16 else q8_k.SUMS_OF_32
+        places = q8_k.SCALES, twin_sums
         dot = make_dot_256(scale_columns=scheme.sub_block, minimum_lanes=minimum_lanes, offset=twin_offset)
     tiled = make_tiled(quant.name, scheme, file_block, places)
     decode = make_decode(scheme, file_block, scheme.offset - twin_offset)
@@ -57,7 +58,7 @@ def make_format(
         embed=make_embed(quant.name, make_embed_row(scheme, file_block)),
         scan=_make_scan(quant, make_has_bad(file_block)),
         fast_product=tiled.product,
-        llama_cpp_product=_make_product(quant, decode, x_row, dot),
+        llama_cpp_product=_make_product(quant, decode, twin_sums, dot),
         tiling=tiled.tiling,
         scale_name="a scale of block",
     )
@@ -72,25 +73,8 @@ def _make_scan(quant: QuantType, has_bad: Any) -> Unit:
     return scan
 
 
-@inlined
-def _x_row_q8_0(a, row):
-    d = row * a[q8_0.SCALE_STRIDE]
-    return a[q8_0.QUANTS] + row * a[q8_0.QUANT_STRIDE], a[q8_0.SCALES] + d, a[q8_0.WEIGHTED_SUMS] + d
-
-
-@inlined
-def _x_row_of_16(a, row):
-    q, d = a[q8_k.QUANTS] + row * a[q8_k.QUANT_STRIDE], a[q8_k.SCALES] + row * a[q8_k.SCALE_STRIDE]
-    return q, d, a[q8_k.SUMS_OF_16] + row * a[q8_k.SUMS_OF_16_STRIDE]
-
-
-@inlined
-def _x_row_of_32(a, row):
-    q, d = a[q8_k.QUANTS] + row * a[q8_k.QUANT_STRIDE], a[q8_k.SCALES] + row * a[q8_k.SCALE_STRIDE]
-    return q, d, a[q8_k.SUMS_OF_32] + row * a[q8_k.SUMS_OF_32_STRIDE]
-
-
-def _make_product(quant: QuantType, decode: Any, x_row: Any, dot: Any) -> Unit:
+def _make_product(quant: QuantType, decode: Any, sums: int, dot: Any) -> Unit:
+    """The slow twin; `sums` is the place of the activations' sums in the table of their form."""
     name, block_size, block_bytes = quant.name, quant.block_size, quant.block_bytes
 
     @operation(f"{name} products in llama.cpp's order", name=f"product_{name.lower()}_llama_cpp")
@@ -103,7 +87,8 @@ def _make_product(quant: QuantType, decode: Any, x_row: Any, dot: Any) -> Unit:
         while row < o[N_OUT]:
             w = decode(o[WEIGHTS] + row * n_blocks * block_bytes, n_blocks, scratch)
             for token in range(n_rows):
-                total = dot(w, x_row(a, token), n_blocks)
+                q, d = a[QUANTS] + token * a[QUANT_STRIDE], a[SCALES] + token * a[SCALE_STRIDE]
+                total = dot(w, (q, d, a[sums] + token * a[sums + 1]), n_blocks)
                 put(total, out + token * out_stride + row * 4, o[ACCUMULATE])
             row = atomic_add(counter, 1)
 
