@@ -26,7 +26,7 @@ def model(real_model: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def service(model: Path) -> Iterator[EngineService]:
-    service = running(model)
+    service = running(model, ctx_size=512)
     yield service
     asyncio.run(service.stop(0))
 
@@ -82,7 +82,7 @@ def test_defaults_come_from_the_settings_and_token_ids_are_a_prompt_too(model: P
         ({"token_ids": [1]}, ["prompt"]),
         ({"prompt": "x" * 32769}, ["prompt"]),
         ({"prompt": "\ud800"}, ["prompt"]),
-        ({"prompt": None, "token_ids": [512]}, ["token_ids"]),
+        ({"prompt": None, "token_ids": [1 << 20]}, ["token_ids"]),
         ({"max_tokens": 0, "stop": ["x"] * 17}, ["max_tokens", "stop"]),
     ],
 )

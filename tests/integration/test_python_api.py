@@ -17,7 +17,7 @@ from tests.support.real_models import greedy_stop, greedy_text
 
 @pytest.fixture(scope="module")
 def model(real_model: Path) -> Iterator[llorch.Model]:
-    with llorch.load(real_model, threads=2) as model:
+    with llorch.load(real_model, threads=2, ctx_size=512) as model:
         yield model
 
 
