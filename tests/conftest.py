@@ -73,11 +73,14 @@ def smollm2(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-@pytest.fixture(params=["tiny", pytest.param("smollm2", marks=pytest.mark.smollm2)])
-def each_model(request: pytest.FixtureRequest) -> Path:
-    """The tiny model of random weights, then a real one."""
-    path: Path = request.getfixturevalue({"tiny": "tiny_model"}.get(request.param, request.param))
-    return path
+@pytest.fixture(scope="session", params=["stories260K", pytest.param("smollm2", marks=pytest.mark.smollm2)])
+def real_model(request: pytest.FixtureRequest) -> Path:
+    """The two real models of the integration tests, one after the other."""
+    if request.param == "smollm2":
+        path: Path = request.getfixturevalue("smollm2")
+        return path
+    found: Path = request.getfixturevalue("model_path")("stories260K-q8_0.gguf")
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,18 @@ from llorch.engine.events import EndEvent, StartedEvent
 from llorch.engine.service import EngineService
 from llorch.errors import ContextLengthError, QueueFullError, RequestError
 from tests.support.live_server import wait_until
+from tests.support.real_models import greedy_text
 from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, until
 
 
 @pytest.fixture(scope="module")
-def model(model_path: Callable[[str], Path]) -> Path:
-    return model_path("stories260K-q8_0.gguf")
+def model(real_model: Path) -> Path:
+    return real_model
 
 
 @pytest.fixture(scope="module")
 def service(model: Path) -> Iterator[EngineService]:
-    service = running(model)
+    service = running(model, ctx_size=512)
     yield service
     asyncio.run(service.stop(0))
 
@@ -38,13 +39,13 @@ def endless(long_model: Path) -> Iterator[EngineService]:
     asyncio.run(service.stop(0))
 
 
-def test_events_arrive_in_order(service: EngineService) -> None:
+def test_events_arrive_in_order(service: EngineService, model: Path) -> None:
     events = do(events_of(service, max_tokens=10, job_id="mine"))
     assert isinstance(events[0], StartedEvent)
     assert events[0].job_id == "mine"
     end = events[-1]
     assert isinstance(end, EndEvent)
-    assert end.text.startswith(", there was a little girl")
+    assert end.text.startswith(greedy_text(model)[:24])
     assert len(events) == 12
     assert service.n_open == 0
 
@@ -81,7 +82,7 @@ def test_defaults_come_from_the_settings_and_token_ids_are_a_prompt_too(model: P
         ({"token_ids": [1]}, ["prompt"]),
         ({"prompt": "x" * 32769}, ["prompt"]),
         ({"prompt": "\ud800"}, ["prompt"]),
-        ({"prompt": None, "token_ids": [512]}, ["token_ids"]),
+        ({"prompt": None, "token_ids": [1 << 20]}, ["token_ids"]),
         ({"max_tokens": 0, "stop": ["x"] * 17}, ["max_tokens", "stop"]),
     ],
 )

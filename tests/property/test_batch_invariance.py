@@ -66,13 +66,18 @@ class Family:
                     np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny-f16", *REAL])
+SMOLLM2 = pytest.param("smollm2", marks=[pytest.mark.smollm2, pytest.mark.slow])
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny-f16", *REAL, SMOLLM2])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Family]:
     """The tiny files are written here, so that the test runs without the test models too."""
     if request.param.startswith("tiny") and not request.param.startswith("tinystories"):
         path = tmp_path_factory.mktemp("models") / "tiny.gguf"
         kind = "F16" if request.param.endswith("f16") else "Q8_0"
         write_tiny_llama(path, n_layer=2, n_ff=172, types={"attn_v.weight": kind, "attn_k.weight": "BF16"})
+    elif request.param == "smollm2":
+        path = request.getfixturevalue("smollm2")
     else:
         model_path: Callable[[str], Path] = request.getfixturevalue("model_path")
         path = model_path(f"{request.param}.gguf")
