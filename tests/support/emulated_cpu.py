@@ -1,9 +1,9 @@
 """Kernel paths of CPUs that this machine is not: their vector instructions, done by others in the same kernels.
 
-    python -m tests.support.emulated_cpu amx python-module arguments...
+    python -m tests.support.emulated_cpu avx512 pytest tests/unit/kernels/weights
 
-The path's own tiles, shapes and order of work run; only what one instruction does is spelled out. One thread at a time
-may use the emulated AMX registers.
+The path's own tiles, shapes and order of work run; only what one instruction does is spelled out. There is one set of
+AMX registers, so products are to run on one thread.
 """
 
 from __future__ import annotations
