@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from llorch.convert.gguf_writer import Layout, PlannedTensor, lay_out, uint32_pair
 from llorch.convert.k_encoders import K_ENCODERS
@@ -29,6 +32,9 @@ FORGET_BYTES = 1 << 26
 
 QUANTIZATION_VERSION = 2
 """Value of ``general.quantization_version``: that of every type ggml has today."""
+
+Piece: TypeAlias = tuple[PlannedTensor, int, int]
+"""Rows of a tensor: the first and the one behind the last."""
 
 _REPLACED = ("general.quantization_version", "general.file_type")
 _OF_SPLITS = ("split.no", "split.count", "split.tensors.count")
@@ -130,27 +136,40 @@ def _write_tensors(
 ) -> None:
     tensors = source.tensors
 
-    def convert(piece: tuple[PlannedTensor, int, int]) -> tuple[PlannedTensor, int]:
+    def convert(piece: Piece) -> tuple[PlannedTensor, int]:
         tensor, first, last = piece
         data = _converted(_rows(tensors[tensor.name], first, last), tensor.type)
         file.write(tensor.offset + first * tensor.type.row_bytes(tensor.shape[-1]), data.data)
         return tensor, data.nbytes
 
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="llorch-quantize")
-    try:
-        n_done, n_forgotten = len(layout.header), 0
-        for tensor, n_bytes in pool.map(convert, _pieces(layout)):
+    n_done, n_forgotten = len(layout.header), 0
+    with closing(_computed(convert, _pieces(layout), n_threads)) as results:
+        for tensor, n_bytes in results:
             n_done += n_bytes
             progress(f"{tensor.name} {tensor.type.name}", n_done, layout.n_bytes)
             if n_done - n_forgotten > FORGET_BYTES:
                 source.forget_pages()
                 n_forgotten = n_done
+
+
+def _computed(
+    function: Callable[[Piece], tuple[PlannedTensor, int]], pieces: Iterable[Piece], n_threads: int
+) -> Generator[tuple[PlannedTensor, int], None, None]:
+    """Results in order; no more than two pieces a thread are under way. Whatever happens, threads end first."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="llorch-quantize")
+    under_way: deque[Future[tuple[PlannedTensor, int]]] = deque()
+    try:
+        for piece in pieces:
+            under_way.append(pool.submit(function, piece))
+            if len(under_way) >= 2 * n_threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _pieces(layout: Layout) -> Iterator[tuple[PlannedTensor, int, int]]:
-    """Each tensor in pieces: the first row and the one behind the last."""
+def _pieces(layout: Layout) -> Iterator[Piece]:
     for tensor in layout.tensors:
         n_rows = tensor.n_bytes // tensor.type.row_bytes(tensor.shape[-1])
         step = max(1, PIECE_ELEMENTS // tensor.shape[-1])
