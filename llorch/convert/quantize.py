@@ -24,8 +24,9 @@ from llorch.quant.codecs.floats import Bytes, Floats
 from llorch.quant.tensor import Tensor, dequantize, first_bad_scale
 from llorch.quant.types import F32, QuantType
 
-PIECE_ELEMENTS = 1 << 18
-"""About as many elements as a thread converts at a time: few calls of NumPy, and little memory."""
+PIECE_ELEMENTS = 1 << 17
+"""About as many elements as a thread converts at a time: few calls of NumPy, little memory, and an interrupt waits for
+no more."""
 
 FORGET_BYTES = 1 << 26
 """Bytes written between two releases of the pages that were read."""
