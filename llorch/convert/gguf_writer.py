@@ -5,9 +5,11 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from llorch.formats.gguf.tensors import TensorInfo
 from llorch.quant.types import QuantType
 
 VERSION = 3
@@ -16,30 +18,11 @@ UINT32 = 4
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedTensor:
-    """A tensor to be written.
-
-    Attributes:
-        name: GGUF name.
-        type: to store it as.
-        shape: NumPy order.
-        offset: of the first byte, from the beginning of the file.
-        n_bytes: size of the data.
-    """
-
-    name: str
-    type: QuantType
-    shape: tuple[int, ...]
-    offset: int
-    n_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Layout:
     """A whole file before its data: the bytes of its header, padding included, its tensors in order, and its size."""
 
     header: bytes
-    tensors: tuple[PlannedTensor, ...]
+    tensors: tuple[TensorInfo, ...]
     n_bytes: int
 
 
@@ -60,23 +43,21 @@ def lay_out(
     """
     placed = []
     end = 0
-    for name, quant_type, shape in tensors:
-        n_bytes = quant_type.row_bytes(shape[-1])
-        for dim in shape[:-1]:
-            n_bytes *= dim
-        placed.append(PlannedTensor(name, quant_type, shape, end, n_bytes))
+    for name, quant, shape in tensors:
+        n_bytes = math.prod(shape[:-1]) * quant.row_bytes(shape[-1])
+        placed.append(TensorInfo(name, quant.ggml_id, shape, end, n_bytes))
         end += n_bytes + -n_bytes % alignment
     counts = _number(len(placed), 8) + _number(len(pairs), 8)
     header = b"GGUF" + _number(VERSION, 4) + counts + b"".join(pairs) + b"".join(map(_info, placed))
     header += bytes(-len(header) % alignment)
-    moved = [PlannedTensor(t.name, t.type, t.shape, t.offset + len(header), t.n_bytes) for t in placed]
-    return Layout(header, tuple(moved), len(header) + end)
+    moved = tuple(replace(tensor, offset=len(header) + tensor.offset) for tensor in placed)
+    return Layout(header, moved, len(header) + end)
 
 
-def _info(tensor: PlannedTensor) -> bytes:
+def _info(tensor: TensorInfo) -> bytes:
     """The entry of the tensor table; `offset` still counts from the start of the data."""
     dims = b"".join(_number(dim, 8) for dim in reversed(tensor.shape))
-    place = _number(tensor.type.ggml_id, 4) + _number(tensor.offset, 8)
+    place = _number(tensor.type_id, 4) + _number(tensor.offset, 8)
     return _string(tensor.name.encode()) + _number(len(tensor.shape), 4) + dims + place
 
 

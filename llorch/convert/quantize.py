@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from llorch.convert.gguf_writer import Layout, PlannedTensor, lay_out, uint32_pair
+from llorch.convert.gguf_writer import Layout, lay_out, uint32_pair
 from llorch.convert.k_encoders import K_ENCODERS
 from llorch.convert.mixtures import FileType, choose_type
 from llorch.convert.written_beside import FileBeside, check_place, written_beside
 from llorch.errors import InputError, LlorchError
 from llorch.formats.gguf.file import GGUFFile
 from llorch.formats.gguf.reader import printable, quote
+from llorch.formats.gguf.tensors import TensorInfo
 from llorch.model.config import ModelConfig
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.codecs.floats import Bytes, Floats
 from llorch.quant.tensor import Tensor, dequantize, first_bad_scale
-from llorch.quant.types import F32, QuantType
+from llorch.quant.types import F32, SUPPORTED, QuantType
 
-PIECE_ELEMENTS = 1 << 18
-"""About as many elements as a thread converts at a time: few calls of NumPy, and little memory."""
+PIECE_ELEMENTS = 1 << 17
+"""About as many elements as a thread converts at a time: few calls of NumPy, little memory, and an interrupt waits for
+no more."""
 
 FORGET_BYTES = 1 << 26
 """Bytes written between two releases of the pages that were read."""
 
 QUANTIZATION_VERSION = 2
 """Value of ``general.quantization_version``: that of every type ggml has today."""
+
+Piece: TypeAlias = tuple[TensorInfo, int, int]
+"""Rows of a tensor: the first and the one behind the last."""
 
 _REPLACED = ("general.quantization_version", "general.file_type")
 _OF_SPLITS = ("split.no", "split.count", "split.tensors.count")
@@ -130,29 +139,42 @@ def _write_tensors(
 ) -> None:
     tensors = source.tensors
 
-    def convert(piece: tuple[PlannedTensor, int, int]) -> tuple[PlannedTensor, int]:
+    def convert(piece: Piece) -> tuple[TensorInfo, int]:
         tensor, first, last = piece
-        data = _converted(_rows(tensors[tensor.name], first, last), tensor.type)
-        file.write(tensor.offset + first * tensor.type.row_bytes(tensor.shape[-1]), data.data)
+        data = _converted(_rows(tensors[tensor.name], first, last), SUPPORTED[tensor.type_id])
+        file.write(tensor.offset + first * (data.nbytes // (last - first)), data.data)
         return tensor, data.nbytes
 
-    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="llorch-quantize")
-    try:
-        n_done, n_forgotten = len(layout.header), 0
-        for tensor, n_bytes in pool.map(convert, _pieces(layout)):
+    n_done, n_forgotten = len(layout.header), 0
+    with closing(_computed(convert, _pieces(layout), n_threads)) as results:
+        for tensor, n_bytes in results:
             n_done += n_bytes
-            progress(f"{tensor.name} {tensor.type.name}", n_done, layout.n_bytes)
+            progress(f"{tensor.name} {tensor.type_name}", n_done, layout.n_bytes)
             if n_done - n_forgotten > FORGET_BYTES:
                 source.forget_pages()
                 n_forgotten = n_done
+
+
+def _computed(
+    function: Callable[[Piece], tuple[TensorInfo, int]], pieces: Iterable[Piece], n_threads: int
+) -> Generator[tuple[TensorInfo, int], None, None]:
+    """Results in order; no more than two pieces a thread are under way. Whatever happens, threads end first."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="llorch-quantize")
+    under_way: deque[Future[tuple[TensorInfo, int]]] = deque()
+    try:
+        for piece in pieces:
+            under_way.append(pool.submit(function, piece))
+            if len(under_way) >= 2 * n_threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _pieces(layout: Layout) -> Iterator[tuple[PlannedTensor, int, int]]:
-    """Each tensor in pieces: the first row and the one behind the last."""
+def _pieces(layout: Layout) -> Iterator[Piece]:
     for tensor in layout.tensors:
-        n_rows = tensor.n_bytes // tensor.type.row_bytes(tensor.shape[-1])
+        n_rows = math.prod(tensor.shape[:-1])
         step = max(1, PIECE_ELEMENTS // tensor.shape[-1])
         for first in range(0, n_rows, step):
             yield tensor, first, min(first + step, n_rows)
@@ -187,9 +209,7 @@ def encoder_of(quant: QuantType) -> Callable[[Floats], Bytes]:
 def _check_written(path: Path, plan: Plan) -> None:
     """Read the tensor table back."""
     with GGUFFile(path) as written:
-        found = [(t.name, t.type_id, t.shape, t.offset, t.n_bytes) for t in written.own_infos]
-        planned = [(t.name, t.type.ggml_id, t.shape, t.offset, t.n_bytes) for t in plan.layout.tensors]
-        if found != planned or written.n_bytes != plan.layout.n_bytes:
+        if tuple(written.own_infos) != plan.layout.tensors or written.n_bytes != plan.layout.n_bytes:
             raise LlorchError("the file reads back differently from what was written")
 
 

@@ -50,9 +50,8 @@ def search_with_minimum(
     error = _error(x, weights, scale, minimum, _whole((x - minimum) * best, 0, top))
     for step in range(n_steps + 1):
         # The minimum that the best step has found so far is where the next one begins.
-        inverse = (np.float32(first) + np.float32(0.1) * np.float32(step) + np.float32(top)) / (
-            largest - minimum
-        )
+        exceeded = np.float32(first) + np.float32(0.1) * np.float32(step) + np.float32(top)
+        inverse = exceeded / (largest - minimum)
         q = _whole((x - minimum) * inverse, 0, top)
         wq = weights * q
         sum_q, sum_qx = _sum(wq), _sum(wq * x)
@@ -65,14 +64,8 @@ def search_with_minimum(
         np.divide(sum_qx, sum_qq, out=new_scale, where=is_above)
         new_error = _error(x, weights, new_scale, new_minimum, q)
         is_better = (determinant > 0) & (new_error < error)
-        for kept, new in (
-            (best_minimum, minimum),
-            (minimum, new_minimum),
-            (scale, new_scale),
-            (best, inverse),
-        ):
-            np.copyto(kept, new, where=is_better)
-        np.copyto(error, new_error, where=is_better)
+        _keep(is_better, (best_minimum, minimum), (minimum, new_minimum), (scale, new_scale))
+        _keep(is_better, (best, inverse), (error, new_error))
     scale[is_flat], minimum[is_flat], best[is_flat] = 0, flat_minimum, 0
     return scale, -minimum, _whole((x - best_minimum) * best, 0, top)
 
@@ -89,20 +82,15 @@ def search_symmetric(x: Floats, half: int) -> tuple[Floats, Floats]:
     largest, is_zero = _largest(x)
     weights = x * x
     weighted = weights * x
-    best = np.float32(-half) / largest
-    scale = score = np.zeros_like(best)
+    best, scale, score = np.zeros_like(largest), np.zeros_like(largest), np.full_like(largest, -1)
     for step in (0, *range(-9, 0), *range(1, 10)):
         inverse = -(np.float32(half) + np.float32(0.1) * np.float32(step)) / largest
         q = _whole(x * inverse, -half, half - 1)
         sum_qx = _sum(weighted * q)
         sum_qq = _sum(np.multiply(weights * q, q, out=q))
-        new_scale = np.where(sum_qq > 0, sum_qx / sum_qq, np.float32(0))
-        if step == 0:
-            scale, score = new_scale, new_scale * sum_qx
-            continue
+        new_scale = sum_qx / sum_qq
         is_better = (sum_qq > 0) & (sum_qx * sum_qx > score * sum_qq)
-        for kept, new in ((scale, new_scale), (score, new_scale * sum_qx), (best, inverse)):
-            np.copyto(kept, new, where=is_better)
+        _keep(is_better, (scale, new_scale), (score, new_scale * sum_qx), (best, inverse))
     q = _whole(x * best, -half, half - 1) + np.float32(half)
     scale[is_zero], q[:, is_zero] = 0, 0
     return scale, q
@@ -125,8 +113,7 @@ def search_one_by_one(x: Floats, half: int) -> tuple[Floats, Floats]:
             new_qq = rest_qq + weights[i] * new * new
             is_closer = new_qx * new_qx * sum_qq > sum_qx * sum_qx * new_qq
             is_better = (rest_qx > 0) & (new != q[i]) & (new_qq > 0) & is_closer
-            for kept, changed in ((q[i], new), (sum_qx, new_qx), (sum_qq, new_qq)):
-                np.copyto(kept, changed, where=is_better)
+            _keep(is_better, (q[i], new), (sum_qx, new_qx), (sum_qq, new_qq))
             n_changed += int(is_better.sum())
         if not n_changed:
             break
@@ -134,6 +121,12 @@ def search_one_by_one(x: Floats, half: int) -> tuple[Floats, Floats]:
     q += np.float32(half)
     scale[is_zero], q[:, is_zero] = 0, 0
     return scale, q
+
+
+def _keep(is_better: NDArray[np.bool_], *pairs: tuple[Floats, Floats]) -> None:
+    """Of each pair, replace values of the first by those of the second where these are better."""
+    for kept, new in pairs:
+        np.copyto(kept, new, where=is_better)
 
 
 def _sum(values: Floats) -> Floats:

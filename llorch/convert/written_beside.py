@@ -50,11 +50,7 @@ def written_beside(path: Path, n_bytes: int, check: Callable[[Path], None]) -> I
                 os.fsync(descriptor)
             check(beside)
             os.replace(beside, path)
-            with (
-                suppress(OSError),
-                _opened(path.parent, os.O_RDONLY) as folder,
-            ):  # not every file system has it
-                os.fsync(folder)
+            _flush_folder(path.parent)
         finally:
             beside.unlink(missing_ok=True)
     except OSError as error:
@@ -85,6 +81,12 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
         raise InputError(f"{printable(path)}: is no regular file; it is not replaced")
     if any(os.path.samestat(status, source.stat()) for source in sources):
         raise InputError(f"{printable(path)}: is the file that is read; write to another")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Put the new name on the disk, where the file system has that."""
+    with suppress(OSError), _opened(folder, os.O_RDONLY) as descriptor:
+        os.fsync(descriptor)
 
 
 @contextmanager

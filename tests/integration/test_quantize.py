@@ -7,13 +7,14 @@ import os
 import pty
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from llorch.cli.main import main
 from llorch.formats.gguf.file import GGUFFile
-from tests.support.commands import LLORCH, namespace, start, wait_for
+from tests.support.commands import LLORCH, handles, namespace, start, wait_for
 from tests.support.tiny_models import write_tiny_llama
 
 
@@ -121,6 +122,24 @@ def test_a_signal_leaves_nothing_and_the_old_file(
         assert process.wait(60) == 128 + number
     assert os.listdir(folder) == ["out.gguf"]
     assert out.read_bytes() == b"old"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tenths", range(1, 13))
+def test_a_signal_at_any_moment_leaves_nothing(large_model: Path, tmp_path: Path, tenths: int) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    with start("quantize", str(large_model), str(folder / "out.gguf"), "Q8_0", "-t", "3") as process:
+        wait_for(lambda: handles(process.pid, signal.SIGTERM))
+        time.sleep(tenths / 10)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    assert code in (0, 128 + signal.SIGTERM)
+    left = os.listdir(folder)
+    assert left in ([], ["out.gguf"])
+    assert left or code, "a command that ends well has written"
+    for path in folder.iterdir():
+        GGUFFile(path).close()
 
 
 def test_a_full_disk_leaves_nothing(f32_model: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,18 @@ def test_the_number_of_threads_and_the_size_of_pieces_change_nothing(
     monkeypatch.setattr(quantize, "FORGET_BYTES", 1000)
     quantized(f32_model, tmp_path / "many.gguf", "Q5_0", n_threads=5)
     assert (tmp_path / "one.gguf").read_bytes() == (tmp_path / "many.gguf").read_bytes()
+
+
+def test_memory_does_not_depend_on_the_size_of_a_tensor(tmp_path: Path) -> None:
+    source = tmp_path / "in.gguf"
+    write_tiny_llama(source, type="F16", n_embd=256, n_ff=256, n_vocab=40_000)
+    tracemalloc.start()
+    try:
+        quantized(source, tmp_path / "out.gguf", "Q8_0", n_threads=2)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000 * 256 * 2, "the embedding alone is larger, and there is an output as large"
 
 
 def test_a_split_model_becomes_one_file(f32_model: Path, tmp_path: Path) -> None:

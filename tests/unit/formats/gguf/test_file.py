@@ -213,8 +213,9 @@ def test_a_closed_file_says_so(tiny: Path) -> None:
         scores = file.metadata["tokenizer.ggml.scores"]
     assert file.metadata["tokenizer.ggml.scores"] is scores
     assert file.metadata["llama.block_count"] == 1
-    with pytest.raises(LlorchError, match=r"tokenizer\.ggml\.tokens.*closed"):
-        file.metadata["tokenizer.ggml.tokens"]
+    for read in (file.metadata.__getitem__, file.metadata.pair):
+        with pytest.raises(LlorchError, match=r"tokenizer\.ggml\.tokens.*closed"):
+            read("tokenizer.ggml.tokens")
     with pytest.raises(LlorchError, match="is closed"):
         _ = file.tensors
 
