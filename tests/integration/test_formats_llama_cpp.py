@@ -20,9 +20,9 @@ from llorch.validation.checkpoints import validate
 from llorch.validation.dumps import Reference
 from llorch.validation.tolerances import stage_key
 from tests.conftest import REPOSITORY
-from tests.integration.test_kernel_paths import can_run
-from tests.integration.test_validate_faults import FAULTS
 from tests.support import faults
+from tests.support.masks import can_run
+from tests.support.planted_faults import FAULTS
 from tests.support.requantized import MIXED, PURE, requantize, write_all, write_source
 from tests.support.validate_worker import validate_all
 from tools.reference import extract_checkpoints, extract_greedy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
@@ -16,19 +15,10 @@ import pytest
 from llorch.kernels import paths
 from llorch.quant.types import SUPPORTED
 from tests.conftest import REPOSITORY, test_models_dir
+from tests.support.masks import can_run
 from tests.support.tiny_models import write_tiny_llama
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@functools.cache
-def can_run(mask: str) -> bool:
-    code = "from llorch.kernels import paths; print(paths.path())"
-    environment = os.environ | {"LLORCH_CPU": mask}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-    )
-    return done.stdout.strip() == mask
 
 
 @pytest.fixture(scope="module")

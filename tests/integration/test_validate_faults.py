@@ -11,6 +11,7 @@ from llorch.validation.dumps import Reference
 from llorch.validation.tolerances import stage_key
 from tests.conftest import REPOSITORY
 from tests.support import faults
+from tests.support.planted_faults import FAULTS
 
 TINY = REPOSITORY / "tests" / "golden" / "checkpoints"
 """A model with random weights, GQA, an untied head and Q8_0 throughout, and llama.cpp's dumps of it."""
@@ -29,38 +30,6 @@ def test_without_a_fault_everything_passes(profile: str) -> None:
     outcome = outcome_of(profile)
     assert outcome.findings.first_failure is None
     assert {row.verdict for row in outcome.rows} == {"pass"}
-
-
-FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
-    "eps 1e-3": ({"config": faults.larger_eps}, "1", "attn_norm-0"),
-    "post-norm": ({"operations": faults.POST_NORM}, "1", "attn_norm-0"),
-    "one weight of K x 1.01": ({"tensors": faults.one_value_off("blk.1.attn_k.weight")}, "2", "Kcur-1"),
-    "half-split RoPE": ({"operations": faults.HALF_SPLIT_ROPE}, "3", "Qcur_rope-0"),
-    "start position off by one": ({"llama": faults.LateLlama}, "3", "Qcur_rope-0"),
-    "V rotated": ({"operations": faults.ROTATED_V}, "3b", "cache_v-0"),
-    "a cache row not written": (
-        {"operations": faults.FORGETS_DECODE_ROWS, "llama": faults.ForgetfulLlama},
-        "3b",
-        "cache_k-0",
-    ),
-    "wrong score scale": ({"operations": faults.WRONG_SCALE}, "4", "kq_soft_max-0"),
-    "missing mask": ({"llama": faults.MasklessLlama}, "4", "kq_soft_max-0"),
-    "one weight of attn_output x 1.01": (
-        {"tensors": faults.one_value_off("blk.1.attn_output.weight")},
-        "5",
-        "attn_out-1",
-    ),
-    "missing residual": ({"operations": faults.NO_RESIDUAL}, "7", "ffn_inp-0"),
-    "gate and up swapped": ({"weights": faults.gate_and_up_swapped}, "6", "ffn_gate-0"),
-    "one weight of ffn_down x 1.01": (
-        {"tensors": faults.one_value_off("blk.0.ffn_down.weight")},
-        "6",
-        "ffn_out-0",
-    ),
-    "tied head used by mistake": ({"weights": faults.tied_head}, "8", "result_output"),
-    "fused steps without RoPE": ({"operations": faults.UNROTATED_WHEN_FUSED}, "9", "last row"),
-    "other bits in another run": ({"llama": faults.RestlessLlama}, "12", "greedy tokens"),
-}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -5,21 +5,15 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import BF16, F16, F32, Q8_0, QuantType
 from tests.support import kernel_calls, naive
-from tests.support.naive import Floats, bits
+from tests.support.naive import comparable
 
 SIZES = {"n_out": st.integers(1, 100), "n_tokens": st.integers(1, 40), "seed": st.integers(0, 2**32 - 1)}
 TEAM = {"packed": st.booleans(), "n_threads": st.integers(1, 4), "accumulate": st.booleans()}
 MAGNITUDES = st.integers(-12, 8)
-
-
-def comparable(values: Floats) -> NDArray[np.uint32]:
-    """Bits, but for the signs of zeros (the kernel adds to +0) and of NaN, which are not defined."""
-    return bits(np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0)))
 
 
 def random_blocks(rng: np.random.Generator, n_out: int, n_blocks: int) -> Tensor:

@@ -28,6 +28,11 @@ def bits(values: Any) -> NDArray[np.uint32]:
     return np.ascontiguousarray(values, np.float32).view(np.uint32)
 
 
+def comparable(values: Floats) -> NDArray[np.uint32]:
+    """Bits, but for the signs of zeros (the kernel adds to +0) and of NaN, which are not defined."""
+    return bits(np.where(np.isnan(values), np.float32(np.nan), values + np.float32(0)))
+
+
 def fused_multiply_add(a: Any, b: Any, c: Any) -> Floats:
     """``a * b + c`` of float32 arrays with a single rounding.
 

@@ -103,3 +103,11 @@ def test_the_check_finds_every_scale_and_minimum_that_is_no_number(quant: QuantT
             blocks[4, at : at + 2] = np.array([bad], np.float16).view(np.uint8)
             assert scan(int(blocks.ctypes.data), 5) != 0
             assert scan(int(blocks.ctypes.data), 4) == 0
+
+
+@EVERY_TYPE
+def test_the_scratch_of_a_thread_holds_a_decoded_row(quant: QuantType) -> None:
+    """Integers, two float32 a block, a scale and a minimum for 16 columns."""
+    for n_blocks in (1, 2, 3, 20):
+        n = n_blocks * quant.block_size
+        assert FORMATS[quant].scratch_bytes(n) >= n + 8 * n_blocks + 2 * (n // 16)
