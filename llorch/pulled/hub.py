@@ -1,6 +1,6 @@
 """Models of a hub that speaks the protocol of huggingface.co; `huggingface_hub` heeds `HF_ENDPOINT` and `HF_TOKEN`.
 
-Its `http_get` is used below its caches: those of its releases since 2.0 begin a file anew in each process.
+Its `http_get` is used below its caches, which in newer releases begin a file anew in each process.
 """
 
 from __future__ import annotations
