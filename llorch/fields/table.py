@@ -97,7 +97,8 @@ _INT32_MAX = 2**31 - 1
 # fmt: off
 TABLE = (
     Field("model", path(), "demo", MODEL, flags=("-m", "--model"), metavar="PATH",
-          words='a .gguf file, or "demo", the small story-teller that comes with llorch'),
+          words='a .gguf file; "demo", the small story-teller that comes with llorch; or the name of a model that '
+                '`llorch pull` has fetched, such as "smollm2"'),
     Field("alias", text(), None, MODEL, metavar="NAME", example="my-model",
           words="the model's name for clients; without it, what the file calls itself"),
     Field("ctx_size", integer(0), 0, MODEL, flags=("-c", "--ctx-size"),

@@ -1,6 +1,6 @@
 """Models of a hub that speaks the protocol of huggingface.co; `huggingface_hub` heeds `HF_ENDPOINT` and `HF_TOKEN`.
 
-Its `http_get` is used below its caches: those of its releases since 2.0 begin a file anew in each process.
+Its `http_get` is used below its caches, which in newer releases begin a file anew in each process.
 """
 
 from __future__ import annotations
@@ -80,20 +80,26 @@ def pull_from_hub(wanted: HubName, progress: Progress) -> Pulled:
         raise InputError(f"{wanted} lacks parts of {first}: {', '.join(missing[:3])}")
     parts = [files[name] for name in parts_of(first)]
     folder = wanted.folder
-    late = [
-        part
-        for part in parts
-        if not (folder / part.name).is_file() or part.fault(folder / part.name, progress)
-    ]
+    late = _late(parts, folder, progress)
+    was_there = not late
     if late:
         with unfinished_folder(folder, progress, resumes=True) as unfinished:
+            late = _late(
+                parts, folder, progress
+            )  # another process may have fetched them while this one waited
             fetched = [_fetch(wanted, commit, part, unfinished, progress) for part in late]
             for path, part in [*zip(fetched, late, strict=True)][
                 ::-1
             ]:  # the first part, which has the name, last
                 put_in_place(path, folder / part.name)
     sha256 = parts[0].digest if parts[0].has_sha256 else digest_of(folder / first, hashlib.sha256(), progress)
-    return Pulled(folder / first, sha256, parts[0].n_bytes, was_there=not late)
+    return Pulled(folder / first, sha256, parts[0].n_bytes, was_there)
+
+
+def _late(parts: list[_RemoteFile], folder: Path, progress: Progress) -> list[_RemoteFile]:
+    """Those of `parts` that are not in `folder`, or are another file there."""
+    paths = [folder / part.name for part in parts]
+    return [p for p, path in zip(parts, paths, strict=True) if not path.is_file() or p.fault(path, progress)]
 
 
 def _ask(wanted: HubName, progress: Progress) -> tuple[str, dict[str, _RemoteFile]]:

@@ -187,5 +187,5 @@ def _is_first_part(file: str) -> bool:
 
 
 def _has_word(file: str, word: str) -> bool:
-    """Whether `word` stands in a file's name, in whatever case, with no letter or digit next to it."""
-    return re.search(rf"(?<![A-Za-z0-9_]){re.escape(word)}(?![A-Za-z0-9_])", file, re.IGNORECASE) is not None
+    """Whether `word`, in whatever case, stands in a file's name and is not a part of a longer one."""
+    return re.search(rf"(?<![A-Za-z0-9]){re.escape(word)}(?![A-Za-z0-9_])", file, re.IGNORECASE) is not None

@@ -109,6 +109,7 @@ def test_without_a_file_the_only_one_is_meant_else_the_choices_are_listed() -> N
     assert choose_file(["x.gguf", "y.txt"], wanted) == "x.gguf"
     with pytest.raises(InputError, match=r"several files; say a/b:FILE with one of: x\.gguf, y\.gguf"):
         choose_file(["y.gguf", "x.gguf"], wanted)
+    assert choose_file(["x_IQ4_XS.gguf", "x_q4_k_m.gguf"], wanted) == "x_q4_k_m.gguf"
     with pytest.raises(InputError, match="no GGUF file"):
         choose_file(["model.safetensors"], wanted)
     with pytest.raises(InputError, match=r"no GGUF file 'Q4_K'.*m-Q4_0\.gguf"):
