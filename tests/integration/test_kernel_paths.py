@@ -75,6 +75,28 @@ def test_a_path_gives_the_same_bits_as_the_best_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "types"),
+    [
+        ("amx", "Q8_0,Q4_0,Q4_1,Q4_K,Q6_K,IQ4_XS"),
+        ("avx512", "Q8_0,Q4_0,Q2_K,Q4_K,Q6_K"),
+        ("avxvnni", "Q8_0,Q4_K,Q6_K,IQ4_NL"),
+    ],
+)
+def test_a_path_of_another_cpu_gives_the_same_bits_with_its_instructions_emulated(
+    path: str, types: str
+) -> None:
+    if can_run(path):
+        pytest.skip(f"this CPU runs the {path} path itself")
+    command = [sys.executable, "-m", "tests.support.emulated_cpu", path, "tests.support.path_worker", types]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-4000:]
+    emulated = json.loads(done.stdout.splitlines()[-1])
+    assert emulated["path"] == path
+    assert emulated["exact"] == compute([], None, types.split(","))["exact"]
+
+
+@pytest.mark.slow
 def test_products_of_every_type_have_the_same_bits_on_every_path() -> None:
     names = [quant.name for quant in SUPPORTED.values()]
     made = {mask: compute([], mask, names) for mask in paths.PATHS if can_run(mask)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.random_blocks import random_blocks
 from tests.support.small_models import Run, open_model
 
 N_GREEDY = 40
+N_THREADS = 1 if os.environ.get("LLORCH_TEST_EMULATED") else 2
+"""The emulated AMX registers are for one thread."""
 BLOCKS_OF_256 = ((1, 256), (17, 768), (83, 512))
 """Rows and columns of products of K types."""
 
@@ -47,7 +50,7 @@ def products(quant_type: QuantType) -> list[NDArray[np.float32]]:
             x = rng.standard_normal((n_tokens, n_in)).astype(np.float32)
             onto = rng.standard_normal((n_tokens, n_out)).astype(np.float32)
             for packed in (True, False):
-                out = kernel_calls.matmul(weight, x, packed=packed, n_threads=2)
+                out = kernel_calls.matmul(weight, x, packed=packed, n_threads=N_THREADS)
                 results += [out, kernel_calls.matmul(weight, x, packed=packed, onto=onto)]
                 if quant_type.name == "Q8_0":
                     np.testing.assert_array_equal(naive.bits(out), naive.bits(naive.matmul_q8_0(weight, x)))
@@ -92,7 +95,7 @@ def elementwise() -> dict[str, str]:
 def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
     """Hashes of logits with both caches, and greedy tokens."""
     hashes, greedy = {}, {}
-    with open_model(path, n_threads=2) as opened:
+    with open_model(path, n_threads=N_THREADS) as opened:
         token_ids = np.random.default_rng(0).integers(3, opened.config.n_vocab, 50).tolist()
         for kv_type in ("f32", "f16"):
             run = Run(opened.llama, kv_type=kv_type)

@@ -14,8 +14,13 @@ from tests.support.kernel_calls import Floats, matmul
 from tests.support.naive import bits
 from tests.support.random_blocks import random_blocks
 
+USUAL = ("Q8_0", "Q4_0", "Q4_K", "Q6_K")
+"""Types that the default tests try: a bias, an offset, minimums, sub-blocks of 16; each compiles for some seconds."""
 TILED = [t for t in SUPPORTED.values() if FORMATS[t].tiling is not None]
-TYPES = pytest.mark.parametrize("quant_type", TILED, ids=lambda t: t.name)
+TYPES = pytest.mark.parametrize(
+    "quant_type",
+    [pytest.param(t, id=t.name, marks=() if t.name in USUAL else pytest.mark.slow) for t in TILED],
+)
 RELATIVE = 3e-6
 """Of the largest output, against float64: float32 accumulation over some dozen blocks, Q8_1's float16 sums apart."""
 TOKENS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 16, 23, 24, 25, 27, 33, 41)
@@ -70,3 +75,16 @@ def test_accumulation_adds_to_what_stands_there(quant_type: QuantType) -> None:
     for n_tokens in (1, 8, 27):
         added = matmul(weight, x[:n_tokens], onto=onto[:n_tokens])
         np.testing.assert_array_equal(bits(added), bits(onto[:n_tokens] + matmul(weight, x[:n_tokens])))
+
+
+@TYPES
+def test_an_activation_that_is_no_number_spoils_its_own_row_only(quant_type: QuantType) -> None:
+    weight, x = case(quant_type, 27, 10, 2)
+    for n_tokens in (4, 27):
+        healthy = matmul(weight, x[:n_tokens])
+        spoilt = x[:n_tokens].copy()
+        spoilt[1, 40], spoilt[2, 3] = np.nan, np.inf
+        out = matmul(weight, spoilt)
+        assert not np.isfinite(out[1:3]).any()
+        others = [i for i in range(n_tokens) if i not in (1, 2)]
+        np.testing.assert_array_equal(bits(out[others]), bits(healthy[others]))
