@@ -148,7 +148,7 @@ def emulate(path: str) -> None:
     The machine code is of no use to others and kept for this process only.
     """
     os.environ["LLORCH_CACHE_DIR"] = tempfile.mkdtemp()
-    os.environ["LLORCH_TEST_EMULATED"] = path
+    os.environ["TEST_EMULATED_CPU"] = path
     os.environ.pop("LLORCH_CPU", None)
     from llorch.kernels import paths
     from llorch.kernels.emit import values

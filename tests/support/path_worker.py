@@ -26,7 +26,7 @@ from tests.support.random_blocks import random_blocks
 from tests.support.small_models import Run, open_model
 
 N_GREEDY = 40
-N_THREADS = 1 if os.environ.get("LLORCH_TEST_EMULATED") else 2
+N_THREADS = 1 if os.environ.get("TEST_EMULATED_CPU") else 2
 """The emulated AMX registers are for one thread."""
 BLOCKS_OF_256 = ((1, 256), (17, 768), (83, 512))
 """Rows and columns of products of K types."""
