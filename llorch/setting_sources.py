@@ -28,6 +28,7 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_PYTHON",
         "LLORCH_SUMS",
         "LLORCH_TEST_MODELS",
+        "LLORCH_TEST_SMOLLM2",
         "LLORCH_VENV",
     }
 )

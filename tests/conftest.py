@@ -51,6 +51,15 @@ def model_path(models_dir: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """A real instruct model, SmolLM2-135M-Instruct: the file `LLORCH_TEST_SMOLLM2`."""
+    path = Path(os.environ.get("LLORCH_TEST_SMOLLM2", ""))
+    if not path.is_file():
+        pytest.skip("there is no SmolLM2 (set LLORCH_TEST_SMOLLM2 to its file)")
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model of random weights, the smallest there is."""
     from tests.support.tiny_models import write_tiny_llama  # not for runs that need no model
