@@ -12,7 +12,6 @@ import pytest
 from llorch.formats.gguf.file import GGUFFile
 from llorch.text.pretokenize import PRE_TOKENIZERS
 from llorch.text.tokenizer import load_tokenizer
-from tests.support.vocabularies import smollm2_path
 
 if importlib.util.find_spec("llama_cpp"):
     from tests.support.llama_cpp_vocab import llama_cpp_tokenizer, write_vocabulary
@@ -94,8 +93,10 @@ def test_special_tokens_are_found_alike_and_swallow_white_space_where_llama_cpp_
 
 
 @pytest.mark.parametrize("which", ["llama3", "smollm2"])
-def test_bytes_and_ends_of_all_tokens_are_the_same(which: str, model_path: Callable[[str], Path]) -> None:
-    path = model_path(LLAMA3) if which == "llama3" else smollm2_path()
+def test_bytes_and_ends_of_all_tokens_are_the_same(
+    which: str, model_path: Callable[[str], Path], request: pytest.FixtureRequest
+) -> None:
+    path = model_path(LLAMA3) if which == "llama3" else request.getfixturevalue("smollm2")
     tokenizer = load_tokenizer(GGUFFile(path).metadata)
     with llama_cpp_tokenizer(path) as reference:
         for token_id in range(tokenizer.vocab.n_vocab):
@@ -103,12 +104,11 @@ def test_bytes_and_ends_of_all_tokens_are_the_same(which: str, model_path: Calla
             assert tokenizer.is_eog(token_id) == reference.is_eog(token_id)
 
 
-def test_smollm2_encodes_alike(model_path: Callable[[str], Path]) -> None:
-    path = smollm2_path()
-    tokenizer = load_tokenizer(GGUFFile(path).metadata)
+def test_smollm2_encodes_alike(smollm2: Path, model_path: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(GGUFFile(smollm2).metadata)
     text = model_path("wiki.test.raw").read_bytes().decode()
     chat = "<|im_start|>user\nHi there<|im_end|>\n<|im_start|>assistant\n"
-    with llama_cpp_tokenizer(path) as reference:
+    with llama_cpp_tokenizer(smollm2) as reference:
         assert tokenizer.encode(text) == reference.encode(text)
         assert tokenizer.encode(chat, parse_special=True) == reference.encode(chat, parse_special=True)
         for sample in [*hostile_texts(), "\4\6\x13", ""]:  # it has no tokens for these bytes

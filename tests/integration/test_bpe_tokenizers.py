@@ -10,7 +10,6 @@ import pytest
 
 from llorch.formats.gguf.file import GGUFFile
 from llorch.text.tokenizer import load_tokenizer
-from tests.support.vocabularies import smollm2_path
 
 pytestmark = pytest.mark.slow
 
@@ -61,9 +60,8 @@ def test_ids_are_the_same_on_the_whole_wikitext_test_file(
     assert tokenizer.decode(token_ids) == text
 
 
-def test_smollm2_gives_the_same_ids(model_path: Callable[[str], Path]) -> None:
-    path = smollm2_path()
+def test_smollm2_gives_the_same_ids(smollm2: Path, model_path: Callable[[str], Path]) -> None:
     text = model_path("wiki.test.raw").read_bytes().decode()
-    expected = reference(path, (r"\p{N}", GPT2), ignore_merges=False)
-    token_ids = load_tokenizer(GGUFFile(path).metadata).encode(text)
+    expected = reference(smollm2, (r"\p{N}", GPT2), ignore_merges=False)
+    token_ids = load_tokenizer(GGUFFile(smollm2).metadata).encode(text)
     assert token_ids == expected.encode(text, add_special_tokens=False).ids

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -120,14 +119,6 @@ def real_tokenizer(name: str) -> Tokenizer:
 def llama3_tokenizer() -> Tokenizer:
     """Llama 3: 128,256 tokens, 280,147 merges."""
     return real_tokenizer("ggml-vocab-llama-bpe.gguf")
-
-
-def smollm2_path() -> Path:
-    """The file of SmolLM2-135M-Instruct; skips when it is not there."""
-    path = Path(os.environ.get("LLORCH_TEST_SMOLLM2", ""))
-    if not path.is_file():
-        pytest.skip("SmolLM2-135M-Instruct is not there (set LLORCH_TEST_SMOLLM2 to its file)")
-    return path
 
 
 def llama_cpp_vectors(models_dir: Path, name: str) -> list[tuple[str, list[int]]]:

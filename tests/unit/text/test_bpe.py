@@ -39,6 +39,21 @@ def test_the_llama3_vocabulary_is_read_as_the_file_says() -> None:
     assert {vocab.tokens[token_id] for token_id in vocab.eog_ids} == {b"<|end_of_text|>", b"<|eot_id|>"}
 
 
+def test_ids_equal_llama_tokenize_on_smollm2(smollm2: Path) -> None:
+    tokenizer = load_tokenizer(GGUFFile(smollm2).metadata)
+    for text, expected in (
+        ("Hello wörld 12345", [19556, 267, 29989, 400, 216, 33, 34, 35, 36, 37]),
+        (
+            "  It's   2 o'clock,\n\n日本😀!",
+            [216, 657, 506, 333, 34, 263, 23, 17466, 28, 198, 198, 23274, 115, 40993, 10813, 242, 218, 17],
+        ),
+        ("<|im_start|>user\nHi<|im_end|>\n", [1, 4093, 198, 26843, 2, 198]),
+    ):
+        assert tokenizer.encode(text, parse_special=True) == expected
+        assert tokenizer.decode(expected, special=True) == text
+    assert {tokenizer.vocab.tokens[i] for i in tokenizer.vocab.eog_ids} >= {b"<|im_end|>", b"<|endoftext|>"}
+
+
 def test_a_text_gets_its_bos_and_no_second_one() -> None:
     tokenizer = llama3_tokenizer()
     assert tokenizer.encode("Hello") == [128_000, 9906]

@@ -70,6 +70,34 @@ def test_end_of_turn_and_end_of_message_keys_end_a_generation() -> None:
     assert {259, 260} <= vocab.eog_ids
 
 
+def ends(*texts: str) -> set[str]:
+    """Which of these tokens end a generation."""
+    vocab = Vocabulary.from_metadata(spm_metadata(["a", *texts]))
+    return {vocab.tokens[token_id].decode() for token_id in vocab.eog_ids}
+
+
+@pytest.mark.parametrize("others", [("<|return|>", "<|call|>"), ("<|flush|>", "<|calls|>")])
+def test_the_end_of_a_message_is_no_end_where_a_call_or_a_return_is_one(others: tuple[str, ...]) -> None:
+    assert ends("<|end|>", others[0]) == {"</s>", "<|end|>", others[0]}
+    assert ends("<|end|>", *others) == {"</s>", *others}
+    vocab = Vocabulary.from_metadata(spm_metadata(["<|end|>", *others]))
+    assert vocab.types[vocab.tokens.index(b"<|end|>")] == TokenType.USER_DEFINED
+
+
+def test_the_old_end_of_a_text_is_ordinary_where_a_tool_response_ends_it() -> None:
+    assert ends("<|tool_response>") == {"<|tool_response>"}
+    assert Vocabulary.from_metadata(spm_metadata(["<|tool_response>"])).types[2] == TokenType.NORMAL
+
+
+def test_special_tokens_of_phi3_swallow_the_white_space_behind_them() -> None:
+    metadata = spm_metadata(["▁", "a"], special=[("<|user|>", TokenType.CONTROL)])
+    text = "<|user|> \n a<s> a<|user|>\u00a0a"
+    plain = load_tokenizer(metadata).encode(text, parse_special=True)
+    swallowed = load_tokenizer(metadata | {"general.name": "Phi-3 mini"}).encode(text, parse_special=True)
+    without = load_tokenizer(metadata).encode(text.replace("> \n a", ">a"), parse_special=True)
+    assert swallowed == without != plain
+
+
 def test_types_of_the_future_are_kept_as_undefined() -> None:
     types = np.array([2, 3, 3, 99], np.int32)
     vocab = Vocabulary.from_metadata(spm_metadata(["a"], has_bytes=False, overrides={"token_type": types}))
