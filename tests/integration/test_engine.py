@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from llorch.engine.engine import Engine
@@ -21,8 +20,8 @@ from llorch.errors import ContextLengthError, RequestError, SettingsError
 from llorch.open_model import OpenModel, open_model
 from llorch.settings import Settings
 from tests.support.generations import check_protocol, end_of, run
+from tests.support.poisoned_model import write_model_with_poison
 from tests.support.real_models import greedy_stop, greedy_text
-from tests.support.tiny_models import write_tiny_llama
 
 GREEDY = SamplingParams(temperature=0)
 EOS = 2
@@ -209,36 +208,6 @@ def test_an_abort_frees_everything_at_once(loaded: OpenModel, real_model: Path, 
     assert end_of(mine).finish_reason == "abort"
     assert (end_of(mine).usage.completion_tokens > 0) == (n_steps == 9)
     assert end_of(by_job["next"]).text.startswith(greedy_text(real_model)[:10])
-
-
-def write_model_with_poison(path: Path, poison: int) -> None:
-    """A model of finite weights in which the token `poison`, and no other, has infinite values in its V rows.
-
-    Component 0 of the residual stream belongs to that token alone, and `attn_v` overflows when it sees it.
-    """
-    n_vocab, n_embd = 320, 64
-    rng = np.random.default_rng(1)
-    embedding = rng.standard_normal((n_vocab, n_embd)).astype(np.float32)
-    embedding[:, 0] = 0
-    embedding[poison] = np.eye(1, n_embd)
-    value, output, down = (
-        (rng.standard_normal(shape) / 8).astype(np.float32)
-        for shape in ((32, n_embd), (n_embd, 64), (n_embd, 96))
-    )
-    value[:, 0] = 1e38
-    output[0] = down[0] = 0
-    write_tiny_llama(
-        path,
-        n_vocab=n_vocab,
-        n_embd=n_embd,
-        type="F32",
-        tensor_overrides={
-            "token_embd.weight": embedding,
-            "blk.0.attn_v.weight": value,
-            "blk.0.attn_output.weight": output,
-            "blk.0.ffn_down.weight": down,
-        },
-    )
 
 
 def test_nan_fails_its_own_sequence_only(tmp_path: Path) -> None:
