@@ -58,7 +58,16 @@ KERNEL_PATHS = {
         KernelPath("amx", _AVX512 | {"amx-tile", "amx-int8"}, (), "vnni", 16, 128, 0, _AVX512_SHAPES),
         KernelPath("avx512", _AVX512, ("amx",), "vnni", 16, 128, 128, _AVX512_SHAPES),
         KernelPath("avxvnni", _AVX2, _BEYOND_AVX2, "vnni", 8, 128, 128, ((2, 4), (2, 2), (2, 1))),
-        KernelPath("avx2", _AVX2, (*_BEYOND_AVX2, "avxvnni"), "avx2", 8, 0, 0, ((1, 4), (2, 2), (2, 1), (1, 2), (1, 1))),
+        KernelPath(
+            "avx2",
+            _AVX2,
+            (*_BEYOND_AVX2, "avxvnni"),
+            "avx2",
+            8,
+            0,
+            0,
+            ((1, 4), (2, 2), (2, 1), (1, 2), (1, 1)),
+        ),
         KernelPath("generic", frozenset(), _BEYOND_SSE2, "generic", 8, 0, 0, ((1, 2), (1, 1))),
     )
 }
