@@ -36,7 +36,7 @@ _NOT_TEXT = (TokenType.CONTROL, TokenType.UNKNOWN, TokenType.BYTE)
 
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """Values of absent keys; they depend on the tokenizer model."""
+    """What a tokenizer model implies: values of absent keys, and which keys it has."""
 
     bos_id: int
     eos_id: int

@@ -59,7 +59,8 @@ def test_ids_are_the_same_with_every_pre_tokenizer(
     write_vocabulary(path, model_path(LLAMA3), {"tokenizer.ggml.pre": name})
     tokenizer = load_tokenizer(GGUFFile(path).metadata)
     overridden = load_tokenizer(GGUFFile(model_path(LLAMA3)).metadata, override_pre=name)
-    text = model_path("wiki.test.raw").read_bytes().decode()
+    is_first_name = name == next(other for other, pre in PRE_TOKENIZERS.items() if pre is tokenizer.vocab.pre)
+    text = model_path("wiki.test.raw").read_bytes().decode() if is_first_name else "I'LL 12345"
     with llama_cpp_tokenizer(path) as reference:
         assert tokenizer.encode(text) == reference.encode(text) == overridden.encode(text)
         for sample in hostile_texts():

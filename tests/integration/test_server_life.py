@@ -196,7 +196,7 @@ def test_port_in_use_is_one_line_and_exit_2(server: LiveServer, long_model: Path
     ("overrides", "said"),
     [
         ({"llama.block_count": 3}, "tensor 'blk.1.attn_norm.weight' is missing"),
-        ({"tokenizer.ggml.model": "gpt2"}, "tokenizer model 'gpt2' is not supported"),
+        ({"tokenizer.ggml.model": "t5"}, "tokenizer model 't5' is not supported"),
     ],
 )
 def test_a_file_that_cannot_be_served_is_one_line_before_the_port_is_asked_for(

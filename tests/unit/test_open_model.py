@@ -68,7 +68,7 @@ def test_the_name_is_one_short_line(tmp_path: Path, name: str | None, shown: str
         ({"overrides": {"general.architecture": "gpt2"}}, "general.architecture"),
         ({"overrides": {"llama.embedding_length": 128}}, "token_embd.weight"),
         ({"overrides": {"tokenizer.ggml.scores": [0.0]}}, "tokenizer.ggml.scores"),
-        ({"overrides": {"tokenizer.ggml.model": "gpt2"}}, "tokenizer.ggml.model"),
+        ({"overrides": {"tokenizer.ggml.model": "t5"}}, "tokenizer.ggml.model"),
         ({"tensor_overrides": {"blk.0.ffn_up.weight": None}}, "blk.0.ffn_up.weight"),
         ({"tensor_overrides": {"output_norm.weight": np.full(64, np.nan)}}, "output_norm.weight"),
         ({"types": {"attn_q.weight": "MXFP4"}}, "MXFP4"),
