@@ -55,7 +55,9 @@ def test_sequences_become_tuples_of_int(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"ab", bytearray(b"a"), memoryview(b"a"), "ab", {1}, {1: 2}, np.eye(2), None], ids=str
+    "value",
+    [b"ab", bytearray(b"a"), memoryview(b"a"), "ab", {1}, {1: 2}, np.eye(2), None],
+    ids=lambda value: type(value).__name__,
 )
 def test_what_is_no_sequence_of_ids_stays(value: Any) -> None:
     assert plain_token_ids(value) is value
