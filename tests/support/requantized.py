@@ -49,7 +49,7 @@ def write_source(path: Path) -> None:
     rng = np.random.default_rng(1)
     matrices = {
         name: rng.standard_t(4, array.shape) / np.sqrt(2 * array.shape[-1])
-        for name, array in tiny_tensors(**SIZES, tied=False, seed=0).items()
+        for name, array in tiny_tensors(**SIZES, head_dim=64, tied=False, seed=0).items()
         if array.ndim == 2
     }
     write_tiny_llama(path, **SIZES, n_ctx_train=512, type="F32", tensor_overrides=matrices)
