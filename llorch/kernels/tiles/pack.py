@@ -60,8 +60,7 @@ def _emit_block(
 
 def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packing:
     """The kernel and the unit that pack a format."""
-    unit_bytes = sum(scheme.stored_planes) * QUAD_BYTES
-    block_bytes, file_bytes = scheme.units * unit_bytes, file_block.n_bytes
+    block_bytes, file_bytes = scheme.block_bytes, file_block.n_bytes
 
     def emit(builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int) -> Any:
         rows = row_addresses(source, row_bytes, n_rows - 1)
@@ -111,8 +110,7 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
 
 def make_expand(scheme: TileScheme, offset: int) -> Any:
     """A function for kernels, ``expand(quants, n_units, out)``: a tile's units as whole bytes, `offset` taken off."""
-    planes = scheme.stored_planes
-    unit_bytes = sum(planes) * QUAD_BYTES
+    planes, unit_bytes = scheme.stored_planes, scheme.unit_bytes
 
     def emit(builder: Any, quants: Int, n_units: Int, out: Int) -> None:
         def body(number: Int, _: list[Any]) -> list[Any]:

@@ -39,6 +39,13 @@ _WIDEST = _TOKENS[0]
 _MIDDLE = 4 if 4 in _TOKENS else 2
 
 
+@merged
+def _tokens_from(x, token):
+    """The activations from number `token` on, as `make_dot` has them."""
+    q, q_stride, d, d_stride, s, s_stride = x
+    return q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride
+
+
 def _make_multiply_tokens(scheme: TileScheme) -> Any:
     """A kernel for all tokens against some tiles whose quants are bit planes, or whole bytes as in the file."""
     widest, middle, two, one = (make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
@@ -47,21 +54,13 @@ def _make_multiply_tokens(scheme: TileScheme) -> Any:
     @merged
     def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines):
         """Tokens from number `token` on; before each of them `n_lines` cache lines at `ahead` are fetched."""
-        q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, accumulate = y
         while token < n_tokens:
             for i in range(n_lines):
                 prefetch_line(ahead + i * 64)
             ahead += n_lines * 64
             left = n_tokens - token
-            rows = (
-                q + token * q_stride,
-                q_stride,
-                d + token * d_stride,
-                d_stride,
-                s + token * s_stride,
-                s_stride,
-            )
+            rows = _tokens_from(x, token)
             at = (out + token * out_stride, out_stride, accumulate)
             is_first = token == 0 and n_tokens < _PREFETCH_FROM
             if is_first and left >= _WIDEST:
@@ -94,7 +93,6 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
     def multiply_by_amx(w, x, n_tokens, y, ahead):
         """What AMX takes of the tokens; returns the number of tokens done."""
         quants, quant_stride, scales, scale_stride, n_blocks, n_tiles = w
-        q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, accumulate = y
         tiles = (quants, quant_stride, scales, scale_stride, n_blocks, n_tiles, ahead)
         size, least = (MANY_TOKENS, LEAST_REST) if n_tokens >= MANY_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
@@ -102,14 +100,7 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
         while n_tokens - token >= least:
             # The last product reaches back to tokens already done rather than past the end.
             first = min(token, n_tokens - size)
-            rows = (
-                q + first * q_stride,
-                q_stride,
-                d + first * d_stride,
-                d_stride,
-                s + first * s_stride,
-                s_stride,
-            )
+            rows = _tokens_from(x, first)
             at = (out + first * out_stride, out_stride, accumulate, token - first)
             if size == FEW_TOKENS:
                 stream_few(tiles, rows, at)
@@ -150,7 +141,6 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
 
     @merged
     def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
-        q, q_stride, d, d_stride, s, s_stride = x
         out, out_stride, accumulate = y
         scales = tiles + n_blocks * block_bytes
         n_units = n_tiles * (TILE_ROWS // LANES)
@@ -167,14 +157,7 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
                 for i in range(n_lines):
                     prefetch_line(ahead + i * 64)
                 ahead += n_lines * 64
-                rows = (
-                    q + token * q_stride,
-                    q_stride,
-                    d + token * d_stride,
-                    d_stride,
-                    s + token * s_stride,
-                    s_stride,
-                )
+                rows = _tokens_from(x, token)
                 sweep_expanded(w, n_units, rows, (out + token * out_stride, out_stride, accumulate))
                 token += _WIDEST
         w = (tiles, tile_stride, scales, tile_stride, n_blocks)
