@@ -12,7 +12,7 @@ from llorch.model.batch import Batch
 
 
 def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
-    """The batch of `chunks`; a sequence whose last pending token is in it gets an output row.
+    """The batch of `chunks`.
 
     Args:
         chunks: what to compute.
@@ -28,8 +28,7 @@ def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
         token_ids += sequence.token_ids[begin:end]
         positions += range(begin, end)
         slots += [sequence.slot] * chunk.n_tokens
-        if chunk.n_tokens == sequence.n_pending:
-            output_rows.append(len(token_ids) - 1)
+        output_rows += range(len(token_ids) - chunk.n_outputs, len(token_ids))
     return Batch(
         token_ids=np.array(token_ids, np.int32),
         positions=np.array(positions, np.int32),

@@ -7,7 +7,6 @@ import math
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llorch.engine import isolation
 from llorch.engine.batches import batch_of
@@ -15,6 +14,7 @@ from llorch.engine.block_pool import BlockPool
 from llorch.engine.events import ErrorEvent, Event, FinishReason, StartedEvent, StepEvent, TokenEvent
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.engine.pace import Pace
+from llorch.engine.postprocess import Postprocessor
 from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
@@ -62,6 +62,7 @@ class Engine:
         self._block_tables = np.zeros((settings.parallel, self.block_pool.blocks_for(self.n_ctx)), np.int32)
         self._sequences: dict[str, Sequence] = {}
         self._events: list[StepEvent] = []
+        self._postprocessor = Postprocessor(loaded.tokenizer, self._emit, self._finish, self._fail)
         self._shown_name = settings.alias or loaded.name
 
     @property
@@ -187,42 +188,7 @@ class Engine:
             for chunk in chunks:
                 self._compute([chunk])
         else:
-            self._postprocess(chunks, logits)
-
-    def _postprocess(self, chunks: list[Chunk], logits: NDArray[np.float32]) -> None:
-        row = 0
-        for chunk in chunks:
-            sequence = chunk.sequence
-            sequence.n_computed += chunk.n_tokens
-            if sequence.n_pending:
-                continue
-            try:
-                self._accept_token(sequence, sequence.sampler.sample(logits[row]))
-            except Exception as error:
-                self._fail(sequence, error)
-            except BaseException:
-                # Ctrl-C in a thread that computes for others, who need the token: it is computed again.
-                sequence.n_computed -= chunk.n_tokens
-                raise
-            row += 1
-
-    def _accept_token(self, sequence: Sequence, token_id: int) -> None:
-        """Append a sampled token to `sequence`, or end it."""
-        if self.loaded.tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
-            self._finish(sequence, "stop")
-            return
-        i = sequence.n_generated
-        sequence.append(token_id, time.perf_counter())
-        stream = sequence.text_stream
-        text = stream.push(token_id)
-        is_full = len(sequence.token_ids) >= sequence.n_max
-        if is_full:
-            text += stream.finish()
-        self._emit(sequence, TokenEvent(i, token_id, text))
-        if stream.matched_stop is not None:
-            self._finish(sequence, "stop")
-        elif is_full:
-            self._finish(sequence, "length")
+            self._postprocessor.advance(chunks, logits)
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)

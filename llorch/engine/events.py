@@ -1,6 +1,7 @@
 """What leaves the engine: immutable events, which any thread may read.
 
 Each generation has one `StartedEvent`, then its `TokenEvent`s, then one last event: `EndEvent` or `ErrorEvent`.
+Requests that ask for them get `ProgressEvent`s and one `PromptEvent` between the first two.
 JSON and frames are made of them in `llorch.server`, not here. `docs/generations.md` says how texts, ids and counts
 agree at every kind of end.
 """
@@ -35,6 +36,8 @@ class Timings:
         prompt_tokens_per_s: prompt tokens computed, over `prompt_s`.
         decode_s: from the first token to the last.
         decode_tokens_per_s: tokens after the first, over `decode_s`.
+        drafted_tokens: tokens that were proposed and computed ahead.
+        accepted_tokens: those of them that the model would have chosen, and so were kept.
     """
 
     queue_s: float
@@ -42,6 +45,21 @@ class Timings:
     prompt_tokens_per_s: float
     decode_s: float
     decode_tokens_per_s: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """How probable a token was, from the model's logits as they are: no bias, penalty or temperature.
+
+    Attributes:
+        logprob: natural logarithm of its probability.
+        top: ids and logarithms of the most probable tokens, the most probable first.
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +74,36 @@ class StartedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """How much of the prompt has been read; after each step that reads some, if the request asks for it.
+
+    Attributes:
+        n_prompt: tokens of the prompt.
+        n_cached: those of them that were in the KV cache already.
+        n_computed: those that are there now.
+        elapsed_s: since the generation was admitted.
+    """
+
+    type: ClassVar[str] = "progress"
+    n_prompt: int
+    n_cached: int
+    n_computed: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PromptEvent:
+    """The prompt has been read: how probable its tokens were, if the request asks for it. Before any `TokenEvent`.
+
+    Attributes:
+        logprobs: of each token of the prompt; None of the first, which nothing predicts.
+    """
+
+    type: ClassVar[str] = "prompt"
+    logprobs: tuple[TokenLogprobs | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenEvent:
     """One generated token.
 
@@ -65,12 +113,14 @@ class TokenEvent:
             ended has no token of its own.
         text: what can be shown now: whole characters, and nothing that may yet become a stop string.
             The texts of all token events, joined, are the text of the `end` event.
+        logprobs: how probable it was, if the request asks for it.
     """
 
     type: ClassVar[str] = "token"
     i: int
     id: int | None
     text: str
+    logprobs: TokenLogprobs | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +162,7 @@ class ErrorEvent:
 
 
 LastEvent: TypeAlias = EndEvent | ErrorEvent
-Event: TypeAlias = StartedEvent | TokenEvent | LastEvent
+Event: TypeAlias = StartedEvent | ProgressEvent | PromptEvent | TokenEvent | LastEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
 from llorch.errors import ContextLengthError, FieldError, InputError, RequestError
 from llorch.fields.table import FIELDS
@@ -27,6 +28,12 @@ class Request:
         max_tokens: most tokens to generate; the context may end the text earlier.
         stop: strings that end the text and are not part of it.
         ignore_eos: never choose an end-of-generation token.
+        owner: whose request it is (a name of an API key): owners take turns, and share no cached prefixes.
+        cache_prompt: whether the beginning of the prompt may come from the cache of prefixes.
+        n_logprobs: report how probable each generated token was, beside so many of the most probable ones.
+        n_prompt_logprobs: the same for the tokens of the prompt; `max_tokens` may be 0 then.
+        constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
+        wants_progress: report how much of the prompt has been read.
     """
 
     job_id: str
@@ -35,6 +42,12 @@ class Request:
     max_tokens: int
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    owner: str = ""
+    cache_prompt: bool = True
+    n_logprobs: int | None = None
+    n_prompt_logprobs: int | None = None
+    constraint: Callable[[], Constraint] | None = None
+    wants_progress: bool = False
 
     def __post_init__(self) -> None:
         for name in ("token_ids", "max_tokens", "stop"):

@@ -18,10 +18,11 @@ from llorch.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a step computes of one sequence: its next `n_tokens` tokens."""
+    """What a step computes of one sequence: its next `n_tokens` tokens, and logits of the last `n_outputs` of them."""
 
     sequence: Sequence
     n_tokens: int
+    n_outputs: int = 0
 
 
 class Scheduler:
@@ -70,7 +71,7 @@ class Scheduler:
         for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
             n_tokens = min(sequence.n_pending, n_rows)
             if n_tokens:
-                chunks.append(Chunk(sequence, n_tokens))
+                chunks.append(Chunk(sequence, n_tokens, n_outputs=int(n_tokens == sequence.n_pending)))
                 n_rows -= n_tokens
         return chunks
 

@@ -10,7 +10,9 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 from llorch.engine.compute_thread import STOPPED, ComputeThread, Opener
 from llorch.engine.engine import open_configured
@@ -98,11 +100,13 @@ class EngineService:
         ignore_eos: bool = False,
         job_id: str | None = None,
         parse_special: bool = False,
+        encode: Callable[[OpenModel], Sequence[int]] | None = None,
+        options: Mapping[str, Any] = MappingProxyType({}),
     ) -> Submission:
         """Accept a request, or refuse it at once; places are counted before anything is tokenised.
 
         Args:
-            prompt: text; or give `token_ids`.
+            prompt: text; or give `token_ids`, or `encode`.
             token_ids: the prompt as it shall be computed, BOS included.
             params: how tokens are chosen; default: the settings'.
             max_tokens: default: the settings' `n_predict`.
@@ -110,6 +114,8 @@ class EngineService:
             ignore_eos: never choose an end-of-generation token.
             job_id: default: a new one.
             parse_special: recognise control tokens in `prompt`; not for text from strangers.
+            encode: makes the prompt's ids, on another thread, once there is a place: for prompts of chats.
+            options: the other fields of `Request`: `owner`, `cache_prompt`, `n_logprobs`, ...
 
         Raises:
             EngineStoppedError: the engine does not take requests (yet, or any more).
@@ -128,11 +134,12 @@ class EngineService:
         try:
             request = Request(
                 job_id=submission.job_id,
-                token_ids=await self._prompt_ids(prompt, token_ids, parse_special),
+                token_ids=await self._prompt_ids(prompt, token_ids, parse_special, encode),
                 params=params or SamplingParams.from_settings(self.settings),
                 max_tokens=self.settings.n_predict if max_tokens is None else max_tokens,
                 stop=FIELDS["stop"].plain(stop),
                 ignore_eos=ignore_eos,
+                **options,
             )
             session.check(request)
         except BaseException:
@@ -195,8 +202,15 @@ class EngineService:
         self._ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(
-        self, prompt: str | None, token_ids: Sequence[int] | None, parse_special: bool
+        self,
+        prompt: str | None,
+        token_ids: Sequence[int] | None,
+        parse_special: bool,
+        encode_chat: Callable[[OpenModel], Sequence[int]] | None,
     ) -> tuple[int, ...]:
+        if encode_chat is not None:
+            assert self.loaded is not None  # it is ready
+            return tuple(await asyncio.to_thread(encode_chat, self.loaded))
         check_prompt(prompt, token_ids, self.settings.max_prompt_chars)
         if prompt is None:
             return FIELDS["token_ids"].plain(token_ids)  # type: ignore[no-any-return]

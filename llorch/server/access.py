@@ -89,3 +89,8 @@ class KeyCheck:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
         return hmac.compare_digest(given.encode("latin-1", "replace"), self._api_key)
+
+
+def owner_of(scope: Scope) -> str:
+    """Whose request it is: the name of the API key that came with it, empty where there are no keys."""
+    return str(scope.get("llorch.owner", ""))

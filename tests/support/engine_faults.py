@@ -118,7 +118,11 @@ def sampler_fails(engine: Engine, patch: pytest.MonkeyPatch) -> None:
 
 def text_fails(engine: Engine, patch: pytest.MonkeyPatch) -> None:
     patch_to_fail(
-        patch, engine, "_accept_token", lambda sequence, token_id: is_bad([sequence]), UnicodeError("no text")
+        patch,
+        engine._postprocessor,
+        "_accept_token",
+        lambda sequence, token_id: is_bad([sequence]),
+        UnicodeError("no text"),
     )
 
 

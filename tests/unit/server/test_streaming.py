@@ -111,6 +111,8 @@ def test_events_are_json_with_their_type() -> None:
                     "prompt_tokens_per_s": 10.0,
                     "decode_s": 0.2,
                     "decode_tokens_per_s": 5.0,
+                    "drafted_tokens": 0,
+                    "accepted_tokens": 0,
                 },
             },
         ),
