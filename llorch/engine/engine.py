@@ -169,7 +169,8 @@ class Engine:
         """
         if self._scheduler.waiting:
             self._admit()
-        n_rows = self._pace.n_rows(self._scheduler.n_decoding)
+        n_decoding = self._scheduler.n_decoding
+        n_rows = self._pace.n_rows(n_decoding, self.n_running - n_decoding)
         chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
             self._fail(sequence, error)

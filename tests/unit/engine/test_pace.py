@@ -116,6 +116,17 @@ def test_what_fewer_answers_take_will_do_for_more() -> None:
     assert pace.n_rows(1) == 1
 
 
+def test_when_more_begin_than_go_on_their_prompts_get_more_of_each_step() -> None:
+    pace = Pace(512, target_s=0.5)
+    pace.record(2, 0, 0.1)
+    pace.record(2, 10, 0.195)
+    assert [pace.n_rows(2, n) - 2 for n in (0, 1, 2)] == [7, 7, 7]
+    assert pace.n_rows(2, 4) - 2 == 14
+    assert pace.n_rows(2, 100) - 2 == 40
+    pace.record(1, 0, 0.6)
+    assert pace.n_rows(1, 100) == pace.n_rows(1, 1)
+
+
 def test_prompts_are_read_however_dear_a_row_is() -> None:
     pace = Pace(512)
     steps = simulate(pace, linear(0.01, 0.001, 1.0), 100, 2)
