@@ -94,7 +94,9 @@ class Pace:
             return
         row_s = max(duration_s - alone_s, 0.0) / n_prompt
         if self._row_s is not None:
-            row_s = max(row_s, 0.75 * self._row_s)  # rows may cost nothing up to a tile's end, and more behind it
+            row_s = max(
+                row_s, 0.75 * self._row_s
+            )  # rows may cost nothing up to a tile's end, and more behind it
         self._row_s = max(_mean(self._row_s, row_s), 1e-9)
 
     def _alone_s(self, n_decoding: int) -> float | None:

@@ -9,6 +9,7 @@ the oldest always goes on, and one alone always has room.
 from __future__ import annotations
 
 import bisect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,11 +21,15 @@ from llorch.engine.waiting_line import WaitingLine
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a step computes of one sequence: its next `n_tokens` tokens, and logits of the last `n_outputs` of them."""
+    """What a step computes of one sequence: its next `n_tokens` tokens, and logits of the last `n_outputs` rows.
+
+    `draft` are further rows behind them: tokens that may be chosen next.
+    """
 
     sequence: Sequence
     n_tokens: int
     n_outputs: int = 0
+    draft: tuple[int, ...] = ()
 
 
 class Scheduler:
@@ -38,12 +43,20 @@ class Scheduler:
         n_preempted: how often a sequence had to give way.
     """
 
-    def __init__(self, blocks: KVBlocks, n_slots: int) -> None:
+    def __init__(self, blocks: KVBlocks, n_slots: int, max_outputs: int = sys.maxsize) -> None:
+        """Set up.
+
+        Args:
+            blocks: gives sequences their KV blocks.
+            n_slots: sequences that may run side by side.
+            max_outputs: most rows of logits of a step.
+        """
         self.waiting = WaitingLine()
         self.running: list[Sequence] = []
         self.n_slots = n_slots
         self.n_preempted = 0
         self.blocks = blocks
+        self._max_outputs = max_outputs
         self._free_slots = list(range(n_slots - 1, -1, -1))
         self._n_turns = 0
 
@@ -75,7 +88,7 @@ class Scheduler:
         return admitted
 
     def schedule(self, n_rows: int) -> list[Chunk]:
-        """Divide at most `n_rows` rows of the next batch among the running sequences, and see to their blocks.
+        """Divide at most `n_rows` rows of the next batch, and `max_outputs` logits, among the running sequences.
 
         Sequences that need one token come first, so that a long prompt never keeps the others from going on;
         within that, the older come first.
@@ -83,18 +96,21 @@ class Scheduler:
         self.blocks.begin_step(self.running)
         chunks: list[Chunk] = []
         under_way: set[bytes] = set()
+        n_outputs_left = self._max_outputs
         for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
             if sequence.slot < 0 or not n_rows:  # it has given way to one before it, or nothing is left
                 continue
             if not self.blocks.read_cache(sequence) or self.blocks.next_key(sequence) in under_way:
                 continue
-            n_tokens = self._make_room(sequence, min(sequence.n_pending, n_rows))
+            n_tokens, _ = sequence.fit(n_rows, n_outputs_left)
+            n_tokens, n_outputs = sequence.fit(self._make_room(sequence, n_tokens), n_outputs_left)
             if n_tokens:
                 if sequence.n_pending > 1:
                     under_way.update(self.blocks.keys_to_come(sequence))
                 self.blocks.grow(sequence, n_tokens)
-                chunks.append(Chunk(sequence, n_tokens, n_outputs=int(n_tokens == sequence.n_pending)))
+                chunks.append(Chunk(sequence, n_tokens, n_outputs))
                 n_rows -= n_tokens
+                n_outputs_left -= n_outputs
         return [chunk for chunk in chunks if chunk.sequence.slot >= 0]
 
     def take_back(self, sequences: list[Sequence]) -> None:
