@@ -61,6 +61,7 @@ class Settings(BaseModel):
     kv_type: Literal["f16", "f32"] = _setting("kv_type")
     weights: Literal["auto", "packed", "mapped"] = _setting("weights")
     override_pre: str | None = _setting("override_pre")
+    chat_template: str | None = _setting("chat_template")
 
     n_predict: int = _setting("n_predict")
     temperature: float = _setting("temperature")
