@@ -1,7 +1,7 @@
 """Bounds on JSON schemas from strangers, checked before a compiler sees them.
 
-The compiler of grammars limits its own work, but it recurses along nesting and references, and a chain of a few thousand
-references would overflow the stack of the process. Long literals make single steps slow.
+The compiler of grammars limits its own work, but it recurses along nesting and references: a chain of a thousand
+objects would overflow the stack, which ends the process. Long literals make single steps slow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_TEXT = 4_000
 MAX_TOTAL_TEXT = 200_000
 """Characters of all strings and names together."""
 MAX_REFERENCE_PATH = 1_000
-"""Levels of everything that references lead to, together: no path through them is longer. Some 2,500 fit a stack of 8 MB."""
+"""Levels of everything that references lead to, together: no path is longer. 2,400 fit a stack of 8 MB."""
 
 _REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
