@@ -96,7 +96,7 @@ class ForkedError(KernelError):
 
 
 class ConstraintError(LlorchError):
-    """A grammar cannot say any more which token may come next; only its generation fails."""
+    """What limits a sequence's choice of tokens failed, or leaves none; only that sequence fails."""
 
 
 class NumericalError(LlorchError):
