@@ -103,6 +103,7 @@ def check_fields(
     required: Collection[str] = (),
     hints: Mapping[str, str] = MappingProxyType({}),
     more_faults: Iterable[FieldError] = (),
+    ignores_unknown: bool = False,
 ) -> dict[str, Any]:
     """The fields that a body gives; null means that it does not.
 
@@ -112,11 +113,13 @@ def check_fields(
         required: those it must have.
         hints: what to add to the refusal of an unknown field, by its name.
         more_faults: what is wrong with several fields together.
+        ignores_unknown: whether fields that are not `known` are no fault.
 
     Raises:
         RequestError: with every fault: unknown fields, then those of the known ones in their order, then `more_faults`.
     """
-    faults = _unknown_faults([name for name in body if name not in known], known, hints)
+    unknown = [] if ignores_unknown else [name for name in body if name not in known]
+    faults = _unknown_faults(unknown, known, hints)
     given = {name: body[name] for name in known if body.get(name) is not None}
     for name, field in known.items():
         if name in given:

@@ -16,7 +16,7 @@ from llorch.engine.service import EngineService
 from llorch.errors import FieldError
 from llorch.fields.table import REQUEST, Field
 from llorch.server.body import check_fields, object_schema, read_json_object
-from llorch.server.errors import HTTPRefusalError, NotReadyError, failure
+from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
 from llorch.server.streaming import event_stream, last_event, sse_frame
 
 router = APIRouter(tags=["generate"])
@@ -114,9 +114,7 @@ async def generate(request: Request) -> Response:
         return event_stream(service, submission, event_frame)
     last = await last_event(request, service, submission)
     if isinstance(last, ErrorEvent):
-        return failure(
-            last.code, last.message, status=503 if last.retriable else 500, is_retriable=last.retriable
-        )
+        raise GenerationFailedError(last)
     return JSONResponse(event_json(last))
 
 
