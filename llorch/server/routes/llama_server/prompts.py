@@ -22,6 +22,7 @@ _ONE_SCHEMA: list[dict[str, Any]] = [
     {"type": "string"},
     {
         "type": "array",
+        "minItems": 1,
         "items": {
             "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}],
         },
