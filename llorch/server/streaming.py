@@ -56,8 +56,10 @@ class _Frames(Generic[T]):
         return self
 
     async def __anext__(self) -> bytes:
-        self.last = await anext(self._events)
-        return self._write(self.last)
+        while True:
+            self.last = await anext(self._events)
+            if frames := self._write(self.last):
+                return frames
 
     async def aclose(self) -> None:
         await self._events.aclose()

@@ -47,9 +47,6 @@ def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]
         RequestError: with every fault of the body.
     """
     messages, faults = plain_messages(body.get("messages"), max_prompt_chars)
-    for name in ("max_completion_tokens", "max_tokens"):
-        if body.get(name) == 0:
-            faults.append(FieldError(name, f"{name} >= 1, or -1", f"{name}: 0 leaves no answer"))
     if body.get("top_logprobs") and body.get("logprobs") is not True:
         faults.append(FieldError("top_logprobs", "with logprobs", "top_logprobs needs logprobs: true"))
     faults += refused_faults(body, REFUSED_IN_CHATS, UNAVAILABLE_IN_CHATS)

@@ -12,11 +12,10 @@ from typing import Any
 from llorch.errors import FieldError
 from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.table import FIELDS, Field
-from llorch.server.routes.openai.kinds import NAME, OBJECT, PROMPTS, STREAM_OPTIONS
+from llorch.server.routes.openai.kinds import INT32_MAX, LIMIT, NAME, OBJECT, PROMPTS, STREAM_OPTIONS
 
 MAX_LOGPROBS = 20
 MAX_N = 128
-_INT32_MAX = 2**31 - 1
 
 
 def _same(name: str, *, kind: Kind | None = None, words: str = "") -> Field:
@@ -34,7 +33,7 @@ _SHARED = (
     _own("model", NAME, "any name: the one model of the server answers, and the answer says its name"),
     _same("temperature", words="0 takes the most probable token each time; default 1, as OpenAI's"),
     _same("top_p", words="keep the most probable tokens that sum up to this probability; default 1, as OpenAI's"),
-    _same("top_k", kind=integer(-1, _INT32_MAX), words="keep so many of the most probable tokens; 0 and -1 keep all"),
+    _same("top_k", kind=integer(-1, INT32_MAX), words="keep so many of the most probable tokens; 0 and -1 keep all"),
     _same("min_p"),
     _same("repetition_penalty"),
     _own("repeat_penalty", FIELDS["repetition_penalty"].kind, "llama-server's name of `repetition_penalty`"),
@@ -55,16 +54,16 @@ _SHARED = (
 )
 COMPLETION = {entry.name: entry for entry in (
     _own("prompt", PROMPTS, "text, token ids, or a list of either; the answer has `n` choices for each"),
-    _own("max_tokens", integer(-1, _INT32_MAX),
+    _own("max_tokens", integer(-1, INT32_MAX),
          "most tokens to generate; default 16, as OpenAI's; 0 needs `echo`; -1: to the end of the context"),
     _own("echo", BOOLEAN, "put the prompt in front of the text, and its tokens in front of `logprobs`"),
     _own("logprobs", integer(0, MAX_LOGPROBS), "report how probable each token was, and so many of the most probable"),
     *_SHARED,
 )}
 CHAT = {entry.name: entry for entry in (
-    _own("max_completion_tokens", integer(-1, _INT32_MAX),
+    _own("max_completion_tokens", LIMIT,
          "most tokens to generate; without it, and for -1, to the end of the context"),
-    _own("max_tokens", integer(-1, _INT32_MAX), "older name of `max_completion_tokens`, which comes before it"),
+    _own("max_tokens", LIMIT, "older name of `max_completion_tokens`, which comes before it"),
     _own("logprobs", BOOLEAN, "report how probable each token was"),
     _own("top_logprobs", integer(0, MAX_LOGPROBS), "and so many of the most probable ones; needs `logprobs`"),
     _own("add_generation_prompt", BOOLEAN, "whether the template opens the assistant's turn; default true"),

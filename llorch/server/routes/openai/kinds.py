@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
 
+INT32_MAX = 2**31 - 1
 MAX_PROMPTS = 128
 """Prompts of one request; each needs a place in line."""
 
@@ -67,6 +68,12 @@ def _check_stream_options(value: object) -> object:
     return value
 
 
+def _check_limit(value: object) -> object:
+    if type(value) is not int or not (value == -1 or 1 <= value <= INT32_MAX):
+        raise _bad(f"got {described(value)}")
+    return value
+
+
 def _check_object(value: object) -> object:
     if not isinstance(value, dict):
         raise _bad(f"got {described(value)}")
@@ -97,6 +104,11 @@ STREAM_OPTIONS = _kind(
     "an object with include_usage, true or false",
     _check_stream_options,
     {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+)
+LIMIT = _kind(
+    "an integer, 1 <= {name} < 2^31, or -1",
+    _check_limit,
+    {"anyOf": [{"const": -1}, {"type": "integer", "minimum": 1, "maximum": INT32_MAX}]},
 )
 OBJECT = _kind("an object", _check_object, {"type": "object"})
 NAME = Kind(str, "a string")

@@ -7,93 +7,110 @@ from typing import Any
 
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
+from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.routes.openai.messages import MAX_MESSAGES, ROLES
 
 _ERROR = {
     "type": "object",
     "properties": {
-        "error": {
-            "type": "object",
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-            "required": ["message", "type", "param", "code"],
-        }
+        "error": properties(
+            message="string", type="string", param=["string", "null"], code=["string", "null"]
+        )
     },
     "required": ["error"],
 }
-_ERROR_WORDS = {
-    400: "What is wrong with the request: all of it in the message, the first field at fault as `param`",
-    401: "The API key is missing or wrong",
-    403: "The Host header names another server",
-    408: "The body did not arrive",
-    413: "The body is too large",
-    415: "The body is no JSON by its Content-Type",
-    500: "The server failed",
-    503: "Not ready, or too many requests are waiting; Retry-After says when to come back",
-}
-
-
-def _errors(*statuses: int, **more: str) -> dict[int | str, dict[str, Any]]:
-    words = {
-        **{status: _ERROR_WORDS[status] for status in statuses},
-        **{int(k[1:]): v for k, v in more.items()},
-    }
-    return {
-        status: {"description": description, "content": {"application/json": {"schema": _ERROR}}}
-        for status, description in words.items()
-    }
-
-
-def _posted(
-    known: Mapping[str, Field], required: Collection[str], extra: Mapping[str, Any], words: str
-) -> dict[str, Any]:
-    schema = object_schema(known, required)
-    schema["properties"] |= extra
-    schema["required"] = [*required, *extra]
-    schema["additionalProperties"] = True
-    body = {"required": True, "content": {"application/json": {"schema": schema}}}
-    answer = {"description": words, "content": {"application/json": {}, "text/event-stream": {}}}
-    return {
-        "responses": {200: answer, **_errors(400, 401, 403, 408, 413, 415, 500, 503)},
-        "openapi_extra": {"requestBody": body},
-    }
-
-
-def completion_operation(known: Mapping[str, Field]) -> dict[str, Any]:
-    """Keywords of the route `POST /v1/completions`."""
-    return _posted(known, ("prompt",), {}, "A `text_completion`; with `stream` its chunks, then `[DONE]`")
-
-
-_PART = {
+_ERRORS = {0: _ERROR}
+_TEXT_PART = {
     "type": "object",
     "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
     "required": ["type", "text"],
 }
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}]},
+    },
+    "required": ["role", "content"],
+}
 _MESSAGES = {
     "type": "array",
     "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+    "items": _MESSAGE,
     "description": "the chat so far; contents are text, whole or in parts",
-    "items": {
-        "type": "object",
-        "properties": {
-            "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
-            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}, {"type": "null"}]},
-        },
-        "required": ["role", "content"],
-    },
 }
+_ANSWER = properties(
+    id="string",
+    object="string",
+    created="integer",
+    model="string",
+    system_fingerprint="string",
+    choices="array",
+    usage="object",
+)
+_MODEL = properties(
+    id="string", object="string", created="integer", owned_by="string", max_model_len="integer"
+)
+
+
+def _posted(
+    known: Mapping[str, Field],
+    required: Collection[str],
+    own: Mapping[str, Any],
+    either: list[dict[str, Any]],
+    words: str,
+) -> dict[str, Any]:
+    """Keywords of a route.
+
+    Args:
+        known: fields of its body that the table has.
+        required: those of them that must be there.
+        own: schemas of other fields, all required.
+        either: schemas of which the body fits one or both.
+        words: about its answer.
+    """
+    schema = object_schema(known, required)
+    schema["anyOf"] = either
+    schema["properties"] |= own
+    schema["required"] = [*required, *own]
+    schema["additionalProperties"] = True
+    return {
+        "responses": {200: stream_or_json(words, _ANSWER), **refusals(POSTED, _ERRORS)},
+        "openapi_extra": json_body(schema),
+    }
+
+
+def completion_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/completions`, which takes the fields `known`."""
+    words = "A `text_completion`; with `stream` its chunks, then `[DONE]`"
+    some_tokens = {"properties": {"max_tokens": {"not": {"const": 0}}}}
+    return _posted(known, ("prompt",), {}, [some_tokens, _is_true("echo")], words)
 
 
 def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
-    """Keywords of the route `POST /v1/chat/completions`."""
+    """Keywords of the route `POST /v1/chat/completions`, which takes `messages` and the fields `known`."""
     words = "A `chat.completion`; with `stream` its chunks, then `[DONE]`"
-    return _posted(known, (), {"messages": _MESSAGES}, words)
+    no_top = {"properties": {"top_logprobs": {"enum": [0, None]}}}
+    return _posted(known, (), {"messages": _MESSAGES}, [no_top, _is_true("logprobs")], words)
 
 
-MODELS_OPERATION: dict[str, Any] = {"responses": _errors(401, 403, 500, 503)}
-MODEL_OPERATION: dict[str, Any] = {
-    "responses": _errors(401, 403, 500, 503, _404="There is no model of this name")
-}
+def _is_true(name: str) -> dict[str, Any]:
+    return {"properties": {name: {"const": True}}, "required": [name]}
+
+
+def _asked(schema: Mapping[str, Any], *statuses: int) -> dict[str, Any]:
+    answer = {"description": "What there is", "content": {"application/json": {"schema": schema}}}
+    return {"responses": {200: answer, **refusals((*ASKED, *statuses), _ERRORS)}}
+
+
+MODEL_OPERATION = _asked(_MODEL, 404)
+"""Keywords of the route `GET /v1/models/{model}`."""
+MODELS_OPERATION = _asked(
+    {
+        "type": "object",
+        "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _MODEL}},
+        "required": ["object", "data"],
+    }
+)
+"""Keywords of the route `GET /v1/models`."""
