@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from llorch.engine.service import EngineService
+from llorch.fields.api_keys import owners_by_key
 from llorch.fields.hosts import ANY, canonical_host, is_loopback
 from llorch.server.access import HostCheck, KeyCheck
 from llorch.server.errors import ErrorShape, install_error_handlers, native_shape
@@ -70,7 +71,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
 def _guard(app: FastAPI, settings: Settings, is_local: bool) -> None:
     """Ask for the key, if there is one: no web page knows it. Without one, the Host header tells web pages apart."""
     if settings.api_key is not None:
-        app.add_middleware(KeyCheck, api_key=settings.api_key.get_secret_value())
+        app.add_middleware(KeyCheck, owners=owners_by_key(settings.api_key.get_secret_value()))
     elif (is_local or settings.allowed_hosts) and ANY not in settings.allowed_hosts:
         names = {*settings.allowed_hosts, canonical_host(settings.host) or settings.host}
         app.add_middleware(HostCheck, allowed=names, takes_addresses=not is_local)
