@@ -23,7 +23,9 @@ def test_contents_become_one_string() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
     assert plain({"role": "user", "content": parts}) == [{"role": "user", "content": "ab"}]
     assert plain({"role": "user", "content": []}) == [{"role": "user", "content": ""}]
-    assert plain({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]})[0]["content"] == "no"
+    assert (
+        plain({"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]})[0]["content"] == "no"
+    )
 
 
 def test_developers_are_the_system() -> None:
@@ -44,7 +46,9 @@ def test_other_members_are_dropped() -> None:
     assert plain(message) == [{"role": "assistant", "content": "a"}]
 
 
-@pytest.mark.parametrize("value", [None, [], {}, "text", 5, [{"role": "user", "content": "a"}] * (MAX_MESSAGES + 1)])
+@pytest.mark.parametrize(
+    "value", [None, [], {}, "text", 5, [{"role": "user", "content": "a"}] * (MAX_MESSAGES + 1)]
+)
 def test_no_list_of_messages_is_one_fault(value: object) -> None:
     assert fields(value) == ["messages"]
 
@@ -55,7 +59,8 @@ def test_no_list_of_messages_is_one_fault(value: object) -> None:
         ("text", "messages[0]"), (None, "messages[0]"),
         ({"content": "a"}, "messages[0].role"), ({"role": "robot", "content": "a"}, "messages[0].role"),
         ({"role": ["user"], "content": "a"}, "messages[0].role"), ({"role": "user"}, "messages[0].content"),
-        ({"role": "user", "content": 5}, "messages[0].content"), ({"role": "user", "content": {}}, "messages[0].content"),
+        ({"role": "user", "content": 5}, "messages[0].content"),
+        ({"role": "user", "content": {}}, "messages[0].content"),
         ({"role": "user", "content": "\ud800"}, "messages[0].content"),
         ({"role": "user", "content": ["a"]}, "messages[0].content[0]"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages[0].content[0]"),
