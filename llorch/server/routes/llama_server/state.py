@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter
-from starlette.requests import Request
 
 router = APIRouter(tags=["llama-server"])
 
