@@ -167,8 +167,8 @@ TABLE = (
     Field("port", integer(0, 65535), 8080, SERVER,
           words="port to listen on; 0: any free one"),
     Field("api_key", text(), None, SERVER, metavar="KEY", example="...",
-          words="clients must send it (Authorization: Bearer KEY); commas separate several; others see it in a flag, so "
-                "better say `api_key_file` or LLORCH_API_KEY"),
+          words="clients must send it (Authorization: Bearer KEY); commas separate several; others see it in a flag, "
+                "so better say `api_key_file` or LLORCH_API_KEY"),
     Field("api_key_file", path(), None, SERVER, metavar="FILE", example="/run/secrets/llorch_key",
           words="a file that holds API keys, one on each line, as `key` or `name: key`"),
     Field("allowed_hosts", hosts(), (), SERVER, metavar="NAMES",

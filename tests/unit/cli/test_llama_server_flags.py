@@ -57,7 +57,8 @@ def test_a_flag_for_what_is_so_anyway_changes_nothing(words: str) -> None:
         ("--cache-type-k q8_0", "--kv-type"), ("-hf a/b:Q8_0", "llorch pull"), ("-md x.gguf", "--draft ngram"),
         ("--ssl-key-file a --ssl-cert-file b", "proxy"), ("--mirostat 2", "no such way to choose"),
         ("--seed 4", "each request"), ("--context-shift", "length"), ("--no-slots", "API key"),
-        ("--lora x", "adapters"), ("--rope-freq-base 1000", "model file"), ("--log-file x", "standard error"), ("--numa distribute", "taskset"),
+        ("--lora x", "adapters"), ("--rope-freq-base 1000", "model file"),
+        ("--log-file x", "standard error"), ("--numa distribute", "taskset"),
     ],
 )  # fmt: skip
 def test_another_flag_is_refused_in_one_line_with_a_way_out(
