@@ -63,6 +63,7 @@ class Settings(BaseModel):
     weights: Literal["auto", "packed", "mapped"] = _setting("weights")
     draft: Literal["off", "ngram"] = _setting("draft")
     override_pre: str | None = _setting("override_pre")
+    chat_template: str | None = _setting("chat_template")
 
     n_predict: int = _setting("n_predict")
     temperature: float = _setting("temperature")

@@ -97,4 +97,4 @@ def load_with_progress(settings: Settings) -> OpenModel:
     from llorch.engine.engine import open_configured
 
     with Progress() as progress:
-        return open_configured(settings, progress)
+        return open_configured(settings, progress, with_chat_template=False)

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             "--api-key: everybody on this machine can read the key in the list of processes; --api-key-file and "
             "LLORCH_API_KEY hide it"
         )
-    check_model(settings.model, override_pre=settings.override_pre)
+    check_model(settings.model, override_pre=settings.override_pre, chat_template=settings.chat_template)
     listeners = bind(settings.host, settings.port)
     with Progress() as progress:
         service = EngineService(settings, progress)

@@ -118,6 +118,10 @@ TABLE = (
           words='"ngram" computes ahead where a text repeats itself: the same answers, in fewer steps; for few users'),
     Field("override_pre", text(), None, MODEL, metavar="NAME", example="llama-bpe",
           words="how words are cut before byte-level BPE, in place of what the file names (`tokenizer.ggml.pre`)"),
+    Field("chat_template", text(), None, MODEL, flags=("--chat-template", "--chat-template-file"),
+          metavar="NAME|FILE|TEXT", example="chatml",
+          words="how messages become a prompt, in place of the file's own template: llama2, llama3, chatml or zephyr, "
+                "a file that holds a Jinja template, or the template itself"),
 
     Field("prompt", text(), None, is_request=True, others_say=("inputs",), python_kind=prompt(),
           words="the text to continue, at most as long as the setting `max_prompt_chars`; or give `token_ids`"),

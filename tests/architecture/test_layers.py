@@ -21,7 +21,7 @@ LAYERS = [
     {"fields", "machine", "observe"},
     {"quant"},
     {"formats", "kernels", "pulled", "setting_sources", "text"},
-    {"model", "model_files"},
+    {"chat", "model", "model_files"},
     {"conversation", "convert", "environment", "open_model", "settings"},
     {"bench", "engine"},
     {"api"},
@@ -45,6 +45,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("server/daemon.py", "server/protocol.py"),
     "h11": ("server/protocol.py",),
     "huggingface_hub": ("pulled/hub.py",),
+    "jinja2": ("chat/jinja/",),
     "mmap": ("formats/",),
     "struct": ("formats/",),
 }

@@ -1,0 +1,1 @@
+"""Conversations become prompts: messages, and the template that writes them as one text."""
