@@ -1,1 +1,1 @@
-"""Conversations become prompts: messages, and the template that writes them as one text."""
+"""Chats: templates that make prompts of messages, grammars that bind answers, tool calls found in answers."""
