@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from llorch.engine.events import ErrorEvent
+from llorch.engine.service import EngineService
 from llorch.errors import (
     ContextLengthError,
     EngineStoppedError,
@@ -16,8 +20,10 @@ from llorch.errors import (
     QueueFullError,
     RequestError,
 )
+from llorch.server.app import create_app
 from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
 from llorch.server.routes.openai.errors import openai_shape, renamed
+from llorch.settings import Settings
 
 BODY = FieldError("body", "JSON", "the body is not JSON")
 
@@ -78,3 +84,19 @@ def test_fields_have_the_names_that_the_client_wrote() -> None:
     error = RequestError([FieldError("token_ids", "0 <= id", "token_ids: expected 0 <= id; got token_ids")])
     renamed(error, {"token_ids": "prompt"})
     assert error.errors == [FieldError("prompt", "0 <= id", "prompt: expected 0 <= id; got token_ids")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [({}, 401, "invalid_api_key"), ({"Authorization": "Bearer sesame"}, 503, "not_ready")],
+)
+def test_paths_below_v1_have_this_shape(headers: dict[str, str], status: int, code: str) -> None:
+    app = create_app(EngineService(Settings(api_key=SecretStr("sesame"))))  # whose model is not loaded
+
+    async def ask() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.get("/v1/models", headers=headers)
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
