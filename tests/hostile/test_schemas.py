@@ -146,8 +146,7 @@ def test_large_schemas_are_compiled_and_no_step_takes_long(grammars: Grammars, n
         begun_s = time.process_time()
         try:
             ids = np.unpackbits(constraint.allowed().view(np.uint8), bitorder="little").nonzero()[0]
-        except ConstraintError as error:  # bounded: the generation fails, with words
-            assert "cannot go on" in str(error)
+        except ConstraintError:  # bounded: the generation fails
             return
         assert time.process_time() - begun_s < STEP_S
         if len(ids) < 2:

@@ -29,8 +29,8 @@ PERSON: dict[str, Any] = {
     "required": ["name", "age", "role", "home"],
     "additionalProperties": False,
     "$defs": {
-        "home": {"type": "object", "properties": {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}}, "required": ["zip"],
-                 "additionalProperties": False}
+        "home": {"type": "object", "properties": {"zip": {"type": "string", "pattern": "^[0-9]{5}$"}},
+                 "required": ["zip"], "additionalProperties": False}
     },
 }  # fmt: skip
 VOCABULARIES = ["stories260K-q8_0.gguf", "ggml-vocab-llama-spm.gguf", "ggml-vocab-llama-bpe.gguf"]

@@ -60,7 +60,7 @@ _SHARED = (
     _same("ignore_eos"),
     _own("cache_prompt", BOOLEAN, "whether the prompt's beginning may come from the cache; default true"),
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
-    _own("response_format", RESPONSE_FORMAT, "`json_object`, or `json_schema`: the answer is JSON that fits the schema"),
+    _own("response_format", RESPONSE_FORMAT, "`json_object` or `json_schema`: the answer is JSON that fits the schema"),
     _own("json_schema", OBJECT, "llama-server's name of the schema in `response_format`"),
     _own("return_progress", BOOLEAN, "streams report how much of the prompt has been read, as `prompt_progress`"),
 )

@@ -7,7 +7,6 @@ from typing import Any
 
 from llorch.errors import FieldError
 from llorch.fields.kinds import described
-from llorch.server.routes.openai.tool_messages import plain_calls
 
 MAX_MESSAGES = 4096
 ROLES = ("system", "developer", "user", "assistant", "tool")
@@ -50,9 +49,7 @@ def _plain(item: object, where: str, faults: list[FieldError]) -> dict[str, Any]
     content = _text(item.get("content"), f"{where}.content", faults)
     if content is None and not (role == "assistant" and item.get("tool_calls")) and "content" not in item:
         faults.append(FieldError(f"{where}.content", "text", f"{where}.content is required"))
-    rest = {name: item[name] for name in ("name", "tool_call_id") if item.get(name) is not None}
-    if item.get("tool_calls"):
-        rest["tool_calls"] = plain_calls(item["tool_calls"], f"{where}.tool_calls", faults)
+    rest = {name: item[name] for name in ("name", "tool_calls", "tool_call_id") if item.get(name) is not None}
     return {"role": "system" if role == "developer" else role, "content": content, **rest}
 
 
