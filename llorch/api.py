@@ -18,7 +18,15 @@ from types import TracebackType
 from typing import Any
 
 from llorch.engine.engine import Engine, open_configured
-from llorch.engine.events import EndEvent, Event, FinishReason, Timings, TokenEvent
+from llorch.engine.events import (
+    EndEvent,
+    Event,
+    FinishReason,
+    PromptEvent,
+    Timings,
+    TokenEvent,
+    TokenLogprobs,
+)
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, encode_prompt
 from llorch.engine.session import CallerDriver
@@ -44,6 +52,7 @@ class Generation:
         finish_reason: ``"stop"`` (an end-of-generation token or a stop string) or ``"length"``.
         matched_stop: the stop string that ended the text.
         seed: gives the same text again.
+        logprobs: how probable each of `token_ids` was, if that was asked for.
         timings: durations and speeds.
     """
 
@@ -54,6 +63,7 @@ class Generation:
     matched_stop: str | None
     seed: int
     timings: Timings
+    logprobs: tuple[TokenLogprobs, ...] | None = None
 
 
 def load(
@@ -118,6 +128,7 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
+        n_logprobs: int | None = None,
         **sampling: Any,
     ) -> Generation:
         """Continue `prompt`.
@@ -127,6 +138,7 @@ class Model:
             max_tokens: most tokens to generate (default: the setting `n_predict`).
             stop: string or strings that end the text and are not part of it.
             ignore_eos: never choose an end-of-generation token.
+            n_logprobs: 0..20: tell how probable each token was, beside so many of the most probable ones.
             **sampling: fields of `SamplingParams`: `temperature` (0 = always the most probable token),
                 `top_k`, `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
                 `penalty_last_n`, `logit_bias`, `seed`.
@@ -136,9 +148,12 @@ class Model:
             NumericalError: the model computed NaN.
             ForkedError: this process was forked from the one that loaded the model.
         """
-        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, n_logprobs=n_logprobs)
+        logprobs: list[TokenLogprobs] = []
         with contextlib.closing(self._driver.events(request)) as events:
             for event in events:
+                if isinstance(event, TokenEvent) and event.logprobs is not None:
+                    logprobs.append(event.logprobs)
                 if isinstance(event, EndEvent):
                     return Generation(
                         text=event.text,
@@ -148,8 +163,31 @@ class Model:
                         matched_stop=event.matched_stop,
                         seed=event.seed,
                         timings=event.timings,
+                        logprobs=None if n_logprobs is None else tuple(logprobs),
                     )
         raise EngineStoppedError("the generation ended without a result")
+
+    def logprobs(self, prompt: str | Sequence[int], *, n_top: int = 0) -> tuple[TokenLogprobs | None, ...]:
+        """How probable the tokens of `prompt` are, each behind those before it; nothing is generated.
+
+        The sum over the tokens of an answer is its log-likelihood.
+
+        Args:
+            prompt: text, or a sequence of token ids as they shall be computed (BOS included).
+            n_top: 0..20: report so many of the most probable tokens, too.
+
+        Returns:
+            An entry for each token; None for the first, which nothing predicts.
+
+        Raises:
+            RequestError, NumericalError, ForkedError: as `generate`.
+        """
+        request = self._request(prompt, None, None, False, {}, n_prompt_logprobs=n_top)
+        with contextlib.closing(self._driver.events(replace(request, max_tokens=0))) as events:
+            for event in events:
+                if isinstance(event, PromptEvent):
+                    return event.logprobs
+        raise EngineStoppedError("the prompt was not read to its end")
 
     def stream(
         self,
@@ -187,8 +225,9 @@ class Model:
         stop: str | Sequence[str] | None,
         ignore_eos: bool,
         sampling: dict[str, Any],
+        **options: Any,
     ) -> Request:
-        known = SamplingParams.__dataclass_fields__
+        known = [name for name in SamplingParams.__dataclass_fields__ if name in FIELDS]
         faults = [
             FieldError(name, f"one of {', '.join(known)}", f"{name} is no sampling parameter")
             for name in sorted(set(sampling) - set(known))
@@ -208,6 +247,7 @@ class Model:
             max_tokens=max_tokens,
             stop=FIELDS["stop"].plain(stop),
             ignore_eos=ignore_eos,
+            **options,
         )
 
 

@@ -95,6 +95,10 @@ class ForkedError(KernelError):
     """A model is used in a process that was forked from the one that loaded it."""
 
 
+class ConstraintError(LlorchError):
+    """What limits a sequence's choice of tokens failed, or leaves none; only that sequence fails."""
+
+
 class NumericalError(LlorchError):
     """A sequence's logits hold NaN or leave no token to choose; only that sequence fails."""
 

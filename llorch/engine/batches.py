@@ -26,8 +26,10 @@ def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
         sequence = chunk.sequence
         begin, end = sequence.n_computed, sequence.n_computed + chunk.n_tokens
         token_ids += sequence.token_ids[begin:end]
-        positions += range(begin, end)
-        slots += [sequence.slot] * chunk.n_tokens
+        token_ids += chunk.draft
+        n_rows = chunk.n_tokens + len(chunk.draft)
+        positions += range(begin, begin + n_rows)
+        slots += [sequence.slot] * n_rows
         output_rows += range(len(token_ids) - chunk.n_outputs, len(token_ids))
     return Batch(
         token_ids=np.array(token_ids, np.int32),

@@ -11,15 +11,18 @@ import numpy as np
 from llorch.engine import isolation
 from llorch.engine.batches import batch_of
 from llorch.engine.block_pool import BlockPool
+from llorch.engine.drafts import with_drafts
 from llorch.engine.events import ErrorEvent, Event, FinishReason, StartedEvent, StepEvent, TokenEvent
 from llorch.engine.kv_plan import plan_kv_cache
+from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.pace import Pace
 from llorch.engine.postprocess import Postprocessor
 from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
-from llorch.errors import InputError, KernelError, NumericalError
+from llorch.engine.token_mask import TokenMask
+from llorch.errors import ConstraintError, InputError, KernelError, NumericalError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel, open_model
@@ -28,6 +31,9 @@ from llorch.settings import Settings
 from llorch.text.detokenizer import Detokenizer, TextStream
 
 logger = logging.getLogger(__name__)
+
+LOGITS_BYTES = 64 << 20
+"""Most memory for logits of prompts whose tokens are judged; they are read in pieces that small."""
 
 
 class Engine:
@@ -57,7 +63,9 @@ class Engine:
         )
         self.kv_cache = KVCache(loaded.config, n_blocks, settings.kv_type)
         self.block_pool = BlockPool(n_blocks, KV_BLOCK_SIZE)
-        self._scheduler = Scheduler(self.block_pool, settings.parallel)
+        max_outputs = max(LOGITS_BYTES // (4 * loaded.config.n_vocab), settings.parallel)
+        self._scheduler = Scheduler(self.block_pool, settings.parallel, max_outputs)
+        self._has_drafts = settings.draft == "ngram"
         self._pace = Pace(loaded.llama.n_batch)
         self._block_tables = np.zeros((settings.parallel, self.block_pool.blocks_for(self.n_ctx)), np.int32)
         self._sequences: dict[str, Sequence] = {}
@@ -103,21 +111,26 @@ class Engine:
         seed = request.params.seed
         if seed is None:
             seed = new_seed()
-        vocab = self.loaded.tokenizer.vocab
         sequence = Sequence(
             request=request,
             seed=seed,
-            sampler=Sampler(
-                request.params, seed, request.token_ids, vocab.eog_ids if request.ignore_eos else frozenset()
-            ),
+            sampler=self._new_sampler(request, seed),
             text_stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
+            drafter=NgramDrafter(list(request.token_ids)) if self._has_drafts else None,
         )
         self._scheduler.add(sequence)
         self._sequences[request.job_id] = sequence
         self._emit(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
         return seed
+
+    def _new_sampler(self, request: Request, seed: int) -> Sampler:
+        eog_ids = self.loaded.tokenizer.vocab.eog_ids
+        mask = None
+        if request.constraint is not None:
+            mask = TokenMask(request.constraint(), self.loaded.config.n_vocab, eog_ids)
+        return Sampler(request.params, seed, request.token_ids, eog_ids if request.ignore_eos else (), mask)
 
     def abort(self, job_id: str) -> bool:
         """End a generation now, wherever it is; its slot and KV blocks are free when this returns.
@@ -156,7 +169,9 @@ class Engine:
         for sequence, error in failures:
             self._fail(sequence, error)
         if chunks:
-            self._compute(chunks)
+            self._compute(
+                with_drafts(chunks, self._pace.n_rows, KV_BLOCK_SIZE) if self._has_drafts else chunks
+            )
         events, self._events = self._events, []
         return events
 
@@ -207,7 +222,10 @@ class Engine:
         """End a generation with an `ErrorEvent`; what is no fault of the model is logged."""
         self._drop(sequence)
         code, message = "numerical_error", f"the model's output is unusable: {error}"
-        if not isinstance(error, NumericalError):
+        if isinstance(error, ConstraintError):
+            code, message = "constraint_error", str(error)
+            logger.warning("%s: %s", sequence.request.job_id, error, exc_info=error.__cause__)
+        elif not isinstance(error, NumericalError):
             code, message = "internal_error", "the generation failed; the log says why"
             name = type(error).__name__
             logger.error("%s failed: %s", sequence.request.job_id, name, exc_info=error)

@@ -32,9 +32,11 @@ class SamplingParams:
         repetition_penalty: >0..2; divides positive and multiplies negative logits of recent tokens; 1 is off.
         presence_penalty: -2..2; subtracted once from the logit of a recent token.
         frequency_penalty: -2..2; subtracted as often as the token occurred recently.
-        penalty_last_n: how many of the latest tokens, the prompt's too, are "recent"; -1 means all, 0 none.
+        penalty_last_n: how many of the latest tokens are "recent"; -1 means all, 0 none.
         logit_bias: added to the logits, by token id; ``-inf`` forbids a token.
         seed: u64 that decides every draw; None means that one is generated (and reported).
+        penalize_prompt: whether tokens of the prompt are "recent" too, as in llama-server, or only generated ones, as
+            with OpenAI. No field of requests: each interface has its own rule.
 
     Raises:
         RequestError: on construction, with every value out of range.
@@ -50,14 +52,19 @@ class SamplingParams:
     penalty_last_n: int = _default("penalty_last_n")
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
+    penalize_prompt: bool = True
 
     def __post_init__(self) -> None:
         faults: list[FieldError] = []
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name != "seed" or value is not None:
+            if name in FIELDS and (name != "seed" or value is not None):
                 faults += FIELDS[name].python_faults(value)
                 object.__setattr__(self, name, FIELDS[name].plain(value))
+        if not isinstance(self.penalize_prompt, bool):
+            got = f"a value of type {type(self.penalize_prompt).__name__}"
+            message = f"penalize_prompt: expected true or false; got {got}"
+            faults.append(FieldError("penalize_prompt", "true or false", message))
         if faults:
             raise RequestError(faults)
 

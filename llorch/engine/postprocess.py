@@ -1,4 +1,4 @@
-"""From a step's logits to tokens: each sequence that has all its tokens computed gets its next one, or ends."""
+"""From a step's logits to tokens: each sequence that has all its tokens computed gets its next ones, or ends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.engine.events import Event, FinishReason, TokenEvent
+from llorch.engine.events import Event, FinishReason, PromptEvent, TokenEvent, TokenLogprobs
+from llorch.engine.logprobs import token_logprobs
 from llorch.engine.scheduler import Chunk
 from llorch.engine.sequence import Sequence
 from llorch.text.tokenizer import Tokenizer
@@ -41,25 +42,63 @@ class Postprocessor:
 
         Args:
             chunks: what the step computed.
-            logits: float32 (n_outputs, n_vocab), of each chunk's last `n_outputs` tokens, chunk after chunk.
+            logits: float32 (n_outputs, n_vocab), of each chunk's last `n_outputs` rows, chunk after chunk.
         """
-        row = 0
+        end = 0
         for chunk in chunks:
+            begin, end = end, end + chunk.n_outputs
             sequence = chunk.sequence
-            sequence.n_computed += chunk.n_tokens
-            row += chunk.n_outputs
-            if sequence.n_pending:
-                continue
             try:
-                self._accept_token(sequence, sequence.sampler.sample(logits[row - 1]))
+                self._advance(chunk, logits[begin:end])
             except Exception as error:
                 self._fail(sequence, error)
             except BaseException:
                 # Ctrl-C in a thread that computes for others, who need the token: it is computed again.
-                sequence.n_computed -= chunk.n_tokens
+                sequence.n_computed = min(sequence.n_computed, len(sequence.token_ids) - 1)
                 raise
 
-    def _accept_token(self, sequence: Sequence, token_id: int) -> None:
+    def _advance(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
+        sequence = chunk.sequence
+        if sequence.lacks_prompt_logprobs:
+            self._judge_prompt(chunk, logits)
+        sequence.n_computed += chunk.n_tokens
+        if sequence.n_pending:
+            return
+        if sequence.request.n_prompt_logprobs is not None and not sequence.is_prompt_reported:
+            sequence.is_prompt_reported = True
+            self._emit(sequence, PromptEvent(tuple(sequence.prompt_logprobs)))
+        if sequence.request.max_tokens == 0:
+            self._finish(sequence, "length")
+            return
+        sequence.n_drafted += len(chunk.draft)
+        self._sample(sequence, logits[-1 - len(chunk.draft)])
+        for row, token_id in enumerate(chunk.draft, -len(chunk.draft)):
+            if sequence.slot < 0 or sequence.token_ids[-1] != token_id:
+                return
+            sequence.n_accepted += 1
+            sequence.n_computed += 1
+            self._sample(sequence, logits[row])
+
+    def _judge_prompt(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
+        """Note how probable the tokens of the prompt are that follow the rows of `logits`."""
+        sequence = chunk.sequence
+        n_top = sequence.request.n_prompt_logprobs
+        assert n_top is not None
+        known = sequence.prompt_logprobs
+        first = (
+            sequence.n_computed + chunk.n_tokens - len(logits) + 1
+        )  # index of the token that the first row predicts
+        for i in range(len(known), min(first + len(logits), sequence.n_prompt)):
+            known.append(token_logprobs(logits[i - first], sequence.token_ids[i], n_top))
+
+    def _sample(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
+        """Choose the next token of `sequence`."""
+        token_id = sequence.sampler.sample(logits)
+        n_top = sequence.request.n_logprobs
+        judged = None if n_top is None else token_logprobs(logits, token_id, n_top)
+        self._accept_token(sequence, token_id, judged)
+
+    def _accept_token(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Append a sampled token to `sequence`, or end it."""
         if self._tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
             self._finish(sequence, "stop")
@@ -68,11 +107,12 @@ class Postprocessor:
         sequence.append(token_id, time.perf_counter())
         stream = sequence.text_stream
         text = stream.push(token_id)
+        must_end = sequence.sampler.must_end
         is_full = len(sequence.token_ids) >= sequence.n_max
-        if is_full:
+        if is_full or must_end:
             text += stream.finish()
-        self._emit(sequence, TokenEvent(i, token_id, text))
-        if stream.matched_stop is not None:
+        self._emit(sequence, TokenEvent(i, token_id, text, logprobs))
+        if stream.matched_stop is not None or must_end:
             self._finish(sequence, "stop")
         elif is_full:
             self._finish(sequence, "length")

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 
 from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
-from llorch.errors import ContextLengthError, FieldError, InputError, RequestError
+from llorch.errors import ContextLengthError, FieldError, InputError, RequestError, shown
 from llorch.fields.table import FIELDS
 from llorch.text.tokenizer import Tokenizer
+
+MAX_LOGPROBS = 20
+"""Most tokens of which a request may ask how probable they are, beside the one that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class Request:
     def __post_init__(self) -> None:
         for name in ("token_ids", "max_tokens", "stop"):
             object.__setattr__(self, name, FIELDS[name].plain(getattr(self, name)))
+        for name in ("n_logprobs", "n_prompt_logprobs"):
+            object.__setattr__(self, name, FIELDS["max_tokens"].plain(getattr(self, name)))
 
     def check(self, n_vocab: int, n_ctx: int, eog_ids: Collection[int] = ()) -> None:
         """Refuse a request that cannot be generated.
@@ -67,12 +72,19 @@ class Request:
         """
         faults = FIELDS["job_id"].python_faults(self.job_id)
         faults += self._prompt_faults(n_vocab)
-        for name in ("max_tokens", "stop", "ignore_eos"):
+        if self.n_prompt_logprobs is None or self.max_tokens != 0:
+            faults += FIELDS["max_tokens"].python_faults(self.max_tokens)
+        for name in ("stop", "ignore_eos"):
             faults += FIELDS[name].python_faults(getattr(self, name))
+        faults += self._logprobs_faults()
         faults += self._params_faults(n_vocab, eog_ids)
+        if self.constraint is not None and self.ignore_eos is True:
+            faults.append(
+                _fault("ignore_eos", "false with a constraint, which says where the text ends", "true")
+            )
         if faults:
             raise RequestError(faults)
-        if len(self.token_ids) >= n_ctx:
+        if len(self.token_ids) + min(self.max_tokens, 1) > n_ctx:
             raise ContextLengthError(len(self.token_ids), n_ctx)
 
     def _prompt_faults(self, n_vocab: int) -> list[FieldError]:
@@ -84,6 +96,15 @@ class Request:
             of_all = f"{n_bad} of {len(self.token_ids)} items wrong"
             faults.append(_fault("token_ids", f"0 <= id < {n_vocab}", of_all))
         return faults
+
+    def _logprobs_faults(self) -> list[FieldError]:
+        rule = f"an integer, 0 <= n <= {MAX_LOGPROBS}, or None"
+        return [
+            _fault(name, rule, shown(value))
+            for name in ("n_logprobs", "n_prompt_logprobs")
+            if (value := getattr(self, name)) is not None
+            and not (type(value) is int and 0 <= value <= MAX_LOGPROBS)
+        ]
 
     def _params_faults(self, n_vocab: int, eog_ids: Collection[int]) -> list[FieldError]:
         """What the vocabulary says against the parameters; the rest was checked when they were made."""

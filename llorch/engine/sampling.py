@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.engine.params import SamplingParams
-from llorch.errors import NumericalError
+from llorch.engine.token_mask import TokenMask
+from llorch.errors import ConstraintError, NumericalError
 
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 """A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
@@ -61,21 +62,29 @@ class Sampler:
         seed: int,
         prompt_ids: Iterable[int],
         forbidden_ids: Collection[int] = (),
+        mask: TokenMask | None = None,
     ) -> None:
         """Set up the chain.
 
         Args:
             params: what the request asked for.
             seed: u64; decides every draw.
-            prompt_ids: they count as recent tokens, as in llama-server.
+            prompt_ids: they count as recent tokens if the parameters say so.
             forbidden_ids: tokens never chosen (end-of-generation ones, when those are ignored).
+            mask: limits the choice further, from token to token.
         """
         self.params = params
         self._random = np.random.PCG64(seed)
-        self._history = list(prompt_ids) if params.has_penalties else []
+        self._history = list(prompt_ids) if params.has_penalties and params.penalize_prompt else []
+        self._mask = mask
         bias = {**params.logit_bias, **dict.fromkeys(forbidden_ids, -np.inf)}
         self._bias_ids = np.array(list(bias), np.int32)
         self._bias = np.array(list(bias.values()), np.float32)
+
+    @property
+    def must_end(self) -> bool:
+        """Whether nothing but the end may follow the tokens chosen so far."""
+        return self._mask is not None and self._mask.must_end
 
     @np.errstate(all="ignore")  # overflow and underflow are meant; NaN is looked for
     def sample(self, logits: NDArray[np.float32]) -> int:
@@ -86,6 +95,7 @@ class Sampler:
 
         Raises:
             NumericalError: the logits hold NaN or +inf, or every token is forbidden.
+            ConstraintError: what limits the choice fails, or leaves no token.
         """
         params = self.params
         if len(self._bias_ids) or params.has_penalties:
@@ -104,9 +114,17 @@ class Sampler:
             raise NumericalError("every token is forbidden")
         if not np.isfinite(logits[best]):
             raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
+        if self._mask is not None:
+            logits = logits.copy()
+            self._mask.forbid(logits)
+            best = int(logits.argmax())
+            if logits[best] == -np.inf:
+                raise ConstraintError("the constraint on its tokens leaves none to choose")
         token_id = best if params.is_greedy else self._draw(Candidates.from_logits(logits))
         if params.has_penalties:
             self._history.append(token_id)
+        if self._mask is not None:
+            self._mask.accept(token_id)
         return token_id
 
     def _recent(self) -> list[int]:

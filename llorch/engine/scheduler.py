@@ -7,6 +7,7 @@ all KV blocks that it may ever need are, so that it never has to be preempted.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,15 @@ from llorch.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What a step computes of one sequence: its next `n_tokens` tokens, and logits of the last `n_outputs` of them."""
+    """What a step computes of one sequence: its next `n_tokens` tokens, and logits of the last `n_outputs` rows.
+
+    `draft` are further rows behind them: tokens that may be chosen next.
+    """
 
     sequence: Sequence
     n_tokens: int
     n_outputs: int = 0
+    draft: tuple[int, ...] = ()
 
 
 class Scheduler:
@@ -33,10 +38,18 @@ class Scheduler:
         running: sequences with a slot and KV blocks, oldest first.
     """
 
-    def __init__(self, pool: BlockPool, n_slots: int) -> None:
+    def __init__(self, pool: BlockPool, n_slots: int, max_outputs: int = sys.maxsize) -> None:
+        """Set up.
+
+        Args:
+            pool: the free KV blocks.
+            n_slots: sequences that may run side by side.
+            max_outputs: most rows of logits of a step.
+        """
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self._pool = pool
+        self._max_outputs = max_outputs
         self._free_slots = list(range(n_slots - 1, -1, -1))
 
     def add(self, sequence: Sequence) -> None:
@@ -62,17 +75,18 @@ class Scheduler:
         return admitted
 
     def schedule(self, n_rows: int) -> list[Chunk]:
-        """Divide at most `n_rows` rows of the next batch among the running sequences.
+        """Divide at most `n_rows` rows of the next batch, and `max_outputs` logits, among the running sequences.
 
         Sequences that need one token come first, so that a long prompt never keeps the others from going on;
         within that, the older come first.
         """
-        chunks = []
+        chunks, n_outputs_left = [], self._max_outputs
         for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
-            n_tokens = min(sequence.n_pending, n_rows)
+            n_tokens, n_outputs = sequence.fit(n_rows, n_outputs_left)
             if n_tokens:
-                chunks.append(Chunk(sequence, n_tokens, n_outputs=int(n_tokens == sequence.n_pending)))
+                chunks.append(Chunk(sequence, n_tokens, n_outputs))
                 n_rows -= n_tokens
+                n_outputs_left -= n_outputs
         return chunks
 
     def take_back(self, sequences: list[Sequence]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from llorch.engine.events import EndEvent, FinishReason, Timings, Usage
+from llorch.engine.events import EndEvent, FinishReason, Timings, TokenLogprobs, Usage
+from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
 from llorch.text.detokenizer import TextStream
@@ -22,6 +23,7 @@ class Sequence:
         text_stream: makes text of them.
         n_max: most tokens it may hold, the prompt's included.
         submitted_s: when the engine got it (clock of `time.perf_counter`).
+        drafter: guesses its next tokens, if they may be computed ahead.
         token_ids: prompt and generated tokens.
         n_computed: how many of them are in the KV cache.
         slot: its row of the block tables, while it runs.
@@ -29,6 +31,10 @@ class Sequence:
         admitted_s: when it got slot and blocks.
         first_token_s: when its first token was chosen.
         last_token_s: when its latest token was chosen.
+        prompt_logprobs: of the first tokens of the prompt, as far as they are known.
+        is_prompt_reported: whether they have been reported.
+        n_drafted: tokens that were computed ahead.
+        n_accepted: those of them that were chosen.
     """
 
     request: Request
@@ -37,6 +43,7 @@ class Sequence:
     text_stream: TextStream
     n_max: int
     submitted_s: float
+    drafter: NgramDrafter | None = None
     token_ids: list[int] = field(init=False)
     n_computed: int = 0
     slot: int = -1
@@ -44,6 +51,10 @@ class Sequence:
     admitted_s: float = math.nan
     first_token_s: float = math.nan
     last_token_s: float = math.nan
+    prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=lambda: [None])
+    is_prompt_reported: bool = False
+    n_drafted: int = 0
+    n_accepted: int = 0
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.token_ids)
@@ -65,8 +76,31 @@ class Sequence:
 
     @property
     def n_positions(self) -> int:
-        """Most KV positions it may fill; the last token is sampled but never computed."""
-        return self.n_max - 1
+        """Most KV positions it may fill; a last token that is sampled is never computed."""
+        return max(self.n_max - 1, self.n_prompt)
+
+    @property
+    def lacks_prompt_logprobs(self) -> bool:
+        """Whether tokens of the prompt have still to be judged."""
+        return self.request.n_prompt_logprobs is not None and len(self.prompt_logprobs) < self.n_prompt
+
+    def fit(self, n_rows: int, n_outputs: int) -> tuple[int, int]:
+        """How many of its pending tokens fit into a step, and rows of logits that they need.
+
+        Args:
+            n_rows: rows that the step has left.
+            n_outputs: rows of logits that it has left.
+        """
+        n_tokens = min(self.n_pending, n_rows)
+        if self.lacks_prompt_logprobs:
+            n_known = max(
+                len(self.prompt_logprobs) - 1 - self.n_computed, 0
+            )  # their logits are not needed again
+            n_tokens = min(n_tokens, n_known + n_outputs)
+            return n_tokens, max(n_tokens - n_known, 0)
+        if n_tokens == self.n_pending and n_outputs:
+            return n_tokens, 1
+        return min(n_tokens, self.n_pending - 1), 0
 
     def append(self, token_id: int, now_s: float) -> None:
         """Append a sampled token and update the timings."""
@@ -74,6 +108,8 @@ class Sequence:
             self.first_token_s = now_s
         self.last_token_s = now_s
         self.token_ids.append(token_id)
+        if self.drafter is not None:
+            self.drafter.append(token_id)
 
     def end_event(self, finish_reason: FinishReason, now_s: float) -> EndEvent:
         """The last event of the finished generation."""
@@ -101,4 +137,6 @@ class Sequence:
             prompt_tokens_per_s=n_prompt_computed / prompt_s if prompt_s > 0 else 0.0,
             decode_s=decode_s,
             decode_tokens_per_s=(self.n_generated - 1) / decode_s if decode_s > 0 else 0.0,
+            drafted_tokens=self.n_drafted,
+            accepted_tokens=self.n_accepted,
         )

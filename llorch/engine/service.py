@@ -75,6 +75,11 @@ class EngineService:
         return self._thread.loaded
 
     @property
+    def n_ctx(self) -> int:
+        """Most tokens of one sequence, prompt and answer together; 0 until the model is ready."""
+        return 0 if self._thread.session is None else self._thread.session.n_ctx
+
+    @property
     def failure(self) -> BaseException | None:
         """Why the stage is ``"failed"``."""
         return self._thread.failure

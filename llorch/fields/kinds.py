@@ -124,10 +124,17 @@ def strings(max_strings: int, max_chars: int) -> Kind:
     """A list of strings, or one string alone."""
 
     def make() -> Any:
-        from pydantic import BeforeValidator, Field
+        from pydantic import BeforeValidator, Field, WithJsonSchema
 
         one = Annotated[str, Field(min_length=1, max_length=max_chars)]
-        return Annotated[list[one], BeforeValidator(_as_list), BeforeValidator(_at_most(max_strings))]
+        schema = {"type": "string", "minLength": 1, "maxLength": max_chars}
+        several = {"type": "array", "items": schema, "maxItems": max_strings}
+        return Annotated[
+            list[one],
+            BeforeValidator(_as_list),
+            BeforeValidator(_at_most(max_strings)),
+            WithJsonSchema({"anyOf": [schema, several]}),
+        ]
 
     rule = f"at most {max_strings} strings, each 1 <= characters <= {max_chars}"
     return Kind(make, rule, plain=plain_strings)

@@ -114,6 +114,8 @@ TABLE = (
     Field("weights", choice("auto", "packed", "mapped"), "auto", MODEL,
           words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
                 'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),
+    Field("draft", choice("off", "ngram"), "off", MODEL,
+          words='"ngram" computes ahead where a text repeats itself: the same answers, in fewer steps; for few users'),
     Field("override_pre", text(), None, MODEL, metavar="NAME", example="llama-bpe",
           words="how words are cut before byte-level BPE, in place of what the file names (`tokenizer.ggml.pre`)"),
 

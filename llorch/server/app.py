@@ -12,6 +12,10 @@ from llorch.fields.hosts import ANY, canonical_host, is_loopback
 from llorch.server.access import HostCheck, KeyCheck
 from llorch.server.errors import ErrorShape, install_error_handlers, native_shape
 from llorch.server.routes import generate, health
+from llorch.server.routes.llama_server import router as llama_server
+from llorch.server.routes.llama_server.error_shape import PATHS, llama_server_shape
+from llorch.server.routes.openai import router as openai
+from llorch.server.routes.openai.errors import openai_shape
 from llorch.settings import Settings
 from llorch.version import __version__
 
@@ -19,7 +23,11 @@ DESCRIPTION = """Text generation with Llama-family models on CPUs.
 
 Client errors are `{"errors": [{"field", "constraint", "message"}]}`, with every fault of the request."""
 
-ERROR_SHAPES: dict[str, ErrorShape] = {"/": native_shape}
+ERROR_SHAPES: dict[str, ErrorShape] = {
+    **dict.fromkeys(PATHS, llama_server_shape),
+    "/v1/": openai_shape,
+    "/": native_shape,
+}
 """How errors look, by the beginning of the path; the first that fits counts."""
 
 
@@ -52,6 +60,8 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
     app.state.service = service
     app.include_router(health.router)
     app.include_router(generate.router)
+    app.include_router(llama_server.router)
+    app.include_router(openai.router)
     install_error_handlers(app, ERROR_SHAPES)
     _guard(app, service.settings, is_loopback(service.settings.host) if is_local is None else is_local)
     return app

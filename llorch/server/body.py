@@ -20,6 +20,9 @@ from llorch.server.errors import HTTPRefusalError
 MAX_UNKNOWN_FIELDS = 20
 """Unknown fields named one by one in an answer; the rest is counted."""
 
+MAX_EXACT_FLOAT = 2**53
+"""Up to here a float64 holds every integer."""
+
 BODY_DEADLINE_S = 30.0
 """A body must arrive within this time, or a client that trickles bytes would hold its connection for ever."""
 
@@ -103,6 +106,7 @@ def check_fields(
     required: Collection[str] = (),
     hints: Mapping[str, str] = MappingProxyType({}),
     more_faults: Iterable[FieldError] = (),
+    ignores_unknown: bool = False,
 ) -> dict[str, Any]:
     """The fields that a body gives; null means that it does not.
 
@@ -112,11 +116,13 @@ def check_fields(
         required: those it must have.
         hints: what to add to the refusal of an unknown field, by its name.
         more_faults: what is wrong with several fields together.
+        ignores_unknown: whether fields that are not `known` are no fault.
 
     Raises:
         RequestError: with every fault: unknown fields, then those of the known ones in their order, then `more_faults`.
     """
-    faults = _unknown_faults([name for name in body if name not in known], known, hints)
+    unknown = [] if ignores_unknown else [name for name in body if name not in known]
+    faults = _unknown_faults(unknown, known, hints)
     given = {name: body[name] for name in known if body.get(name) is not None}
     for name, field in known.items():
         if name in given:
@@ -133,7 +139,7 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
     """JSON schema of a body with the fields `known`, for OpenAPI."""
     properties = {}
     for name, field in known.items():
-        schema = field.kind.adapter.json_schema()
+        schema = _with_float_bounds(field.kind.adapter.json_schema())
         if name not in required:
             schema = {"anyOf": [schema, {"type": "null"}], "default": None}
         properties[name] = {**schema, "description": field.words}
@@ -143,6 +149,13 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
         "required": list(required),
         "additionalProperties": False,
     }
+
+
+def _with_float_bounds(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema` with a bound such as 2^64 - 1 as "below 2^64": programs that read numbers as float64 would round it."""
+    if schema.get("maximum", 0) > MAX_EXACT_FLOAT:
+        schema["exclusiveMaximum"] = schema.pop("maximum") + 1
+    return schema
 
 
 def _unknown_faults(

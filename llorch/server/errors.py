@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from llorch.engine.events import ErrorEvent
 from llorch.errors import (
     ContextLengthError,
     EngineStoppedError,
@@ -50,6 +51,19 @@ class NotReadyError(LlorchError):
     def __init__(self, stage: str, reason: str | None = None) -> None:
         super().__init__(f"the server is not ready: {reason or stage}")
         self.stage = stage
+
+
+class GenerationFailedError(LlorchError):
+    """A generation that was accepted failed before its answer began; `event` says how."""
+
+    def __init__(self, event: ErrorEvent) -> None:
+        super().__init__(event.message)
+        self.event = event
+
+    @property
+    def status(self) -> int:
+        """503 where the same request may succeed later."""
+        return 503 if self.event.retriable else 500
 
 
 def refusal(
@@ -101,6 +115,9 @@ def native_shape(error: Exception) -> Response:
             retry_after_s=NOT_READY_RETRY_S,
             stage=error.stage,
         )
+    if isinstance(error, GenerationFailedError):
+        event = error.event
+        return failure(event.code, event.message, status=error.status, is_retriable=event.retriable)
     if isinstance(error, EngineStoppedError):
         return failure("stopped", str(error), status=503, is_retriable=True, retry_after_s=NOT_READY_RETRY_S)
     logger.error("a request failed: %s", type(error).__name__, exc_info=error)

@@ -10,8 +10,9 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import TypeAlias
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
@@ -28,8 +29,8 @@ logger = logging.getLogger(__name__)
 # finish, and after its grace period the engine aborts the rest, each with an `end` event.
 AppStatus.enable_automatic_graceful_drain = False
 
-Write: TypeAlias = Callable[[Event], bytes]
-"""Writes an event as bytes of a stream."""
+T = TypeVar("T")
+"""What a stream is made of: the events of a generation, or those of several."""
 
 _LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 """Line ends to Unicode but not to server-sent events: clients that split lines the Unicode way (httpx does) would
@@ -43,20 +44,22 @@ def sse_frame(payload: object, name: str | None = None) -> bytes:
     return f"{event}data: {data.translate(_LINE_ENDS)}\n\n".encode()
 
 
-class _Frames:
-    """The events of a generation as bytes. An iterator and no generator, so that closing it closes `events`."""
+class _Frames(Generic[T]):
+    """Events as bytes. An iterator and no generator, so that closing it closes `events`."""
 
-    def __init__(self, events: AsyncGenerator[Event], write: Write) -> None:
-        self.last: Event | None = None
+    def __init__(self, events: AsyncGenerator[T], write: Callable[[T], bytes]) -> None:
+        self.last: T | None = None
         self._events = events
         self._write = write
 
-    def __aiter__(self) -> _Frames:
+    def __aiter__(self) -> _Frames[T]:
         return self
 
     async def __anext__(self) -> bytes:
-        self.last = await anext(self._events)
-        return self._write(self.last)
+        while True:
+            self.last = await anext(self._events)
+            if frames := self._write(self.last):
+                return frames
 
     async def aclose(self) -> None:
         await self._events.aclose()
@@ -66,12 +69,12 @@ def _keep_alive() -> ServerSentEvent:
     return ServerSentEvent(comment="keep-alive", sep="\n")
 
 
-class EventStream(EventSourceResponse):
+class EventStream(EventSourceResponse, Generic[T]):
     """A `text/event-stream` response, and what to do when it is over.
 
     Args:
         events: closed when the client leaves.
-        write: makes a frame of an event.
+        write: makes of an event the frames that it is worth: one, several, or no bytes at all.
         on_end: called once, with the last event sent, when the stream has ended or the client is gone. `events`'
             own `finally` is not enough: it never runs when the client leaves before the first event was asked
             for (sse-starlette issue 156).
@@ -81,9 +84,9 @@ class EventStream(EventSourceResponse):
 
     def __init__(
         self,
-        events: AsyncGenerator[Event],
-        write: Write,
-        on_end: Callable[[Event | None], None],
+        events: AsyncGenerator[T],
+        write: Callable[[T], bytes],
+        on_end: Callable[[T | None], None],
         *,
         keep_alive_s: float,
         send_timeout_s: float,
@@ -108,12 +111,14 @@ class EventStream(EventSourceResponse):
             self._on_end(self._frames.last)
 
 
-def event_stream(service: EngineService, submission: Submission, write: Write) -> EventStream:
+def event_stream(
+    service: EngineService, submission: Submission, write: Callable[[Event], bytes]
+) -> EventStream[Event]:
     """The answer that sends every event of a generation as it happens."""
     return EventStream(
         service.stream(submission),
         write,
-        lambda last: _finish(service, submission, last),
+        lambda last: finish(service, submission, last),
         keep_alive_s=service.settings.keep_alive_s,
         send_timeout_s=service.settings.send_timeout_s,
     )
@@ -121,26 +126,36 @@ def event_stream(service: EngineService, submission: Submission, write: Write) -
 
 async def last_event(request: Request, service: EngineService, submission: Submission) -> LastEvent:
     """Wait for the end of a generation; a client that leaves meanwhile aborts it."""
-    departure = asyncio.create_task(_wait_for_departure(request))
-    departure.add_done_callback(lambda _: service.release(submission))  # its `end` event comes within a step
     last: Event | None = None
     try:
-        async for event in service.stream(submission):
-            last = event
+        with on_departure(
+            request, lambda: service.release(submission)
+        ):  # its `end` event comes within a step
+            async for event in service.stream(submission):
+                last = event
     finally:
-        departure.cancel()
-        _finish(service, submission, last)
+        finish(service, submission, last)
     assert isinstance(last, LastEvent)  # the service ends every stream with one
     return last
 
 
+@contextmanager
+def on_departure(request: Request, leave: Callable[[], None]) -> Iterator[None]:
+    """Call `leave` when the client closes the connection meanwhile, and at the end; its body has been read before."""
+    departure = asyncio.create_task(_wait_for_departure(request))
+    departure.add_done_callback(lambda _: leave())
+    try:
+        yield
+    finally:
+        departure.cancel()
+
+
 async def _wait_for_departure(request: Request) -> None:
-    """Return when the client has closed the connection; its body has been read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _finish(service: EngineService, submission: Submission, last: Event | None) -> None:
+def finish(service: EngineService, submission: Submission, last: Event | None) -> None:
     """End a generation whose client is gone, and log one line about it: counts and times, never text."""
     service.release(submission)
     total_s = time.monotonic() - submission.submitted_s

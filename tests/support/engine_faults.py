@@ -121,7 +121,7 @@ def text_fails(engine: Engine, patch: pytest.MonkeyPatch) -> None:
         patch,
         engine._postprocessor,
         "_accept_token",
-        lambda sequence, token_id: is_bad([sequence]),
+        lambda sequence, *_: is_bad([sequence]),
         UnicodeError("no text"),
     )
 

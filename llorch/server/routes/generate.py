@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,18 +14,22 @@ from llorch.engine.events import ErrorEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError
-from llorch.fields.table import REQUEST, Field
+from llorch.fields.table import REQUEST
 from llorch.server.body import check_fields, object_schema, read_json_object
-from llorch.server.errors import HTTPRefusalError, NotReadyError, failure
+from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
+from llorch.server.openapi import POSTED, json_body, properties, refusals, stream_or_json
 from llorch.server.streaming import event_stream, last_event, sse_frame
 
 router = APIRouter(tags=["generate"])
 
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "Every fault of the request, as `errors`"},
-    413: {"description": "The body is too large"},
-    503: {"description": "Not ready, or too many requests are waiting; Retry-After says when to come back"},
+_FAULT = properties(field="string", constraint="string", message="string")
+_FAULTS = {
+    "type": "object",
+    "properties": {"errors": {"type": "array", "items": _FAULT}},
+    "required": ["errors"],
 }
+_FAILURE = properties(type="string", code="string", message="string", retriable="boolean")
+_ERRORS = {0: _FAULTS, 500: _FAILURE, 503: _FAILURE}
 _HINTS = {
     "inputs": "the `parameters` of text-generation-inference stand at the top level here",
     "parameters": "its members stand at the top level here (max_tokens, temperature, ...)",
@@ -36,10 +40,16 @@ _HINTS = {
 _CANCEL = {"job_id": REQUEST["job_id"]}
 
 
-def _openapi(known: Mapping[str, Field], required: Collection[str] = ()) -> dict[str, Any]:
-    """OpenAPI's description of a body that the route reads by itself."""
-    content = {"application/json": {"schema": object_schema(known, required)}}
-    return {"requestBody": {"required": True, "content": content}}
+def _generate_schema() -> dict[str, Any]:
+    """JSON schema of a body of `POST /generate`: with exactly one of two prompts, which null does not give."""
+    schema = object_schema(REQUEST)
+    prompts = {name: REQUEST[name].kind.adapter.json_schema() for name in ("prompt", "token_ids")}
+    absent = {"type": "null"}
+    schema["oneOf"] = [
+        {"required": [given], "properties": {given: prompts[given], other: absent}}
+        for given, other in (("prompt", "token_ids"), ("token_ids", "prompt"))
+    ]
+    return schema
 
 
 def parse_generate(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
@@ -84,13 +94,12 @@ def parse_cancel(body: Mapping[str, Any]) -> dict[str, Any]:
     "/generate",
     summary="Continue a text",
     responses={
-        200: {
-            "description": "Events `started`, `token`..., `end` or `error`; with `stream: false` only `end`",
-            "content": {"text/event-stream": {}, "application/json": {}},
-        },
-        **_REFUSALS,
+        200: stream_or_json(
+            "Events `started`, `token`..., `end` or `error`; with `stream: false` only `end`"
+        ),
+        **refusals(POSTED, _ERRORS),
     },
-    openapi_extra=_openapi(REQUEST),
+    openapi_extra=json_body(_generate_schema()),
 )
 async def generate(request: Request) -> Response:
     """Check the request, take a place in line, then answer; no status is sent before that."""
@@ -114,17 +123,15 @@ async def generate(request: Request) -> Response:
         return event_stream(service, submission, event_frame)
     last = await last_event(request, service, submission)
     if isinstance(last, ErrorEvent):
-        return failure(
-            last.code, last.message, status=503 if last.retriable else 500, is_retriable=last.retriable
-        )
+        raise GenerationFailedError(last)
     return JSONResponse(event_json(last))
 
 
 @router.post(
     "/cancel",
     summary="End a generation",
-    responses={404: {"description": "No unfinished generation has this job_id"}, **_REFUSALS},
-    openapi_extra=_openapi(_CANCEL, required=_CANCEL),
+    responses=refusals((404, *POSTED), _ERRORS),
+    openapi_extra=json_body(object_schema(_CANCEL, required=_CANCEL)),
 )
 async def cancel(request: Request) -> dict[str, Any]:
     """Its stream ends with an `end` event whose finish_reason is `abort`."""

@@ -1,0 +1,51 @@
+"""How probable tokens are: a log-softmax of the model's logits as they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.engine.events import TokenLogprobs
+from llorch.engine.sampling import Candidates, top_k
+from llorch.errors import NumericalError
+
+_LOWEST = float(np.finfo(np.float32).min)
+"""Stands for minus infinity, which JSON does not have."""
+
+
+@np.errstate(all="ignore")  # what overflows falls to minus infinity
+def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> TokenLogprobs:
+    """The logarithm of a token's probability, and those of the most probable tokens.
+
+    All are differences to one float32 sum of the row, made in one order: equal logits give the identical number, so the
+    first of `top` has the `logprob` of the token itself where that is the most probable one.
+
+    Args:
+        logits: float32 (n_vocab,), contiguous; read only.
+        token_id: the token.
+        n_top: how many of the most probable tokens; among equal ones the smaller ids come first.
+
+    Raises:
+        NumericalError: the logits hold NaN or +inf, or nothing else than -inf.
+    """
+    largest = logits.max()
+    if not np.isfinite(largest):
+        raise NumericalError(f"the largest logit is {largest}")
+    log_sum = np.log(np.exp(logits - largest).sum(dtype=np.float32))
+    top = _most_probable(logits, n_top)
+    values = (logits[[token_id, *top]] - largest) - log_sum
+    first, *others = (max(value, _LOWEST) for value in values.tolist())
+    assert not math.isnan(first)
+    return TokenLogprobs(first, tuple(zip(top, others, strict=True)))
+
+
+def _most_probable(logits: NDArray[np.float32], n: int) -> list[int]:
+    """Ids of the `n` largest logits, the largest first."""
+    if n <= 0:
+        return []
+    chosen = top_k(Candidates.from_logits(logits), n)
+    falling = np.argsort(-chosen.logits, kind="stable")
+    ids: list[int] = chosen.token_ids[falling].tolist()
+    return ids

@@ -1,0 +1,153 @@
+"""Several generations that make one answer: one for each prompt of a request and each choice that it asks for.
+
+All of them are admitted, or none. One that fails ends the answer; a client that leaves ends them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from starlette.requests import Request
+
+from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, PromptEvent, TokenEvent
+from llorch.engine.ledger import Submission
+from llorch.engine.request import Request as GenerationRequest
+from llorch.engine.service import EngineService
+from llorch.server.errors import GenerationFailedError
+from llorch.server.streaming import EventStream, finish, on_departure
+
+ChoiceEvent: TypeAlias = tuple[int, Event]
+"""Index of a generation among those of its answer, and what happened to it."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A finished generation.
+
+    Attributes:
+        end: how it ended.
+        prompt: how probable its prompt was, if the request asked.
+        tokens: its tokens, if the request asked how probable they were.
+    """
+
+    end: EndEvent
+    prompt: PromptEvent | None = None
+    tokens: list[TokenEvent] = field(default_factory=list)
+
+
+class Choices:
+    """The generations of one answer, in the order of their indices."""
+
+    def __init__(self, service: EngineService, submissions: Sequence[Submission]) -> None:
+        self._service = service
+        self._submissions = submissions
+        self._last: list[Event | None] = [None] * len(submissions)
+
+    def __len__(self) -> int:
+        return len(self._submissions)
+
+    @property
+    def requests(self) -> list[GenerationRequest]:
+        """What is computed for each generation."""
+        requests = [submission.request for submission in self._submissions]
+        return [request for request in requests if request is not None]  # none is None once all are admitted
+
+    @property
+    def prompts(self) -> list[tuple[int, ...]]:
+        """The prompt of each generation as it is computed."""
+        return [() if one.request is None else one.request.token_ids for one in self._submissions]
+
+    async def events(self) -> AsyncGenerator[ChoiceEvent]:
+        """What happens to all of them, until each has ended or one has failed."""
+        if len(self._submissions) == 1:
+            async for event in self._service.stream(self._submissions[0]):
+                self._last[0] = event
+                yield 0, event
+            return
+        merged: asyncio.Queue[ChoiceEvent] = asyncio.Queue()
+        readers = [asyncio.create_task(self._read(k, merged)) for k in range(len(self))]
+        n_unfinished = len(self)
+        try:
+            while n_unfinished:
+                k, event = await merged.get()
+                self._last[k] = event
+                yield k, event
+                if isinstance(event, ErrorEvent):
+                    return
+                n_unfinished -= isinstance(event, LastEvent)
+        finally:
+            for reader in readers:
+                reader.cancel()
+            self.release()
+
+    async def outcomes(self, request: Request) -> list[Outcome]:
+        """Wait until all have ended; a client that leaves meanwhile ends them.
+
+        Raises:
+            GenerationFailedError: one of them failed.
+        """
+        prompts: dict[int, PromptEvent] = {}
+        tokens: list[list[TokenEvent]] = [[] for _ in self._submissions]
+        ends: dict[int, EndEvent] = {}
+        try:
+            with on_departure(request, self.release):
+                async for k, event in self.events():
+                    if isinstance(event, TokenEvent):
+                        if event.logprobs is not None:
+                            tokens[k].append(event)
+                    elif isinstance(event, PromptEvent):
+                        prompts[k] = event
+                    elif isinstance(event, EndEvent):
+                        ends[k] = event
+                    elif isinstance(event, ErrorEvent):
+                        raise GenerationFailedError(event)
+        finally:
+            self.finish()
+        return [Outcome(ends[k], prompts.get(k), tokens[k]) for k in range(len(self))]
+
+    def stream(self, write: Callable[[ChoiceEvent], bytes]) -> EventStream[ChoiceEvent]:
+        """The answer that sends every event as it happens."""
+        settings = self._service.settings
+        return EventStream(
+            self.events(),
+            write,
+            lambda _: self.finish(),
+            keep_alive_s=settings.keep_alive_s,
+            send_timeout_s=settings.send_timeout_s,
+        )
+
+    def release(self) -> None:
+        """End those that are unfinished. Idempotent."""
+        for submission in self._submissions:
+            self._service.release(submission)
+
+    def finish(self) -> None:
+        """End those that are unfinished, and log how each ended."""
+        for submission, last in zip(self._submissions, self._last, strict=True):
+            finish(self._service, submission, last)
+
+    async def _read(self, k: int, merged: asyncio.Queue[ChoiceEvent]) -> None:
+        async for event in self._service.stream(self._submissions[k]):
+            merged.put_nowait((k, event))
+
+
+async def submit_choices(service: EngineService, asked: Sequence[Mapping[str, Any]]) -> Choices:
+    """Accept all of the generations, or refuse them with the error of the first that is refused.
+
+    Args:
+        service: what computes.
+        asked: keywords of `EngineService.submit`, for each.
+    """
+    submissions: list[Submission] = []
+    try:
+        for keywords in asked:
+            submission = await service.submit(**keywords)
+            submissions.append(submission)
+    except BaseException:
+        for submission in submissions:
+            service.release(submission)
+        raise
+    return Choices(service, submissions)

@@ -1,0 +1,61 @@
+"""What OpenAPI says about routes that read their bodies by themselves: the body, the answer, every refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_WORDS = {
+    400: "Everything that is wrong with the request",
+    401: "The API key is missing or wrong",
+    403: "The Host header names another server",
+    404: "There is nothing of this name",
+    408: "The body did not arrive in time",
+    413: "The body is too large",
+    415: "The body is not announced as JSON",
+    500: "The server failed; its log says why",
+    503: "Not ready, or too many requests are waiting; Retry-After says when to come back",
+}
+ASKED = (401, 403, 500, 503)
+"""Refusals of every request."""
+POSTED = (400, *ASKED, 408, 413, 415)
+"""Refusals of a request with a body."""
+
+
+def refusals(
+    statuses: Iterable[int], schemas: Mapping[int, Mapping[str, Any]]
+) -> dict[int | str, dict[str, Any]]:
+    """Descriptions of answers that refuse.
+
+    Args:
+        statuses: which there are.
+        schemas: of their JSON bodies; 0 stands for all other statuses.
+    """
+    return {
+        status: {
+            "description": _WORDS[status],
+            "content": {"application/json": {"schema": schemas.get(status, schemas[0])}},
+        }
+        for status in sorted(statuses)
+    }
+
+
+def json_body(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a body of `schema`, as `openapi_extra` of a route."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def stream_or_json(description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The description of an answer that is a stream of events, or one JSON body of `schema`."""
+    whole = {} if schema is None else {"schema": schema}
+    event = {"schema": properties(data="string")}
+    return {"description": description, "content": {"application/json": whole, "text/event-stream": event}}
+
+
+def properties(**types: str | list[str]) -> dict[str, Any]:
+    """The schema of an object that has all of these properties, of these types, and maybe more."""
+    return {
+        "type": "object",
+        "properties": {name: {"type": kind} for name, kind in types.items()},
+        "required": list(types),
+    }

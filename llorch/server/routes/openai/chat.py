@@ -1,0 +1,117 @@
+"""`POST /v1/chat/completions`: the next message of a chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llorch.engine.service import EngineService
+from llorch.errors import FieldError, RequestError
+from llorch.open_model import OpenModel
+from llorch.server.body import check_fields, read_json_object
+from llorch.server.choices import submit_choices
+from llorch.server.ready import ready_model
+from llorch.server.routes.openai.answer import Answer
+from llorch.server.routes.openai.chat_text import ChatText
+from llorch.server.routes.openai.errors import renamed
+from llorch.server.routes.openai.fields import (
+    CHAT,
+    REFUSED_IN_CHATS,
+    UNAVAILABLE_IN_CHATS,
+    refused_faults,
+)
+from llorch.server.routes.openai.messages import plain_messages
+from llorch.server.routes.openai.models import served_name
+from llorch.server.routes.openai.requests import (
+    capacity_faults,
+    keywords_of_choices,
+    new_id,
+    refuse_if,
+)
+from llorch.server.routes.openai.schemas import chat_operation
+
+router = APIRouter(tags=["OpenAI"])
+
+_NAMES = {"prompt": "messages", "token_ids": "messages", "job_id": "id"}
+
+
+def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
+    """The fields given in a body of `POST /v1/chat/completions`, `messages` made plain.
+
+    Raises:
+        RequestError: with every fault of the body.
+    """
+    messages, faults = plain_messages(body.get("messages"), max_prompt_chars)
+    if body.get("top_logprobs") and body.get("logprobs") is not True:
+        faults.append(FieldError("top_logprobs", "with logprobs", "top_logprobs needs logprobs: true"))
+    faults += refused_faults(body, REFUSED_IN_CHATS, UNAVAILABLE_IN_CHATS)
+    given = check_fields(body, CHAT, more_faults=faults, ignores_unknown=True)
+    return {**given, "messages": messages}
+
+
+@router.post("/v1/chat/completions", summary="Answer a chat", **chat_operation(CHAT))
+async def create_chat_completion(request: Request) -> Response:
+    """As OpenAI's: `n` answers to the messages, in the model's own chat template."""
+    service: EngineService = request.app.state.service
+    settings = service.settings
+    given = parse_chat(await read_json_object(request, settings.max_body_bytes), settings.max_prompt_chars)
+    loaded = ready_model(service)
+    n = given.get("n", 1)
+    refuse_if(capacity_faults(n, settings))
+    has_logprobs = given.get("logprobs", False)
+    answer = Answer(
+        new_id("chatcmpl"),
+        "chat.completion.chunk" if given.get("stream", False) else "chat.completion",
+        served_name(service),
+        n_choices=n,
+        n=n,
+        includes_usage=bool((given.get("stream_options") or {}).get("include_usage")),
+    )
+    asked = keywords_of_choices(
+        request,
+        given,
+        [{"encode": _encoder(given)}],
+        answer.id,
+        max_tokens=given.get("max_completion_tokens", given.get("max_tokens", -1)),
+        n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
+    )
+    try:
+        choices = await submit_choices(service, asked)
+    except RequestError as error:
+        raise renamed(error, _NAMES) from None
+    text = ChatText(
+        answer,
+        loaded.tokenizer,
+        choices.prompts,
+        has_logprobs=has_logprobs,
+        has_token_ids=given.get("return_token_ids", False),
+    )
+    if given.get("stream", False):
+        return choices.stream(text.frames)
+    outcomes = await choices.outcomes(request)
+    content = await asyncio.to_thread(text.body, outcomes) if has_logprobs else text.body(outcomes)
+    return Response(content, media_type="application/json")
+
+
+def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
+    """What makes the prompt of a chat; called for each choice, it works once."""
+    made: list[Sequence[int]] = []
+
+    def encode(loaded: OpenModel) -> Sequence[int]:
+        if not made:
+            made.append(
+                loaded.chat_template.prompt_ids(
+                    loaded.tokenizer,
+                    given["messages"],
+                    add_generation_prompt=given.get("add_generation_prompt", True),
+                    variables=given.get("chat_template_kwargs", {}),
+                )
+            )
+        return made[0]
+
+    return encode

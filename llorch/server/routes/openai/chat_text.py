@@ -1,0 +1,88 @@
+"""Choices of a chat as JSON: messages, or the deltas that make them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llorch.engine.events import EndEvent, ErrorEvent, ProgressEvent, StartedEvent, TokenEvent
+from llorch.server.choices import ChoiceEvent, Outcome
+from llorch.server.routes.openai.answer import Answer
+from llorch.server.routes.openai.logprobs import chat_logprobs
+from llorch.text.tokenizer import Tokenizer
+
+
+class ChatText:
+    """Writes the choices of an answer to `POST /v1/chat/completions`."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        tokenizer: Tokenizer,
+        prompts: Sequence[tuple[int, ...]],
+        *,
+        has_logprobs: bool,
+        has_token_ids: bool,
+    ) -> None:
+        """Set up.
+
+        Args:
+            answer: its head.
+            tokenizer: the model's.
+            prompts: the ids of each choice's prompt.
+            has_logprobs: whether the answer says how probable tokens were.
+            has_token_ids: whether it has ids.
+        """
+        self._answer = answer
+        self._tokenizer = tokenizer
+        self._prompts = prompts
+        self._has_logprobs = has_logprobs
+        self._has_token_ids = has_token_ids
+
+    def body(self, outcomes: Sequence[Outcome]) -> bytes:
+        """The whole answer."""
+        choices = [self._whole(k, outcome) for k, outcome in enumerate(outcomes)]
+        return self._answer.body(choices, outcomes, **self._prompt_ids(0))
+
+    def frames(self, choice_event: ChoiceEvent) -> bytes:
+        """What a stream sends when something has happened to a choice."""
+        k, event = choice_event
+        if isinstance(event, TokenEvent):
+            return self._token(k, event)
+        if isinstance(event, EndEvent):
+            return self._answer.end(k, self._choice(k, {}, finish_reason=event.finish_reason), event)
+        if isinstance(event, ErrorEvent):
+            return self._answer.error(event)
+        if isinstance(event, ProgressEvent):
+            return self._answer.progress(self._choice(k, {}), event)
+        if isinstance(event, StartedEvent):
+            first = self._choice(k, {"role": "assistant", "content": None})
+            return self._answer.chunk(first, **self._prompt_ids(k))
+        return b""
+
+    def _token(self, k: int, event: TokenEvent) -> bytes:
+        more: dict[str, Any] = {}
+        if self._has_logprobs and event.id is not None:
+            more["logprobs"] = chat_logprobs(self._tokenizer, [event])
+        if self._has_token_ids:
+            more["token_ids"] = [] if event.id is None else [event.id]
+        if not (event.text or more):  # text is held back until it is known to be no stop string
+            return b""
+        return self._answer.chunk(self._choice(k, {"content": event.text}, **more))
+
+    def _whole(self, k: int, outcome: Outcome) -> dict[str, Any]:
+        choice: dict[str, Any] = {
+            "index": k,
+            "message": {"role": "assistant", "content": outcome.end.text, "refusal": None},
+            "logprobs": chat_logprobs(self._tokenizer, outcome.tokens) if self._has_logprobs else None,
+            "finish_reason": outcome.end.finish_reason,
+        }
+        if self._has_token_ids:
+            choice["token_ids"] = outcome.end.token_ids
+        return choice
+
+    def _choice(self, k: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"index": k, "delta": delta, "logprobs": None, "finish_reason": None, **more}
+
+    def _prompt_ids(self, k: int) -> dict[str, Any]:
+        return {"prompt_token_ids": self._prompts[k]} if self._has_token_ids else {}

@@ -1,0 +1,130 @@
+"""`POST /v1/completions`: text that continues prompts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llorch.engine.service import EngineService
+from llorch.errors import FieldError, RequestError
+from llorch.server.body import check_fields, read_json_object
+from llorch.server.choices import submit_choices
+from llorch.server.ready import ready_model
+from llorch.server.routes.openai.answer import Answer
+from llorch.server.routes.openai.completion_text import CompletionText
+from llorch.server.routes.openai.errors import renamed
+from llorch.server.routes.openai.fields import COMPLETION, REFUSED_IN_COMPLETIONS, refused_faults
+from llorch.server.routes.openai.kinds import is_token_ids, prompt_list
+from llorch.server.routes.openai.models import served_name
+from llorch.server.routes.openai.requests import (
+    capacity_faults,
+    keywords_of_choices,
+    new_id,
+    refuse_if,
+)
+from llorch.server.routes.openai.schemas import completion_operation
+
+router = APIRouter(tags=["OpenAI"])
+
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's."""
+_NAMES = {"token_ids": "prompt", "job_id": "id"}
+
+
+def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
+    """The fields given in a body of `POST /v1/completions`.
+
+    Raises:
+        RequestError: with every fault of the body.
+    """
+    faults = _length_faults(body.get("prompt"), max_prompt_chars)
+    if body.get("max_tokens") == 0 and body.get("echo") is not True:
+        faults.append(FieldError("max_tokens", "max_tokens >= 1", "max_tokens: 0 needs echo"))
+    best_of, n = body.get("best_of"), body.get("n") or 1
+    if best_of is not None and (isinstance(best_of, bool) or best_of != n):
+        faults.append(
+            FieldError("best_of", "best_of = n", "best_of: this server returns all that it generates")
+        )
+    faults += refused_faults(body, REFUSED_IN_COMPLETIONS)
+    return check_fields(body, COMPLETION, required=("prompt",), more_faults=faults, ignores_unknown=True)
+
+
+def _length_faults(prompt: object, max_chars: int) -> list[FieldError]:
+    rule = f"1 <= characters <= {max_chars}"
+    return [
+        FieldError("prompt", rule, f"{subject}: expected {rule}; got {len(text)} characters")
+        for subject, text in _texts(prompt)
+        if len(text) > max_chars
+    ]
+
+
+def _texts(prompt: object) -> list[tuple[str, str]]:
+    """The texts of `prompt` and what to call them."""
+    if isinstance(prompt, str):
+        return [("prompt", prompt)]
+    if not isinstance(prompt, list) or is_token_ids(prompt):
+        return []
+    return [(f"prompt[{i}]", text) for i, text in enumerate(prompt) if isinstance(text, str)]
+
+
+@router.post("/v1/completions", summary="Continue texts", **completion_operation(COMPLETION))
+async def create_completion(request: Request) -> Response:
+    """As OpenAI's: a choice for each prompt and each of `n`, at index `prompt * n + k`."""
+    service: EngineService = request.app.state.service
+    settings = service.settings
+    given = parse_completion(
+        await read_json_object(request, settings.max_body_bytes), settings.max_prompt_chars
+    )
+    loaded = ready_model(service)
+    prompts = prompt_list(given["prompt"])
+    n = given.get("n", 1)
+    refuse_if(capacity_faults(len(prompts) * n, settings))
+    max_tokens, echo, top = (
+        given.get("max_tokens", DEFAULT_MAX_TOKENS),
+        given.get("echo", False),
+        given.get("logprobs"),
+    )
+    answer = Answer(
+        new_id("cmpl"),
+        "text_completion",
+        served_name(service),
+        n_choices=len(prompts) * n,
+        n=n,
+        includes_usage=bool((given.get("stream_options") or {}).get("include_usage")),
+    )
+    asked = keywords_of_choices(
+        request,
+        given,
+        [{"prompt": one} if isinstance(one, str) else {"token_ids": one} for one in prompts],
+        answer.id,
+        max_tokens=max_tokens,
+        n_logprobs=top,
+        n_prompt_logprobs=(top or 0) if echo and (top is not None or max_tokens == 0) else None,
+    )
+    try:
+        choices = await submit_choices(service, asked)
+    except RequestError as error:
+        raise renamed(error, _NAMES) from None
+    text = CompletionText(
+        answer,
+        loaded.tokenizer,
+        choices.prompts,
+        echoed=_echoed(prompts, n) if echo else None,
+        has_logprobs=top is not None,
+        has_token_ids=given.get("return_token_ids", False),
+    )
+    if given.get("stream", False):
+        return choices.stream(text.frames)
+    outcomes = await choices.outcomes(request)
+    content = await asyncio.to_thread(text.body, outcomes) if top is not None else text.body(outcomes)
+    return Response(content, media_type="application/json")
+
+
+def _echoed(prompts: Sequence[str | list[int]], n: int) -> list[str | None]:
+    """The text of each choice's prompt, where the request has it as text."""
+    return [one if isinstance(one, str) else None for one in prompts for _ in range(n)]

@@ -1,0 +1,133 @@
+"""The fields that OpenAI's routes take, each once: those of OpenAI, and what clients of llama-server and vLLM add.
+
+Null means that a field is not given. Unknown fields are ignored, as clients send many (`user`, `store`, `metadata`,
+`service_tier` ...); those that would change the answer, and cannot, are refused unless their value has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llorch.errors import FieldError
+from llorch.fields.kinds import BOOLEAN, Kind, integer
+from llorch.fields.table import FIELDS, Field
+from llorch.server.routes.openai.kinds import INT32_MAX, LIMIT, NAME, OBJECT, PROMPTS, STREAM_OPTIONS
+
+MAX_LOGPROBS = 20
+MAX_N = 128
+
+
+def _same(name: str, *, kind: Kind | None = None, words: str = "") -> Field:
+    """The field of `POST /generate` that has this name."""
+    entry = FIELDS[name]
+    return Field(name, kind or entry.kind, None, is_request=True, words=words or entry.words)
+
+
+def _own(name: str, kind: Kind, words: str) -> Field:
+    return Field(name, kind, None, is_request=True, words=words)
+
+
+# fmt: off
+_SHARED = (
+    _own("model", NAME, "any name: the one model of the server answers, and the answer says its name"),
+    _same("temperature", words="0 takes the most probable token each time; default 1, as OpenAI's"),
+    _same("top_p", words="keep the most probable tokens that sum up to this probability; default 1, as OpenAI's"),
+    _same("top_k", kind=integer(-1, INT32_MAX), words="keep so many of the most probable tokens; 0 and -1 keep all"),
+    _same("min_p"),
+    _same("repetition_penalty"),
+    _own("repeat_penalty", FIELDS["repetition_penalty"].kind, "llama-server's name of `repetition_penalty`"),
+    _same("presence_penalty", words="subtracted once from the logit of a generated token"),
+    _same("frequency_penalty", words="subtracted from the logit of a generated token as often as it occurred"),
+    _same("penalty_last_n", words="how many of the latest generated tokens penalties see; -1: all, the default"),
+    _own("repeat_last_n", FIELDS["penalty_last_n"].kind, "llama-server's name of `penalty_last_n`"),
+    _same("logit_bias"),
+    _same("stop"),
+    _own("seed", integer(-(2**63), 2**64 - 1), "the same seed gives the same text; choice k uses seed + k; -1: any"),
+    _own("n", integer(1, MAX_N), "choices to generate for each prompt"),
+    _own("stream", BOOLEAN, "chunks as server-sent events; default false"),
+    _own("stream_options", STREAM_OPTIONS, "`include_usage`: a last chunk with the counts of tokens"),
+    _same("ignore_eos"),
+    _own("cache_prompt", BOOLEAN, "whether the prompt's beginning may come from the cache; default true"),
+    _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
+    _own("return_progress", BOOLEAN, "streams report how much of the prompt has been read, as `prompt_progress`"),
+)
+COMPLETION = {entry.name: entry for entry in (
+    _own("prompt", PROMPTS, "text, token ids, or a list of either; the answer has `n` choices for each"),
+    _own("max_tokens", integer(-1, INT32_MAX),
+         "most tokens to generate; default 16, as OpenAI's; 0 needs `echo`; -1: to the end of the context"),
+    _own("echo", BOOLEAN, "put the prompt in front of the text, and its tokens in front of `logprobs`"),
+    _own("logprobs", integer(0, MAX_LOGPROBS), "report how probable each token was, and so many of the most probable"),
+    *_SHARED,
+)}
+CHAT = {entry.name: entry for entry in (
+    _own("max_completion_tokens", LIMIT,
+         "most tokens to generate; without it, and for -1, to the end of the context"),
+    _own("max_tokens", LIMIT, "older name of `max_completion_tokens`, which comes before it"),
+    _own("logprobs", BOOLEAN, "report how probable each token was"),
+    _own("top_logprobs", integer(0, MAX_LOGPROBS), "and so many of the most probable ones; needs `logprobs`"),
+    _own("add_generation_prompt", BOOLEAN, "whether the template opens the assistant's turn; default true"),
+    _own("chat_template_kwargs", OBJECT, "variables for the chat template"),
+    *_SHARED,
+)}
+# fmt: on
+
+_REFUSED: Mapping[str, tuple[object, ...]] = {
+    "min_tokens": (0,),
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "allowed_token_ids": ([],),
+    "prompt_logprobs": (),
+    "truncate_prompt_tokens": (),
+    "include_stop_str_in_output": (False,),
+    "use_beam_search": (False,),
+    "grammar": ("",),
+    "structured_outputs": ({},),
+    "guided_json": ({},),
+    "guided_regex": ("",),
+    "guided_choice": ([],),
+    "guided_grammar": ("",),
+    "mirostat": (0,),
+    "typical_p": (1, 1.0),
+    "dry_multiplier": (0, 0.0),
+    "xtc_probability": (0, 0.0),
+    "dynatemp_range": (0, 0.0),
+}
+"""Fields of other servers that would change the answer, with the values that do not."""
+
+REFUSED_IN_COMPLETIONS: Mapping[str, tuple[object, ...]] = {**_REFUSED, "suffix": ("",), "json_schema": ({},)}
+REFUSED_IN_CHATS: Mapping[str, tuple[object, ...]] = {
+    **_REFUSED,
+    "audio": (),
+    "modalities": (["text"], []),
+    "prediction": (),
+    "web_search_options": (),
+    "continue_final_message": (False,),
+    "documents": ([],),
+    "chat_template": (),
+    "echo": (False,),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+}
+UNAVAILABLE_IN_CHATS: Mapping[str, tuple[object, ...]] = {
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "response_format": ({"type": "text"},),
+    "json_schema": ({},),
+}
+"""What a grammar of the answer needs."""
+
+
+def refused_faults(body: Mapping[str, Any], *refused: Mapping[str, tuple[object, ...]]) -> list[FieldError]:
+    """A fault for each field of `refused` that has a value with an effect."""
+    return [
+        FieldError(name, "not given", f"{name}: this server does not have it")
+        for fields in refused
+        for name, harmless in fields.items()
+        if body.get(name) is not None and not any(_is_same(body[name], value) for value in harmless)
+    ]
+
+
+def _is_same(value: object, harmless: object) -> bool:
+    """Equality that tells booleans from numbers."""
+    return value == harmless and isinstance(value, bool) == isinstance(harmless, bool)

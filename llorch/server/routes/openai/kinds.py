@@ -1,0 +1,114 @@
+"""Kinds of values that only OpenAI's fields have: prompts in four spellings, options of streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
+
+INT32_MAX = 2**31 - 1
+MAX_PROMPTS = 128
+"""Prompts of one request; each needs a place in line."""
+
+_ID = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
+_IDS = {"type": "array", "items": _ID, "minItems": 1}
+_TEXT = {"type": "string", "minLength": 1}
+
+
+def is_token_ids(value: object) -> bool:
+    """Whether `value` is a list of token ids; each item is looked at once, without a loop in Python."""
+    return (
+        isinstance(value, list)
+        and set(map(type, value)) == {int}
+        and min(value) >= 0
+        and max(value) <= MAX_TOKEN_ID
+    )
+
+
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def prompt_list(value: object) -> list[str | list[int]]:
+    """The prompts that a field `prompt` of a valid value spells."""
+    return value if isinstance(value, list) and not is_token_ids(value) else [value]  # type: ignore[list-item]
+
+
+def _check_prompts(value: object) -> object:
+    if _is_text(value) or is_token_ids(value):
+        return value
+    if not isinstance(value, list) or not value:
+        raise _bad(f"got {described(value)}")
+    if not any(isinstance(item, str | list) for item in value):
+        raise _bad(f"got a list of {len(value)} that are no token ids")
+    if len(value) > MAX_PROMPTS:
+        raise _bad(f"got {len(value)} prompts")
+    for i, item in enumerate(value):
+        if not (_is_text(item) or is_token_ids(item)):
+            raise _bad(f"[{i}] is {described(item)}")
+    return value
+
+
+def _check_stream_options(value: object) -> object:
+    if not isinstance(value, Mapping):
+        raise _bad(f"got {described(value)}")
+    include = value.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise _bad(f"got include_usage {described(include)}")
+    return value
+
+
+def _check_limit(value: object) -> object:
+    if type(value) is not int or not (value == -1 or 1 <= value <= INT32_MAX):
+        raise _bad(f"got {described(value)}")
+    return value
+
+
+def _check_object(value: object) -> object:
+    if not isinstance(value, dict):
+        raise _bad(f"got {described(value)}")
+    return value
+
+
+def _bad(message: str) -> Exception:
+    return PydanticCustomError("bad_items", message)
+
+
+def _kind(rule: str, check: Any, schema: dict[str, Any]) -> Kind:
+    return Kind(Annotated[Any, BeforeValidator(check), WithJsonSchema(schema)], rule)
+
+
+PROMPTS = _kind(
+    "text, token ids, or a list of up to "
+    f"{MAX_PROMPTS} of either; none empty, and no lone surrogates, which are no characters",
+    _check_prompts,
+    {
+        "oneOf": [
+            _TEXT,
+            _IDS,
+            {"type": "array", "items": {"anyOf": [_TEXT, _IDS]}, "minItems": 1, "maxItems": MAX_PROMPTS},
+        ]
+    },
+)
+STREAM_OPTIONS = _kind(
+    "an object with include_usage, true or false",
+    _check_stream_options,
+    {"type": "object", "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+)
+LIMIT = _kind(
+    "an integer, 1 <= {name} < 2^31, or -1",
+    _check_limit,
+    {"anyOf": [{"const": -1}, {"type": "integer", "minimum": 1, "maximum": INT32_MAX}]},
+)
+OBJECT = _kind("an object", _check_object, {"type": "object"})
+NAME = Kind(str, "a string")

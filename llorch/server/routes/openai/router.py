@@ -1,0 +1,12 @@
+"""All routes of OpenAI's API."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from llorch.server.routes.openai import chat, completions, models
+
+router = APIRouter()
+router.include_router(models.router)
+router.include_router(completions.router)
+router.include_router(chat.router)

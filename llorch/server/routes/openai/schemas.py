@@ -1,0 +1,116 @@
+"""OpenAPI's descriptions of OpenAI's routes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from llorch.fields.table import Field
+from llorch.server.body import object_schema
+from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.routes.openai.messages import MAX_MESSAGES, ROLES
+
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": properties(
+            message="string", type="string", param=["string", "null"], code=["string", "null"]
+        )
+    },
+    "required": ["error"],
+}
+_ERRORS = {0: _ERROR}
+_TEXT_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(ROLES)},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}]},
+    },
+    "required": ["role", "content"],
+}
+_MESSAGES = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_MESSAGES,
+    "items": _MESSAGE,
+    "description": "the chat so far; contents are text, whole or in parts",
+}
+_ANSWER = properties(
+    id="string",
+    object="string",
+    created="integer",
+    model="string",
+    system_fingerprint="string",
+    choices="array",
+    usage="object",
+)
+_MODEL = properties(
+    id="string", object="string", created="integer", owned_by="string", max_model_len="integer"
+)
+
+
+def _posted(
+    known: Mapping[str, Field],
+    required: Collection[str],
+    own: Mapping[str, Any],
+    either: list[dict[str, Any]],
+    words: str,
+) -> dict[str, Any]:
+    """Keywords of a route.
+
+    Args:
+        known: fields of its body that the table has.
+        required: those of them that must be there.
+        own: schemas of other fields, all required.
+        either: schemas of which the body fits one or both.
+        words: about its answer.
+    """
+    schema = object_schema(known, required)
+    schema["anyOf"] = either
+    schema["properties"] |= own
+    schema["required"] = [*required, *own]
+    schema["additionalProperties"] = True
+    return {
+        "responses": {200: stream_or_json(words, _ANSWER), **refusals(POSTED, _ERRORS)},
+        "openapi_extra": json_body(schema),
+    }
+
+
+def completion_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/completions`, which takes the fields `known`."""
+    words = "A `text_completion`; with `stream` its chunks, then `[DONE]`"
+    some_tokens = {"properties": {"max_tokens": {"not": {"const": 0}}}}
+    return _posted(known, ("prompt",), {}, [some_tokens, _is_true("echo")], words)
+
+
+def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/chat/completions`, which takes `messages` and the fields `known`."""
+    words = "A `chat.completion`; with `stream` its chunks, then `[DONE]`"
+    no_top = {"properties": {"top_logprobs": {"enum": [0, None]}}}
+    return _posted(known, (), {"messages": _MESSAGES}, [no_top, _is_true("logprobs")], words)
+
+
+def _is_true(name: str) -> dict[str, Any]:
+    return {"properties": {name: {"const": True}}, "required": [name]}
+
+
+def _asked(schema: Mapping[str, Any], *statuses: int) -> dict[str, Any]:
+    answer = {"description": "What there is", "content": {"application/json": {"schema": schema}}}
+    return {"responses": {200: answer, **refusals((*ASKED, *statuses), _ERRORS)}}
+
+
+MODEL_OPERATION = _asked(_MODEL, 404)
+"""Keywords of the route `GET /v1/models/{model}`."""
+MODELS_OPERATION = _asked(
+    {
+        "type": "object",
+        "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _MODEL}},
+        "required": ["object", "data"],
+    }
+)
+"""Keywords of the route `GET /v1/models`."""
