@@ -1,0 +1,199 @@
+"""Grammars that bind what a model writes: JSON, JSON of a schema, tool calls. All that llorch has of `llguidance`.
+
+Why it and not `xgrammar`: its wheel (3 MB, one for all Python versions) needs nothing else, while `xgrammar` brings
+torch, transformers and triton (import 5 s and 680 MB, against 0.1 s and 20 MB). Its masks take 0.05 ms on 49,000 and
+128,000 tokens, its regular expressions cannot explode, and it refuses keywords that it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.chat.schema_bounds import bounds_fault
+from llorch.errors import ConstraintError, FieldError, RequestError
+from llorch.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+INSTALL = 'pip install "llorch[grammar]"'
+
+_JSON_OPTIONS = {"whitespace_pattern": r"( |\n[ \t]{0,20})?", "item_separator": ",", "key_separator": ":"}
+"""White space is bounded: small models write spaces without end where a grammar lets them."""
+_HEAD = '%llguidance {"no_forcing": true}\n'
+"""Where only one text can follow, every way to spell it with tokens is allowed, not only the tokenizer's own."""
+_MAX_REASON = 200
+
+
+class GrammarConstraint:
+    """The tokens that a grammar lets come next, for one generation. An `llorch.engine.constraint.Constraint`."""
+
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher = matcher
+        self._mask = np.zeros((n_vocab + 31) // 32, np.uint32)
+
+    def allowed(self) -> NDArray[np.uint32]:
+        """One bit for each token; end-of-generation tokens have theirs where the text may end.
+
+        Raises:
+            ConstraintError: the grammar has become too complex at this place.
+        """
+        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        if self._matcher.is_error():
+            raise ConstraintError(f"the grammar cannot go on: {_reason(self._matcher.get_error())}")
+        return self._mask
+
+    def accept(self, token_id: int) -> None:
+        """Go on behind an allowed token.
+
+        Raises:
+            ConstraintError: it was not allowed.
+        """
+        if not self._matcher.consume_token(token_id):
+            raise ConstraintError(f"the grammar cannot go on: {_reason(self._matcher.get_error())}")
+
+
+Factory = Callable[[], GrammarConstraint]
+
+
+class Grammars:
+    """Makes constraints for one vocabulary. Threads may share it; its work takes milliseconds: not for event loops.
+
+    The vocabulary is prepared at the first use (0.2 s for 49,000 tokens, 0.7 s for 128,000).
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._lock = threading.Lock()
+        self._prepared: LLTokenizer | None = None
+
+    def json_object(self, field: str = "response_format") -> Factory:
+        """Any JSON object.
+
+        Raises:
+            RequestError: llguidance is not installed, or the model has no token that ends a text.
+        """
+        return self.json_schema({"type": "object"}, field=field)
+
+    def json_schema(self, schema: Any, *, field: str, is_lenient: bool = False) -> Factory:
+        """JSON that `schema` admits, its properties in the schema's order.
+
+        Args:
+            schema: a JSON value.
+            field: name of the field that holds it, for errors.
+            is_lenient: ignore keywords that grammars cannot enforce, instead of refusing them.
+
+        Raises:
+            RequestError: the schema is wrong, too large, or asks for what grammars cannot enforce; or as `json_object`.
+        """
+        return self.lark(f"start: {self.start_space}{json_rule(schema, field, is_lenient)}", field)
+
+    @property
+    def start_space(self) -> str:
+        """An optional space, where the first word of an answer is spelled with one."""
+        return '" "? ' if self._tokenizer.vocab.add_space_prefix else ""
+
+    def lark(self, grammar: str, field: str) -> Factory:
+        """What a grammar in llguidance's dialect of Lark admits.
+
+        Args:
+            grammar: made by llorch.
+            field: name of the field that it was made of, for errors.
+
+        Raises:
+            RequestError: as `json_schema`.
+        """
+        prepared = self._prepare(field)
+        from llguidance import LLMatcher, LLParserLimits
+
+        limits = LLParserLimits(initial_lexer_fuel=300_000, max_lexer_states=50_000, verbose_errors=False)
+        try:
+            source = LLMatcher.grammar_from_lark(_HEAD + grammar)
+            matcher = LLMatcher(prepared, source, log_level=0, limits=limits)
+            error = matcher.get_error()
+        except ValueError as value_error:
+            error = str(value_error)
+        if error:
+            raise _refusal(field, _reason(error))
+        n_vocab = self._tokenizer.vocab.n_vocab
+
+        def constraint() -> GrammarConstraint:
+            return GrammarConstraint(matcher.deep_copy(), n_vocab)
+
+        try:
+            has_token = constraint().allowed().any()
+        except ConstraintError as constraint_error:
+            raise _refusal(field, str(constraint_error)) from None
+        if not has_token:
+            raise _refusal(field, "nothing satisfies it")
+        return constraint
+
+    def _prepare(self, field: str) -> LLTokenizer:
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = _prepare(self._tokenizer, field)
+            return self._prepared
+
+
+def json_rule(schema: Any, field: str, is_lenient: bool) -> str:
+    """The part of a Lark grammar that stands for JSON of a schema.
+
+    Raises:
+        RequestError: `schema` is no schema, or too large for one.
+    """
+    if not isinstance(schema, dict):
+        raise _refusal(field, "a schema is an object")
+    if fault := bounds_fault(schema):
+        raise _refusal(field, fault)
+    options = {**_JSON_OPTIONS, "lenient": is_lenient, "coerce_one_of": is_lenient}
+    return "%json " + json.dumps({**schema, "x-guidance": options})
+
+
+def _prepare(tokenizer: Tokenizer, field: str) -> LLTokenizer:
+    try:
+        from llguidance import LLTokenizer, TokenizerWrapper
+    except ImportError:
+        message = f"{field}: this server has no grammars; {INSTALL} adds them"
+        raise RequestError([FieldError(field, "grammars are installed", message)]) from None
+    eog_ids = sorted(tokenizer.vocab.eog_ids)
+    if not eog_ids:
+        message = f"{field}: this model has no token that ends a text, so no grammar can end one"
+        raise RequestError([FieldError(field, "an end-of-generation token", message)])
+    return LLTokenizer(
+        TokenizerWrapper(_Bytes(tokenizer)), n_vocab=tokenizer.vocab.n_vocab, eos_token=eog_ids
+    )
+
+
+class _Bytes:
+    """A vocabulary as `TokenizerWrapper` wants it; the names are llguidance's."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        vocab = tokenizer.vocab
+        self.eos_token_id = min(vocab.eog_ids)
+        self.bos_token_id = vocab.bos_id
+        self.special_token_ids = [
+            i for i in range(vocab.n_vocab) if vocab.is_control(i) or i in vocab.eog_ids
+        ]
+        self.tokens = [tokenizer.token_bytes(i, special=True) for i in range(vocab.n_vocab)]
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_bos=False, add_eos=False)
+
+
+def _refusal(field: str, reason: str) -> RequestError:
+    return RequestError(
+        [FieldError(field, "a schema that a grammar can enforce", f"{field}: cannot be enforced: {reason}")]
+    )
+
+
+def _reason(error: str) -> str:
+    """The first line of what llguidance says, shortened, in printable characters."""
+    line = next((line.strip() for line in error.splitlines() if line.strip()), "it failed")
+    return "".join(char for char in line if char.isprintable())[:_MAX_REASON]

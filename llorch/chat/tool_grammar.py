@@ -1,0 +1,98 @@
+"""Grammars of tool calls: names among the tools, arguments as their schemas want them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from llorch.chat.grammar import Factory, Grammars, json_rule
+from llorch.chat.tool_format import ToolFormat
+from llorch.chat.tools import Tool
+from llorch.text.vocab import Vocabulary
+
+
+def tool_calls_constraint(
+    grammars: Grammars,
+    tool_format: ToolFormat,
+    vocab: Vocabulary,
+    tools: Sequence[Tool],
+    *,
+    is_required: bool,
+    is_parallel: bool,
+    document: str | None = None,
+) -> Factory | None:
+    """What binds calls; None if nothing can be said against any text.
+
+    Args:
+        grammars: of the model.
+        tool_format: how the model writes calls.
+        vocab: the model's.
+        tools: those that may be called.
+        is_required: the answer is calls and nothing else.
+        is_parallel: there may be several.
+        document: the rule (`json_rule`) for answers that are no calls; None: any text.
+
+    Raises:
+        RequestError: a tool's schema cannot be enforced, or there are no grammars.
+    """
+    calls = _calls(tool_format, vocab, is_parallel)
+    if is_required:
+        start = f"start: {grammars.start_space}{calls}"
+    elif document is not None:
+        start = f"start: {grammars.start_space}({calls} | document)\ndocument: {document}"
+    elif tool_format.is_whole_answer:
+        return None  # an answer that begins like a call may be something else
+    else:
+        start = _among_text(tool_format, vocab, is_parallel)
+    rules = [start, *_call_rules(tools, tool_format)]
+    return grammars.lark("\n".join(rules), "tools")
+
+
+def _call_rules(tools: Sequence[Tool], tool_format: ToolFormat) -> list[str]:
+    rules = ["call: " + " | ".join(f"call_{i}" for i in range(len(tools)))]
+    for i, tool in enumerate(tools):
+        head = f'{{"name": {json.dumps(tool.name)}, "{tool_format.arguments_key}": '
+        rules.append(f'call_{i}: {json.dumps(head)} arguments_{i} "}}"')
+        field = f"tools[{tool.index}].function.parameters"
+        rules.append(f"arguments_{i}: " + json_rule(tool.schema, field, not tool.is_strict))
+    return rules
+
+
+def _calls(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool) -> str:
+    """Calls with what stands around and between them."""
+    if tool_format.is_whole_answer:
+        return "call"
+    block = f"{_mark(tool_format.opener, vocab)} {_behind_opener(tool_format, vocab, is_parallel)}"
+    if tool_format.is_list or not is_parallel:
+        return block
+    return f"{block} ({_quoted(tool_format.break_text)} {block})*"
+
+
+def _behind_opener(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool) -> str:
+    gap = _quoted(tool_format.break_text)
+    calls = "call"
+    if tool_format.is_list:
+        calls = '"[" call (", " call)* "]"' if is_parallel else '"[" call "]"'
+    return f"{gap} {calls} {gap} {_mark(tool_format.closer, vocab)}"
+
+
+def _among_text(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool) -> str:
+    """Any text; but where an opener stands, a call follows."""
+    block = f"head {_behind_opener(tool_format, vocab, is_parallel)}"
+    opener = _mark(tool_format.opener, vocab)
+    lazy = "" if opener.startswith("<") else "[lazy]"
+    many = "*" if is_parallel else "?"
+    return f"start: ({block}){many} TEXT\nhead{lazy}: TEXT {opener}\nTEXT: /(.|\\n)*/"
+
+
+def _mark(text: str, vocab: Vocabulary) -> str:
+    """A mark in a grammar: the control token of this text, if there is one."""
+    token = text.encode()
+    ids = (
+        [i for i in range(vocab.n_vocab) if vocab.tokens[i] == token and vocab.is_control(i)] if text else []
+    )
+    return f"<[{ids[0]}]>" if ids else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text) if text else ""
