@@ -96,13 +96,19 @@ def run_checks(checks: Sequence[Check], argv: list[str] | None = None) -> int:
         except DifferenceError as error:
             n_different += 1
             print(f"  DIFFERENT  {says}\n             {error}", flush=True)
-        except Exception:
+        except Exception as error:
             n_different += 1
-            print(f"  DIFFERENT  {says}\n{traceback.format_exc(limit=-4)}", flush=True)
+            print(f"  DIFFERENT  {says}\n             line {_line_of(error)}: {error!r}", flush=True)
         else:
             print(f"  ok         {says} ({time.monotonic() - began_s:.1f} s)", flush=True)
     print(f"  {len(checks) - n_different} of {len(checks)} checks hold", flush=True)
     return 1 if n_different else 0
+
+
+def _line_of(error: BaseException) -> int | None:
+    """The line of a program of ours where `error` arose, or came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno for frame in reversed(frames) if "conformance/clients" in frame.filename), None)
 
 
 def main(checks: Sequence[Check]) -> None:

@@ -3,7 +3,7 @@
     python -m tools.conformance.environment           make it with the versions of constraints.txt
     python -m tools.conformance.environment --lock    make it with the newest versions and write constraints.txt
 
-`.venv-conformance` in the clone (LLORCH_CONFORMANCE_VENV overrides). No client needs PyTorch, and none is installed.
+`.venv-conformance` in the clone (CONFORMANCE_VENV overrides). No client needs PyTorch, and none is installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class InstallError(Exception):
 
 def environment_folder() -> Path:
     """Where the environment is, or will be."""
-    return Path(os.environ.get("LLORCH_CONFORMANCE_VENV") or ROOT / ".venv-conformance")
+    return Path(os.environ.get("CONFORMANCE_VENV") or ROOT / ".venv-conformance")
 
 
 def _pip(python: Path, *words: str) -> str:

@@ -1,8 +1,8 @@
 """lm-evaluation-harness scores the served model offline, with the server's own tokenizer.
 
-A task of multiple choice and one of whole texts lie in a folder of their own. Every log-likelihood that the harness
-got must be the very number that `llorch` computes from the file without a server (`LLORCH_PYTHON` names a Python that
-has llorch), with one request at a time and with eight.
+Tasks of multiple choice, of whole texts and of writing lie in a folder of their own. Every log-likelihood that the
+harness got must be the very number that llorch computes from the file without a server (PYTHON_WITH_LLORCH names a
+Python that has llorch), with one request at a time and with eight.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import functools
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+FOLDER = tempfile.TemporaryDirectory()
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": FOLDER.name}
+
+import lm_eval
 import yaml
+from lm_eval.tasks import TaskManager
 
 from tools.conformance.checks import Check, Target, expect, expect_equal, main
 
@@ -76,28 +80,26 @@ def _evaluate(target: Target, n_concurrent: int, batch_size: int) -> dict[str, A
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_tasks(folder)
-        server = f"base_url={target.v1}/completions,model={target.model},auth_token={target.key}"
-        words = [sys.executable, "-m", "lm_eval", "run", "--model", "local-completions"]
-        words += ["--model_args", f"{server},num_concurrent={n_concurrent},max_retries=1"]
-        words += ["--tasks", "local_choice,local_texts,local_writing", "--include_path", name]
-        words += ["--batch_size", str(batch_size), "--log_samples", "--output_path", str(folder / "out")]
-        offline = {
-            "HF_HUB_OFFLINE": "1",
-            "HF_DATASETS_OFFLINE": "1",
-            "HF_HOME": name,
-            "OPENAI_API_KEY": target.key,
-        }
-        done = subprocess.run(
-            words, env=os.environ | offline, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280
+        tasks = [str(task["task"]) for task in (CHOICE, ROLLING, GENERATE)]
+        report = lm_eval.simple_evaluate(
+            model="local-completions",
+            model_args={
+                "base_url": f"{target.v1}/completions",
+                "model": target.model,
+                "auth_token": target.key,
+                "num_concurrent": n_concurrent,
+                "max_retries": 1,
+            },
+            tasks=tasks,
+            batch_size=batch_size,
+            bootstrap_iters=0,
+            task_manager=TaskManager(include_path=name, include_defaults=False),
         )
-        expect(done.returncode == 0, f"lm_eval ended with {done.returncode}:\n{done.stderr[-1500:]}")
-        (results,) = (folder / "out").rglob("results_*.json")
-        found: dict[str, Any] = {"results": json.loads(results.read_text("utf-8"))["results"]}
-        for task in (CHOICE, ROLLING, GENERATE):
-            (samples,) = (folder / "out").rglob(f"samples_{task['task']}_*.jsonl")
-            rows = sorted(map(json.loads, samples.read_text("utf-8").splitlines()), key=lambda r: r["doc_id"])
-            found[str(task["task"])] = [(row["arguments"], row["resps"]) for row in rows]
-        return found
+    found: dict[str, Any] = {"results": report["results"]}
+    for task in tasks:
+        rows = sorted(report["samples"][task], key=lambda row: row["doc_id"])
+        found[task] = [(row["arguments"], row["resps"]) for row in rows]
+    return found
 
 
 def same_bits(target: Target) -> None:
@@ -111,17 +113,16 @@ def direct_scores(target: Target) -> None:
     """Each log-likelihood is the number that llorch computes without a server; greedy flags, too."""
     found = _evaluate(target, 1, 1)
     pairs = [
-        (list(arguments.values())[:2], response[0])
+        (arguments, response[0])
         for row, responses in found["local_choice"]
-        for arguments, response in zip(row.values(), responses, strict=True)
+        for arguments, response in zip(row, responses, strict=True)
     ]
-    texts = [next(iter(row.values())) for row, _ in found["local_texts"]]
     asked = {
-        "pairs": [pair for pair, _ in pairs],
-        "texts": [next(iter(arguments.values())) for arguments in texts],
+        "pairs": [arguments for arguments, _ in pairs],
+        "texts": [row[0][0] for row, _ in found["local_texts"]],
     }
     done = subprocess.run(
-        [os.environ["LLORCH_PYTHON"], "-m", "tools.conformance.direct_scores", target.model_path],
+        [os.environ["PYTHON_WITH_LLORCH"], "-m", "tools.conformance.direct_scores", target.model_path],
         input=json.dumps(asked),
         capture_output=True,
         text=True,
@@ -129,9 +130,8 @@ def direct_scores(target: Target) -> None:
     )
     expect(done.returncode == 0, f"direct_scores ended with {done.returncode}:\n{done.stderr[-1500:]}")
     direct = json.loads(done.stdout)
-    got = [(float(value), is_greedy == "True") for _, (value, is_greedy) in pairs]
-    expect_equal("log-likelihoods", got, [tuple(pair) for pair in direct["pairs"]])
-    rolling = [float(responses[0][0]) for _, responses in found["local_texts"]]
+    expect_equal("log-likelihoods", [list(pair) for _, pair in pairs], direct["pairs"])
+    rolling = [responses[0][0] for _, responses in found["local_texts"]]
     expect_equal("log-likelihoods of whole texts", rolling, direct["texts"])
 
 
