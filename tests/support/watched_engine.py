@@ -42,7 +42,8 @@ class WatchedEngine:
     def add(self, request: Request) -> None:
         """Begin a generation."""
         self.engine.add(request)
-        sequence = self.engine._sequences[request.job_id]
+        sequence = self.engine._generations.find(request.job_id)
+        assert sequence is not None
         sequence.sampler = _Watched(sequence.sampler, self._hashes[request.job_id])  # type: ignore[assignment]
 
     def step(self) -> None:
