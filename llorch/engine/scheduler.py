@@ -100,7 +100,7 @@ class Scheduler:
         for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
             if sequence.slot < 0 or not n_rows:  # it has given way to one before it, or nothing is left
                 continue
-            if not self.blocks.read_cache(sequence) or self.blocks.next_key(sequence) in under_way:
+            if sequence.n_pending > 1 and not self._must_compute(sequence, under_way):
                 continue
             n_tokens, _ = sequence.fit(n_rows, n_outputs_left)
             n_tokens, n_outputs = sequence.fit(self._make_room(sequence, n_tokens), n_outputs_left)
@@ -112,6 +112,10 @@ class Scheduler:
                 n_rows -= n_tokens
                 n_outputs_left -= n_outputs
         return [chunk for chunk in chunks if chunk.sequence.slot >= 0]
+
+    def _must_compute(self, sequence: Sequence, under_way: set[bytes]) -> bool:
+        """Whether `sequence` has to compute its next block; else it is being read, or another computes it."""
+        return self.blocks.read_cache(sequence) and self.blocks.next_key(sequence) not in under_way
 
     def take_back(self, sequences: list[Sequence]) -> None:
         """Let sequences that were admitted last wait again, first in line."""
