@@ -14,7 +14,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
-from tests.support.constraints import Sets
+from tests.support.allowed_sets import Sets
 from tests.support.drafts import new_engine
 from tests.support.generations import end_of, run
 
