@@ -18,6 +18,7 @@ from typing import TypeAlias
 from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
+from llorch.engine.snapshot import EngineSnapshot
 from llorch.errors import ConstraintError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
@@ -60,6 +61,10 @@ class Session:
         """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
         self._engine.check(request)
 
+    def snapshot(self) -> EngineSnapshot:
+        """What the engine is doing."""
+        return self._engine.snapshot()
+
     def add(self, request: Request) -> None:
         """Begin a generation; if it cannot begin after all, its only event is an `ErrorEvent`."""
         self._inbox.put(_Add(request))
@@ -71,6 +76,10 @@ class Session:
     def stop(self) -> None:
         """Abort every generation; the next `pump` is the last."""
         self._inbox.put(_Stop())
+
+    def close(self) -> None:
+        """Let go of what the engine holds beside the model; not while it is pumped, nor pumped again."""
+        self._engine.close()
 
     def pump(self, *, wait: bool) -> bool:
         """Do what the inbox says, compute one step, deliver its events.
@@ -151,6 +160,7 @@ class CallerDriver:
             return  # the thread that held the lock may not have followed the fork
         with self._pumping:
             self._is_closed = True
+            self._session.close()
 
     def _events(self, request: Request) -> Generator[Event]:
         if request.job_id in self._mailboxes:
