@@ -55,7 +55,7 @@ def request(job_id: str, n_prompt: int, max_tokens: int) -> Request:
     return Request(job_id, token_ids, SamplingParams(temperature=0), max_tokens, ignore_eos=True)
 
 
-@pytest.mark.parametrize("n_streams", [1, 4, 8])
+@pytest.mark.parametrize("n_streams", [1, 4])
 def test_tokens_come_at_most_twice_as_late_while_prompts_of_2000_tokens_arrive(
     n_streams: int, loaded: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
