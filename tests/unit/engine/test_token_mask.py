@@ -12,13 +12,13 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sampling import Sampler
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
-from tests.support.constraints import Sets, bit_words
+from tests.support.allowed_sets import Sets, bit_words
 
 ROW = np.arange(70, dtype=np.float32)
 
 
 def mask_of(*sets: set[int] | None, n_vocab: int = 70, end_ids: tuple[int, ...] = (2,)) -> TokenMask:
-    return TokenMask(Sets(sets, n_vocab), n_vocab, end_ids)
+    return TokenMask(lambda: Sets(sets, n_vocab), n_vocab, end_ids)
 
 
 def sampler_of(mask: TokenMask, **params: object) -> Sampler:
@@ -40,13 +40,13 @@ def test_tokens_behind_the_last_word_are_forbidden() -> None:
             return bit_words({1, 3}, 32)
 
     logits = np.ones(70, np.float32)
-    TokenMask(Short([], 70), 70, ()).forbid(logits)
+    TokenMask(lambda: Short([], 70), 70, ()).forbid(logits)
     assert np.flatnonzero(logits == 1).tolist() == [1, 3]
 
 
 def test_the_sampler_chooses_among_allowed_tokens_and_says_what_it_chose() -> None:
     constraint = Sets([{5, 9}, None, {1}], 70)
-    sampler = sampler_of(TokenMask(constraint, 70, (2,)))
+    sampler = sampler_of(TokenMask(lambda: constraint, 70, (2,)))
     assert [sampler.sample(ROW) for _ in range(3)] == [9, 69, 1]
     assert constraint.accepted == [9, 69, 1]
     assert np.array_equal(ROW, np.arange(70))
@@ -77,12 +77,12 @@ def test_bits_that_are_no_tokens_do_not_count() -> None:
         def allowed(self) -> NDArray[np.uint32]:
             return bit_words({2, 70, 95}, 96)
 
-    assert TokenMask(Padded([], 70), 70, (2,)).must_end
+    assert TokenMask(lambda: Padded([], 70), 70, (2,)).must_end
 
 
 def test_the_end_token_is_not_told_to_the_constraint() -> None:
     constraint = Sets([{2}], 70)
-    assert sampler_of(TokenMask(constraint, 70, (2,))).sample(ROW) == 2
+    assert sampler_of(TokenMask(lambda: constraint, 70, (2,))).sample(ROW) == 2
     assert constraint.accepted == []
 
 
@@ -114,6 +114,6 @@ def test_what_a_constraint_raises_becomes_one_error_that_names_it(fault: str) ->
             return np.ones(3, np.int64) if fault == "type" else super().allowed()  # type: ignore[return-value]
 
     with pytest.raises(ConstraintError) as caught:
-        sampler_of(TokenMask(Faulty([{5}, {6}], 70), 70, (2,))).sample(ROW)
+        sampler_of(TokenMask(lambda: Faulty([{5}, {6}], 70), 70, (2,))).sample(ROW)
     assert ("TypeError" if fault == "type" else "KeyError") in str(caught.value)
     assert "secret" not in str(caught.value)
