@@ -21,6 +21,9 @@ _FIRST_MARK, _FIRST_TAINT, _LAST = 0xD800, 0xDC00, 0xDFFF
 _SURROGATE = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST)}]")
 _MARK = re.compile(f"([{chr(_FIRST_MARK)}-{chr(_FIRST_TAINT - 1)}])")
 
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+"""Words of messages that are no user's: templates may spell tokens with them."""
+
 MAX_NESTING = 60
 """Lists and objects inside one another in what a request hands to a template."""
 
@@ -36,13 +39,20 @@ class MarkedTemplate:
         names: of the variables that the template asks for.
     """
 
-    def __init__(self, source: str, special_texts: Mapping[str, int], control_ids: Iterable[int]) -> None:
+    def __init__(
+        self,
+        source: str,
+        special_texts: Mapping[str, int],
+        control_ids: Iterable[int],
+        own: Mapping[str, str],
+    ) -> None:
         """Compile `source`.
 
         Args:
             source: Jinja.
             special_texts: ids of all special tokens, longest text first.
             control_ids: those of them that users must not write.
+            own: variables whose texts are the template's own, such as `bos_token`.
 
         Raises:
             TemplateFault: it cannot be used.
@@ -55,9 +65,10 @@ class MarkedTemplate:
         self._taints: dict[int, int] = {}
         self._untaints: dict[int, int] = {}
         self._program = Program(source, self._marker)
+        self._own = {name: self._mark(text) for name, text in own.items()}
         self.names = self._program.names
 
-    def mark(self, text: str) -> str:
+    def _mark(self, text: str) -> str:
         """What stands for `text` inside the template: a mark for a control token, else the text itself."""
         token_id = self._special_texts.get(text)
         if token_id is None or token_id not in self._control_ids:
@@ -69,19 +80,21 @@ class MarkedTemplate:
             self._ids[self._marks[text]] = token_id
         return self._marks[text]
 
-    def parts(self, variables: Mapping[str, Any], own: Mapping[str, Any]) -> list[str | int]:
+    def parts(self, variables: Mapping[str, Any]) -> list[str | int]:
         """What the template makes of `variables`: texts, and the control tokens between them.
 
         Args:
-            variables: from a request.
-            own: values that are the template's own, such as `bos_token`, as `mark` spells them.
+            variables: from a request; ``messages`` among them.
 
         Raises:
             TemplateFault: the rendering fails.
             UnfitValue: `variables` hold what is no JSON, or nested too deep.
         """
         prepared = {name: self._prepared(value, MAX_NESTING) for name, value in variables.items()}
-        text = self._program.run(prepared | dict(own))
+        for message, given in zip(prepared.get("messages", ()), variables.get("messages", ()), strict=True):
+            if given.get("role") in ROLES:
+                message["role"] = given["role"]
+        text = self._program.run(prepared | self._own)
         parts: list[str | int] = []
         for piece in _MARK.split(text):
             if piece in self._ids:
@@ -91,7 +104,11 @@ class MarkedTemplate:
         return _merged(parts)
 
     def learn(self, trial_parts: Iterable[str | int]) -> None:
-        """Find the control tokens that the template spells from pieces, in a rendering without a user's text."""
+        """Find the control tokens that the template spells from pieces, in a rendering without a user's text.
+
+        Raises:
+            TemplateFault: there are too many.
+        """
         known = {text for part in trial_parts if isinstance(part, str) for text in self._controls_in(part)}
         if not known:
             return
@@ -100,7 +117,9 @@ class MarkedTemplate:
         ordered = sorted(known, key=len, reverse=True)
         self._composed = re.compile(f"({'|'.join(map(re.escape, ordered))})")
         characters = sorted({ord(character) for text in known for character in text})
-        self._taints = {code: _FIRST_TAINT + i for i, code in enumerate(characters[: _LAST - _FIRST_TAINT])}
+        if len(characters) > _LAST - _FIRST_TAINT:
+            raise TemplateFault("it spells too many different control tokens")
+        self._taints = {code: _FIRST_TAINT + i for i, code in enumerate(characters)}
         self._untaints = {taint: code for code, taint in self._taints.items()}
 
     def _controls_in(self, text: str) -> list[str]:
@@ -119,27 +138,33 @@ class MarkedTemplate:
         if not found:
             return lambda text: text
         pattern = re.compile("|".join(found))
-        return lambda text: pattern.sub(lambda match: self.mark(match[0]), text)
+        return lambda text: pattern.sub(lambda match: self._mark(match[0]), text)
 
     def _prepared(self, value: Any, n_levels: int) -> Any:
         """A copy of a request's `value`, in which no text can spell a composed control token."""
         if isinstance(value, str):
             if _SURROGATE.search(value):
                 raise UnfitValue("a text holds a lone surrogate, which is no character")
-            is_own = value.isidentifier() and value in self._program.words
-            return value if is_own or not self._taints else value.translate(self._taints)
+            return value.translate(self._taints) if self._taints else value
         if value is None or isinstance(value, bool | int | float):
             return value
-        if n_levels == 0:
+        if n_levels <= 0:
             raise UnfitValue(f"lists and objects may be {MAX_NESTING} deep inside one another")
         if isinstance(value, list | tuple):
             return [self._prepared(item, n_levels - 1) for item in value]
         if isinstance(value, Mapping):
-            return {
-                self._prepared(key, n_levels - 1): self._prepared(item, n_levels - 1)
-                for key, item in value.items()
-            }
+            return {self._own_word(key): self._item(key, item, n_levels - 1) for key, item in value.items()}
         raise UnfitValue(f"a value of type {type(value).__name__} is no JSON")
+
+    def _item(self, key: object, value: Any, n_levels: int) -> Any:
+        """The value of a key: kinds of things, too, are words that templates compare."""
+        is_word = key == "type" and isinstance(value, str)
+        return self._own_word(value) if is_word else self._prepared(value, n_levels)
+
+    def _own_word(self, value: Any) -> Any:
+        """A key as the template can look it up: one of its own words stays as it is."""
+        is_own = isinstance(value, str) and value.isidentifier() and value in self._program.words
+        return value if is_own else self._prepared(value, 0)
 
     def _composed_parts(self, text: str) -> list[str | int]:
         pieces = self._composed.split(text) if self._composed else [text]

@@ -74,7 +74,9 @@ def run_clients(names: list[str], python: Path, url: str, key: str, name: str, m
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)")
+    parser.add_argument(
+        "clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)"
+    )
     parser.add_argument(
         "-m", "--model", help="what is served (default: smollm2 if it has been pulled, else demo)"
     )
@@ -97,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         python = ensure_environment()
         if args.llama_server:
-            command = llama_server_command(args.llama_server, args.model, N_PARALLEL, "-c", "65536", "--jinja")
+            command = llama_server_command(
+                args.llama_server, args.model, N_PARALLEL, "-c", "65536", "--jinja"
+            )
         else:
             command = llorch_command(args.model, N_PARALLEL)
         server = contextlib.nullcontext((args.url, None)) if args.url else serving(command)
