@@ -15,7 +15,7 @@ from llorch.fields.table import FIELDS, Field
 from llorch.server.routes.openai.kinds import INT32_MAX, LIMIT, NAME, OBJECT, PROMPTS, STREAM_OPTIONS
 
 MAX_LOGPROBS = 20
-MAX_N = 128
+MAX_N = 64
 
 
 def _same(name: str, *, kind: Kind | None = None, words: str = "") -> Field:
