@@ -36,12 +36,15 @@ class DescribedApp(FastAPI):
 
 
 def _make_exact(node: Any) -> None:
-    """Put 2^64 - 1 for 2^64 wherever that is a maximum in `node`: there is no such float64, and no larger bound."""
+    """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64."""
     items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for item in items:
         _make_exact(item)
-    if isinstance(node, dict) and node.get("maximum") == 2**64:
-        node["maximum"] = 2**64 - 1
+    if isinstance(node, dict):
+        for name in ("minimum", "maximum"):
+            bound = node.get(name)
+            if isinstance(bound, float) and bound.is_integer():
+                node[name] = min(int(bound), 2**64 - 1)
 
 
 def refusals(

@@ -43,11 +43,18 @@ def test_generate_takes_exactly_one_of_two_prompts(described: dict[str, Any]) ->
 def test_large_numbers_are_exact(described: dict[str, Any]) -> None:
     seed = body_of(described, "/generate")["properties"]["seed"]
     assert seed["anyOf"][0]["maximum"] == 2**64 - 1
+    assert body_of(described, "/v1/completions")["properties"]["seed"]["anyOf"][0]["minimum"] == -(2**63)
 
 
 def test_one_stop_string_may_stand_alone(described: dict[str, Any]) -> None:
     kinds = body_of(described, "/generate")["properties"]["stop"]["anyOf"][0]["anyOf"]
     assert [kind["type"] for kind in kinds] == ["string", "array"]
+
+
+def test_biases_are_by_token_id(described: dict[str, Any]) -> None:
+    biases = body_of(described, "/generate")["properties"]["logit_bias"]["anyOf"][0]
+    assert biases["propertyNames"] == {"pattern": "^[0-9]{1,9}$"}
+    assert biases["maxProperties"] == 1024
 
 
 def test_bodies_of_openais_routes_may_have_more_fields(described: dict[str, Any]) -> None:
