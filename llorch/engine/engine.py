@@ -24,13 +24,13 @@ from llorch.engine.kv_plan import plan_kv_cache
 from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.pace import Pace
 from llorch.engine.postprocess import Postprocessor
-from llorch.engine.request import Request, duplicate_job, new_seed
+from llorch.engine.request import Request, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
 from llorch.engine.snapshot import EngineSnapshot, snapshot_of
 from llorch.engine.token_mask import TokenMask
-from llorch.errors import ConstraintError, InputError, KernelError, NumericalError
+from llorch.errors import ConstraintError, DuplicateJobError, InputError, KernelError, NumericalError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel, open_model
@@ -120,7 +120,7 @@ class Engine:
         """
         self.check(request)
         if request.job_id in self._sequences:
-            raise duplicate_job()
+            raise DuplicateJobError
         seed = request.params.seed
         if seed is None:
             seed = new_seed()

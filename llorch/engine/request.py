@@ -164,9 +164,3 @@ def _fault(name: str, rule: str, got: str) -> FieldError:
 def new_seed() -> int:
     """A seed for a request without one; 53 bits, because JavaScript's JSON numbers hold no more."""
     return secrets.randbits(53)
-
-
-def duplicate_job() -> RequestError:
-    """The error for a `job_id` that an unfinished generation has."""
-    message = "another request of this job_id is not finished yet"
-    return RequestError([FieldError("job_id", "unique among unfinished requests", message)])

@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
-from llorch.engine.request import Request, duplicate_job
+from llorch.engine.request import Request
 from llorch.engine.snapshot import EngineSnapshot
-from llorch.errors import EngineStoppedError, LlorchError, NumericalError, RequestError
+from llorch.errors import DuplicateJobError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
 logger = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class CallerDriver:
 
     def _events(self, request: Request) -> Generator[Event]:
         if request.job_id in self._mailboxes:
-            raise duplicate_job()
+            raise DuplicateJobError
         mailbox = self._mailboxes[request.job_id] = deque()
         event: Event | None = None
         try:
