@@ -78,10 +78,6 @@ class ContextLengthError(RequestError):
 class DuplicateJobError(RequestError):
     """An unfinished generation has this name."""
 
-    def __init__(self) -> None:
-        message = "another request of this job_id is not finished yet"
-        super().__init__([FieldError("job_id", "unique among unfinished requests", message)])
-
 
 class QueueFullError(LlorchError):
     """The engine's waiting line is full; the client may try again in `retry_after_s` seconds."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
-from llorch.engine.request import Request
-from llorch.errors import DuplicateJobError, EngineStoppedError, QueueFullError
+from llorch.engine.request import Request, duplicate_job
+from llorch.errors import EngineStoppedError, QueueFullError
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Ledger:
             if self._stage != "ready":
                 raise EngineStoppedError(f"no requests are taken now ({self._stage})")
             if job_id in self._open:
-                raise DuplicateJobError
+                raise duplicate_job()
             n_waiting = max(len(self._open) - self.n_slots, 0)
             if len(self._open) >= self.n_slots + self.max_waiting:
                 retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
-from llorch.errors import ContextLengthError, FieldError, InputError, RequestError, shown
+from llorch.errors import ContextLengthError, DuplicateJobError, FieldError, InputError, RequestError, shown
 from llorch.fields.table import FIELDS
 from llorch.text.tokenizer import Tokenizer
 
@@ -164,3 +164,9 @@ def _fault(name: str, rule: str, got: str) -> FieldError:
 def new_seed() -> int:
     """A seed for a request without one; 53 bits, because JavaScript's JSON numbers hold no more."""
     return secrets.randbits(53)
+
+
+def duplicate_job() -> DuplicateJobError:
+    """The error for a `job_id` that an unfinished generation has."""
+    message = "another request of this job_id is not finished yet"
+    return DuplicateJobError([FieldError("job_id", "unique among unfinished requests", message)])

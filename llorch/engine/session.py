@@ -17,9 +17,9 @@ from typing import TypeAlias
 
 from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
-from llorch.engine.request import Request
+from llorch.engine.request import Request, duplicate_job
 from llorch.engine.snapshot import EngineSnapshot
-from llorch.errors import DuplicateJobError, EngineStoppedError, LlorchError, NumericalError, RequestError
+from llorch.errors import ConstraintError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
 logger = logging.getLogger(__name__)
@@ -57,11 +57,6 @@ class Session:
         self._deliver = deliver
         self._inbox: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
 
-    @property
-    def n_ctx(self) -> int:
-        """Most tokens of one sequence, prompt and answer together."""
-        return self._engine.n_ctx
-
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
         self._engine.check(request)
@@ -81,6 +76,10 @@ class Session:
     def stop(self) -> None:
         """Abort every generation; the next `pump` is the last."""
         self._inbox.put(_Stop())
+
+    def close(self) -> None:
+        """Let go of what the engine holds beside the model; not while it is pumped, nor pumped again."""
+        self._engine.close()
 
     def pump(self, *, wait: bool) -> bool:
         """Do what the inbox says, compute one step, deliver its events.
@@ -118,6 +117,9 @@ class Session:
             self._engine.add(request)
         except RequestError as error:
             return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
+        except ConstraintError as error:
+            logger.warning("%s: %s", request.job_id, error, exc_info=error.__cause__)
+            return [StepEvent(request.job_id, ErrorEvent("constraint_error", str(error), retriable=False))]
         except Exception as error:
             logger.error("a request could not begin: %s", type(error).__name__, exc_info=error)
             message = "the request could not begin; the log says why"
@@ -158,10 +160,11 @@ class CallerDriver:
             return  # the thread that held the lock may not have followed the fork
         with self._pumping:
             self._is_closed = True
+            self._session.close()
 
     def _events(self, request: Request) -> Generator[Event]:
         if request.job_id in self._mailboxes:
-            raise DuplicateJobError
+            raise duplicate_job()
         mailbox = self._mailboxes[request.job_id] = deque()
         event: Event | None = None
         try:
