@@ -11,6 +11,7 @@ from llorch.engine.service import EngineService
 from llorch.fields.hosts import ANY, canonical_host, is_loopback
 from llorch.server.access import HostCheck, KeyCheck
 from llorch.server.errors import ErrorShape, install_error_handlers, native_shape
+from llorch.server.openapi import DescribedApp
 from llorch.server.routes import generate, health
 from llorch.server.routes.openai import router as openai
 from llorch.server.routes.openai.errors import openai_shape
@@ -43,7 +44,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
         yield
         await service.stop(grace_s)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="llorch",
         version=__version__,
         description=DESCRIPTION,
