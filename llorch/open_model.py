@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from llorch.chat.choose import choose_chat_template
+from llorch.chat.structure import ModelStructure
 from llorch.chat.template import ChatTemplate
 from llorch.errors import InputError, LlorchError, ModelError
 from llorch.formats.gguf.reader import printable
@@ -46,6 +47,7 @@ class OpenModel:
     llama: Llama
     _tokenizer: Tokenizer | None
     _chat_template: ChatTemplate | None = None
+    _structure: ModelStructure | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -68,6 +70,17 @@ class OpenModel:
         if self._chat_template is None:
             raise LlorchError(f"{self.name} was opened without its chat template")
         return self._chat_template
+
+    @property
+    def structure(self) -> ModelStructure:
+        """Grammars of answers, and calls of tools in them.
+
+        Raises:
+            LlorchError: the model was opened without its chat template.
+        """
+        if self._structure is None:
+            raise LlorchError(f"{self.name} was opened without its chat template")
+        return self._structure
 
     def close(self) -> None:
         """Stop the compute threads and let go of the file."""
@@ -139,7 +152,8 @@ def open_model(
             raise InputError(f"{printable(source.path)}: changed while it was loaded ({change})")
         undo.pop_all()
     config, placed = contents.config, contents.weights
-    return OpenModel(model_name(source), source, config, placed, llama, tokenizer, template)
+    structure = None if tokenizer is None or template is None else ModelStructure(tokenizer, template)
+    return OpenModel(model_name(source), source, config, placed, llama, tokenizer, template, structure)
 
 
 def _with_chat_template(

@@ -1,1 +1,1 @@
-"""Conversations become prompts: messages, and the template that writes them as one text."""
+"""Chats: messages become prompts, grammars bind answers, calls of tools are found in them."""

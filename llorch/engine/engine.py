@@ -132,7 +132,10 @@ class Engine:
             request=request,
             seed=seed,
             sampler=self._new_sampler(request, seed),
-            text_stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
+            text_stream=TextStream(
+                Detokenizer(self.loaded.tokenizer, request.token_ids, shown_ids=request.shown_ids),
+                request.stop,
+            ),
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
             drafter=NgramDrafter(list(request.token_ids)) if self._has_drafts else None,

@@ -57,6 +57,11 @@ class Session:
         self._deliver = deliver
         self._inbox: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
 
+    @property
+    def n_ctx(self) -> int:
+        """Most tokens of one sequence, prompt and answer together."""
+        return self._engine.n_ctx
+
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
         self._engine.check(request)

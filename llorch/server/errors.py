@@ -63,7 +63,9 @@ class GenerationFailedError(LlorchError):
 
     @property
     def status(self) -> int:
-        """503 where the same request may succeed later."""
+        """503 where the same request may succeed later, 400 where its grammar failed."""
+        if self.event.code == "constraint_error":
+            return 400
         return 503 if self.event.retriable else 500
 
 

@@ -38,6 +38,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "fastapi": WEB,
     "starlette": WEB,
     "sse_starlette": WEB,
+    "llguidance": ("chat/grammar.py",),
     "matplotlib": ("bench/plots.py",),
     "PIL": ("bench/plots.py",),
     "pydantic": CHECKED,
@@ -183,7 +184,8 @@ def test_importing_llorch_imports_nothing_else_of_it() -> None:
 def test_only_declared_dependencies_are_imported() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
     lines = sum(
-        (project["optional-dependencies"][name] for name in ("hub", "plots")), project["dependencies"]
+        (project["optional-dependencies"][name] for name in ("grammar", "hub", "plots")),
+        project["dependencies"],
     )
     declared = {re.split(r"[^A-Za-z0-9_-]", line)[0].replace("-", "_") for line in lines}
     comes_with = {
