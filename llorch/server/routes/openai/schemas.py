@@ -59,6 +59,22 @@ _MODEL = properties(
 )
 
 
+def _with(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Bodies in which these fields, where they are given, have values of these schemas."""
+    return {"properties": fields}
+
+
+_END_RULE = [
+    _with(ignore_eos={"enum": [False, None]}),
+    _with(
+        response_format={"anyOf": [{"type": "null"}, _with(type={"const": "text"})]},
+        json_schema={"type": "null"},
+        tool_choice={"enum": ["none", "auto", None]},
+    ),
+]
+"""A grammar says itself where the answer ends."""
+
+
 def _posted(
     known: Mapping[str, Field],
     required: Collection[str],
@@ -79,7 +95,7 @@ def _posted(
     schema["properties"] |= own
     schema["required"] = [*required, *own]
     schema["additionalProperties"] = True
-    schema["allOf"] = [{"anyOf": schemas} for schemas in rules]
+    schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE]]
     return {
         "responses": {200: stream_or_json(words, _ANSWER), **refusals(POSTED, _ERRORS)},
         "openapi_extra": json_body(schema),
@@ -109,11 +125,6 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
         {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
     ]
     return _posted(known, (), {"messages": _MESSAGES}, [top_with_logprobs, calls_with_tools], words)
-
-
-def _with(**fields: dict[str, Any]) -> dict[str, Any]:
-    """Bodies in which these fields, where they are given, have values of these schemas."""
-    return {"properties": fields}
 
 
 def _is_true(name: str) -> dict[str, Any]:
