@@ -17,7 +17,9 @@ PAGES = [
     "docs/chat.md",
     "docs/generations.md",
     "docs/how-it-works.md",
+    "docs/openai.md",
     "docs/serving.md",
+    "docs/structured.md",
     "docs/validation.md",
 ]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
