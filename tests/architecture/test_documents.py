@@ -16,6 +16,7 @@ PAGES = [
     "docs/chat.md",
     "docs/generations.md",
     "docs/how-it-works.md",
+    "docs/openai.md",
     "docs/serving.md",
     "docs/structured.md",
     "docs/validation.md",
