@@ -36,6 +36,8 @@ OTHER_VARIABLES = frozenset(
 )
 """Variables with our prefix that are no settings: paths, and switches for tests."""
 
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
 MAX_CONFIG_BYTES = 1 << 20
 MAX_KEY_BYTES = 1 << 18
 
@@ -166,7 +168,9 @@ def suggestion(name: str, *, variables: bool = False) -> str:
 
 
 def _parsed(field: Field, text: str) -> Any:
-    """`text` as a number where the field takes one and it is one; what it is not is refused later."""
+    """`text` as a number or a truth value where the field takes one and it is one; what it is not is refused later."""
+    if field.kind.type is bool:
+        return _TRUTH.get(text.strip().lower(), text)
     if field.kind.type in (int, float):
         try:
             return field.kind.type(text)

@@ -60,6 +60,7 @@ class Settings(BaseModel):
     batch_size: int = _setting("batch_size")
     threads: int = _setting("threads")
     kv_type: Literal["f16", "f32"] = _setting("kv_type")
+    prefix_cache: bool = _setting("prefix_cache")
     weights: Literal["auto", "packed", "mapped"] = _setting("weights")
     draft: Literal["off", "ngram"] = _setting("draft")
     override_pre: str | None = _setting("override_pre")

@@ -20,6 +20,7 @@ from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
+from llorch.engine.snapshot import EngineSnapshot
 from llorch.errors import RequestError
 from llorch.fields.table import FIELDS
 from llorch.machine.process import OwningProcess
@@ -83,6 +84,11 @@ class EngineService:
     def failure(self) -> BaseException | None:
         """Why the stage is ``"failed"``."""
         return self._thread.failure
+
+    def snapshot(self) -> EngineSnapshot | None:
+        """What the engine is doing; None until it is ready. Any thread may ask."""
+        session = self._thread.session
+        return None if session is None else session.snapshot()
 
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""

@@ -111,6 +111,9 @@ TABLE = (
           words="compute threads; 0: as many as suit the CPU affinity, the container's quota and the physical cores"),
     Field("kv_type", choice("f16", "f32"), "f16", MODEL,
           words='number type of the KV cache; "f16" takes half the memory of "f32"'),
+    Field("prefix_cache", BOOLEAN, True, MODEL,
+          words="keep what was computed of earlier requests as long as there is room, so that one which begins alike "
+                "starts sooner; the results are the same"),
     Field("weights", choice("auto", "packed", "mapped"), "auto", MODEL,
           words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
                 'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),
