@@ -65,7 +65,7 @@ def test_pieces_of_characters_are_spelt_in_bytes() -> None:
 
 
 def test_chats_list_tokens_with_their_bytes_and_without_the_end() -> None:
-    events = [
+    events: list[TokenEvent | EndTokenEvent] = [
         TokenEvent(0, FIRST_BYTE, "", TokenLogprobs(-1.0, ((AB, -0.5), (FIRST_BYTE, -math.inf)))),
         TokenEvent(1, None, "rest"),
         EndTokenEvent(2, TokenLogprobs(0.0)),

@@ -18,9 +18,9 @@ def params(**given: Any) -> SamplingParams:
     return sampling_params(given, Settings())
 
 
-def keywords(given: dict[str, Any], prompts: int = 1, **scope: Any) -> list[dict[str, Any]]:
+def keywords(given: dict[str, Any], prompts: int = 1, owner: str = "") -> list[dict[str, Any]]:
     app = create_app(EngineService(Settings()))
-    request = Request({"type": "http", "app": app, **scope})
+    request = Request({"type": "http", "app": app, "llorch.owner": owner})
     asked = [{"prompt": str(i)} for i in range(prompts)]
     return keywords_of_choices(request, given, asked, "id", max_tokens=-1, n_logprobs=2)
 
@@ -73,9 +73,7 @@ def test_one_choice_can_be_cancelled_by_the_answers_id() -> None:
 
 
 def test_options_of_the_engine_are_passed_on() -> None:
-    (asked,) = keywords(
-        {"cache_prompt": False, "return_progress": True, "stream": True}, **{"llorch.owner": "me"}
-    )
+    (asked,) = keywords({"cache_prompt": False, "return_progress": True, "stream": True}, owner="me")
     assert asked["options"] == {"owner": "me", "cache_prompt": False, "wants_progress": True, "n_logprobs": 2}
     assert asked["max_tokens"] > 2**30
     (asked,) = keywords({"return_progress": True})  # there is nowhere to say it
