@@ -28,7 +28,7 @@ Client errors are `{"errors": [{"field", "constraint", "message"}]}`, with every
 ERROR_SHAPES: dict[str, ErrorShape] = {
     **dict.fromkeys(PATHS, llama_server_shape),
     "/v1/messages": anthropic_shape,
-    "/v1/": openai_shape,
+    **dict.fromkeys(("/v1/", "/chat/completions", "/models"), openai_shape),
     "/": native_shape,
 }
 """How errors look, by the beginning of the path; the first that fits counts."""

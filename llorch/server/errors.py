@@ -130,6 +130,8 @@ def outline(error: Exception) -> tuple[int, str, dict[str, str]]:
     """Status, message and headers of the answer to a request that ended in `error`, for APIs that say no more."""
     native = native_shape(error)
     message = str(error) if isinstance(error, LlorchError) else "the server failed; its log says why"
+    if isinstance(error, RequestError):  # fields may have been renamed since it was raised
+        message = "; ".join(fault.message for fault in error.errors)
     headers = {name: value for name, value in native.headers.items() if not name.startswith("content-")}
     return native.status_code, message, headers
 

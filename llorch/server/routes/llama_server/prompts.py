@@ -89,13 +89,13 @@ def one_prompt_faults(part: object, max_chars: int | None, name: str) -> list[Fi
     """What is wrong with `part` as one prompt; arguments as for `prompt_faults`."""
     if isinstance(part, dict) and part.get("multimodal_data"):
         return [_fault(name, "text", "multimodal_data, which llorch does not take")]
-    if not isinstance(part, str | list | dict):
-        return [_fault(name, _RULE, described(part))]
+    text = part.get("prompt_string") if isinstance(part, dict) else part
+    if not isinstance(text, str | list):
+        return [_fault(name, _RULE, described(text))]
     items = parts_of(part)
     n_bad = sum(not (isinstance(item, str) or _is_id(item)) for item in items)
     if n_bad:
-        got = f"{n_bad} of {len(items)} items wrong" if isinstance(part, list) else described(part)
-        return [_fault(name, _RULE, got)]
+        return [_fault(name, _RULE, f"{n_bad} of {len(items)} items wrong")]
     n_chars = sum(len(item) for item in items if isinstance(item, str))
     if max_chars is not None and n_chars > max_chars:
         return [_fault(name, f"characters <= {max_chars}", f"{n_chars} characters")]
