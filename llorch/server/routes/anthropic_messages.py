@@ -53,7 +53,9 @@ _ERROR_TYPES = {
 }  # fmt: skip
 _NAMES = {"prompt": "messages", "token_ids": "messages", "stop": "stop_sequences"}
 _TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": properties(type="string", text="string")}]}
-_TURN = {"type": "object", "properties": {"role": {"enum": ["user", "assistant"]}, "content": _TEXT}}
+_SYSTEM = {"anyOf": [*_TEXT["anyOf"], {"type": "null"}]}
+_TURN = properties(role="string", content="string")
+_TURN["properties"] = {"role": {"enum": ["user", "assistant"]}, "content": _TEXT}
 
 
 def _operation(known: Mapping[str, Field], answer: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +63,7 @@ def _operation(known: Mapping[str, Field], answer: dict[str, Any]) -> dict[str, 
     required = ["max_tokens"] if "max_tokens" in known else []
     schema = object_schema(known, required) | {"additionalProperties": True}
     schema["required"].append("messages")
-    schema["properties"] |= {"messages": {"type": "array", "minItems": 1, "items": _TURN}, "system": _TEXT}
+    schema["properties"] |= {"messages": {"type": "array", "minItems": 1, "items": _TURN}, "system": _SYSTEM}
     errors = refusals(POSTED, {0: properties(type="string", error="object")})
     return {"responses": {200: answer, **errors}, "openapi_extra": json_body(schema)}
 
@@ -86,19 +88,19 @@ def parse_messages(
         RequestError: with every fault.
     """
     faults: list[FieldError] = []
-    turns = _checked(body.get("messages"), "messages", faults)
-    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    messages = _checked(system, "system", faults) if system else []
-    for i, turn in enumerate(turns):
+    system = body.get("system")
+    messages = [] if system is None else _checked([{"role": "system", "content": system}], "system", faults)
+    messages = [message for message in messages if message["content"]]
+    for i, turn in enumerate(_checked(_turns(body.get("messages")), "messages", faults)):
         if turn["role"] not in ("user", "assistant"):
             faults.append(_fault(f"messages[{i}].role", "user or assistant (system is a field of its own)"))
-        if messages and messages[-1]["role"] == turn["role"]:
-            messages[-1]["content"] = f"{messages[-1]['content'] or ''}\n{turn['content'] or ''}"
+        if turn["content"] is None:
+            faults.append(_fault(f"messages[{i}].content", "a string, or a list of parts"))
+        elif messages and messages[-1]["role"] == turn["role"]:
+            messages[-1]["content"] += f"\n{turn['content']}"
         else:
-            messages.append({"role": turn["role"], "content": turn["content"]})
-    if turns and turns[-1]["role"] == "assistant":
-        faults.append(_fault("messages", "a user's turn at the end"))
-    if sum(len(message["content"] or "") for message in messages) > max_chars:
+            messages.append(turn)
+    if sum(len(message["content"]) for message in messages) > max_chars:
         faults.append(_fault("messages", f"characters of all contents <= {max_chars}"))
     required = known.keys() & {"max_tokens"}
     return check_fields(body, known, required=required, more_faults=faults, ignores_unknown=True), messages
@@ -106,6 +108,13 @@ def parse_messages(
 
 def _fault(name: str, rule: str) -> FieldError:
     return FieldError(name, rule, f"{name}: expected {rule}")
+
+
+def _turns(value: object) -> object:
+    """`value` with nothing in its messages but what this API knows."""
+    if not isinstance(value, list):
+        return value
+    return [{name: turn.get(name) for name in ("role", "content")} if isinstance(turn, dict) else turn for turn in value]
 
 
 def _checked(value: object, name: str, faults: list[FieldError]) -> list[dict[str, Any]]:
@@ -123,7 +132,14 @@ async def _read(
     settings = request.app.state.service.settings
     body = await read_json_object(request, settings.max_body_bytes)
     given, messages = await asyncio.to_thread(parse_messages, body, known, settings.max_prompt_chars)
-    return given, lambda loaded: loaded.chat_template.prompt_ids(loaded.tokenizer, messages)
+    return given, partial(_prompt_ids, messages)
+
+
+def _prompt_ids(messages: list[dict[str, Any]], loaded: OpenModel) -> list[int]:
+    """The chat as token ids; an assistant's turn at its end is the beginning of the answer."""
+    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    token_ids = loaded.chat_template.prompt_ids(loaded.tokenizer, messages[: -1 if begun else None])
+    return token_ids + loaded.tokenizer.encode(begun, add_bos=False)
 
 
 _ANSWER = stream_or_json("A `message`; with `stream` named events", properties(id="string", content="array"))

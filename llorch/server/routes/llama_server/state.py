@@ -34,6 +34,14 @@ _PROPS = properties(
     build_info="string",
 )
 
+_SLOTS = {"type": "array", "items": properties(id="integer", n_ctx="integer", is_processing="boolean")}
+_FAIL = {
+    "name": "fail_on_no_slot",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "503 if no place is free",
+}
+
 
 def _operation(schema: dict[str, Any]) -> dict[str, Any]:
     answer = {"description": "What there is", "content": {"application/json": {"schema": schema}}}
@@ -92,13 +100,13 @@ def _memory(service: EngineService) -> dict[str, int]:
         {"type": "array", "items": properties(id="integer", n_ctx="integer", is_processing="boolean")}
     ),
 )
-async def slots(request: Request, fail_on_no_slot: str = "") -> list[dict[str, Any]]:
+async def slots(request: Request) -> list[dict[str, Any]]:
     """A member for each place; with `fail_on_no_slot=1`, 503 if none is free."""
     service: EngineService = request.app.state.service
     ready_model(service)
     snapshot = service.snapshot()
     assert snapshot is not None  # it is ready
-    if fail_on_no_slot and snapshot.n_running >= snapshot.n_slots:
+    if request.query_params.get("fail_on_no_slot") and snapshot.n_running >= snapshot.n_slots:
         raise HTTPRefusalError(503, FieldError("slots", "a free slot", "no slot is available"))
     running = {slot.slot: slot for slot in snapshot.slots}
     return [_slot_json(i, snapshot, running.get(i)) for i in range(snapshot.n_slots)]
