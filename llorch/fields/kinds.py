@@ -177,10 +177,17 @@ def json_biases(low: int, high: int, max_pairs: int) -> Kind:
     """A JSON object of token ids, which are strings there, and what is added to their logits."""
 
     def make() -> Any:
-        from pydantic import BeforeValidator, Field
+        from pydantic import BeforeValidator, Field, WithJsonSchema
 
         biases = dict[str, Annotated[float, Field(ge=low, le=high)]]
-        return Annotated[biases, BeforeValidator(_check_keys), BeforeValidator(_at_most(max_pairs))]
+        schema = {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": {"type": "number", "minimum": low, "maximum": high},
+            "maxProperties": max_pairs,
+        }
+        check = BeforeValidator(_check_keys)
+        return Annotated[biases, check, BeforeValidator(_at_most(max_pairs)), WithJsonSchema(schema)]
 
     rule = f'an object of at most {max_pairs} pairs "id": bias, {low} <= bias <= {high}'
     return Kind(make, rule)

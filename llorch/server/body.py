@@ -20,9 +20,6 @@ from llorch.server.errors import HTTPRefusalError
 MAX_UNKNOWN_FIELDS = 20
 """Unknown fields named one by one in an answer; the rest is counted."""
 
-MAX_EXACT_FLOAT = 2**53
-"""Up to here a float64 holds every integer."""
-
 BODY_DEADLINE_S = 30.0
 """A body must arrive within this time, or a client that trickles bytes would hold its connection for ever."""
 
@@ -139,7 +136,7 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
     """JSON schema of a body with the fields `known`, for OpenAPI."""
     properties = {}
     for name, field in known.items():
-        schema = _with_float_bounds(field.kind.adapter.json_schema())
+        schema = field.kind.adapter.json_schema()
         if name not in required:
             schema = {"anyOf": [schema, {"type": "null"}], "default": None}
         properties[name] = {**schema, "description": field.words}
@@ -149,13 +146,6 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
         "required": list(required),
         "additionalProperties": False,
     }
-
-
-def _with_float_bounds(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with a bound such as 2^64 - 1 as "below 2^64": programs that read numbers as float64 would round it."""
-    if schema.get("maximum", 0) > MAX_EXACT_FLOAT:
-        schema["exclusiveMaximum"] = schema.pop("maximum") + 1
-    return schema
 
 
 def _unknown_faults(

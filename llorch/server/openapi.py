@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastapi import FastAPI
+
 _WORDS = {
     400: "Everything that is wrong with the request",
     401: "The API key is missing or wrong",
@@ -20,6 +22,29 @@ ASKED = (401, 403, 500, 503)
 """Refusals of every request."""
 POSTED = (400, *ASKED, 408, 413, 415)
 """Refusals of a request with a body."""
+
+
+class DescribedApp(FastAPI):
+    """An application whose description has exact numbers: FastAPI makes a float64 of every bound."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None:
+            _make_exact(super().openapi())
+        assert self.openapi_schema is not None  # FastAPI keeps what it made
+        return self.openapi_schema
+
+
+def _make_exact(node: Any) -> None:
+    """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64."""
+    items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for item in items:
+        _make_exact(item)
+    if isinstance(node, dict):
+        for name in ("minimum", "maximum"):
+            bound = node.get(name)
+            if isinstance(bound, float) and bound.is_integer():
+                node[name] = min(int(bound), 2**64 - 1)
 
 
 def refusals(

@@ -12,7 +12,7 @@ from llorch.chat.tools import MAX_TOOLS
 from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
 
 INT32_MAX = 2**31 - 1
-MAX_PROMPTS = 128
+MAX_PROMPTS = 64
 """Prompts of one request; each needs a place in line."""
 
 _ID = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}

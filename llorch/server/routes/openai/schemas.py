@@ -31,7 +31,11 @@ _MESSAGE = {
         "role": {"enum": list(ROLES)},
         "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}]},
     },
-    "required": ["role", "content"],
+    "required": ["role"],
+    "anyOf": [
+        {"properties": {"content": {"type": ["string", "array"]}}, "required": ["content"]},
+        {"properties": {"role": {"const": "assistant"}}},
+    ],
 }
 _MESSAGES = {
     "type": "array",
