@@ -84,7 +84,6 @@ def test_fields_that_change_nothing_are_taken_whatever_they_say() -> None:
         "store": True,
         "metadata": {"a": "b"},
         "service_tier": "auto",
-        "parallel_tool_calls": 1,
         "x": [],
     }
     assert completion(**extra) == {"prompt": "a"}
