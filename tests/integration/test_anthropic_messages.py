@@ -19,9 +19,9 @@ def answered(server: LiveServer, **more: object) -> Any:
     return answer.json()
 
 
-def refused(server: LiveServer, path: str = "/v1/messages", status: int = 400, **more: object) -> str:
+def refused(server: LiveServer, more: dict[str, object], path: str = "/v1/messages") -> str:
     answer = server.post(path, json={**BODY, **more})
-    assert (answer.status_code, answer.json()["type"]) == (status, "error"), answer.text
+    assert (answer.status_code, answer.json()["type"]) == (400, "error"), answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
     return str(answer.json()["error"]["message"])
 
@@ -92,6 +92,19 @@ def test_a_stop_sequence_ends_the_message_and_is_named(server: LiveServer) -> No
     assert answer["content"][0]["text"] == text[: text.index(word)]
 
 
+def test_an_assistants_turn_at_the_end_is_the_beginning_of_the_answer(server: LiveServer) -> None:
+    messages = [*USER, {"role": "assistant", "content": "I am"}]
+    begun = server.post("/tokenize", json={"content": "I am"}).json()["count"]
+    counts = [
+        server.post("/v1/messages/count_tokens", json={"messages": some}).json()["input_tokens"]
+        for some in (USER, messages)
+    ]
+    assert counts[1] == counts[0] + begun
+    answer = answered(server, messages=messages)
+    assert answer["content"] != answered(server)["content"]
+    assert sum(answer["usage"].values()) == counts[1] + 6
+
+
 def test_tokens_can_be_counted_beforehand(server: LiveServer) -> None:
     count = server.post(
         "/v1/messages/count_tokens", json={"model": "x", "messages": USER, "system": "Be brief."}
@@ -109,7 +122,7 @@ def test_tokens_can_be_counted_beforehand(server: LiveServer) -> None:
         ({"messages": None}, "messages"), ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "system", "content": "a"}]}, "system is a field of its own"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "cannot read"),
-        ({"messages": [*USER, {"role": "assistant", "content": "a"}]}, "a user's turn at the end"),
+        ({"messages": [*USER, {"role": "assistant", "content": None}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": "x" * 40_000}]}, "characters of all contents"),
         ({"system": 5}, "system"), ({"tools": [{"name": "f", "input_schema": {}}]}, "tools"),
     ],
@@ -117,13 +130,15 @@ def test_tokens_can_be_counted_beforehand(server: LiveServer) -> None:
 def test_what_cannot_be_answered_is_refused_by_name(
     server: LiveServer, more: dict[str, object], words: str
 ) -> None:
-    assert words in refused(server, **more)
+    assert words in refused(server, more)
 
 
 def test_every_fault_is_named_at_once(server: LiveServer) -> None:
-    message = refused(server, messages=5, system=5, max_tokens=0, temperature="x", stream="y")
+    message = refused(
+        server, {"messages": 5, "system": 5, "max_tokens": 0, "temperature": "x", "stream": "y"}
+    )
     assert all(name in message for name in ("messages", "system", "max_tokens", "temperature", "stream"))
-    assert "messages" in refused(server, "/v1/messages/count_tokens", messages=[])
+    assert "messages" in refused(server, {"messages": []}, "/v1/messages/count_tokens")
 
 
 def test_errors_of_the_path_have_its_shape(server: LiveServer) -> None:

@@ -47,7 +47,10 @@ _TOKENS = {"tokens": Field("tokens", token_ids(), None, words="ids")}
 def _tokenize_schema() -> dict[str, Any]:
     flags = object_schema(_FLAGS)["properties"]
     content = {"type": ["string", "array"], "items": {"anyOf": [{"type": "string"}, TOKEN_ID_SCHEMA]}}
-    texts = {"content": {"description": "the text (llama-server)"}, "prompt": {"description": "the text (vLLM)"}}
+    texts = {
+        "content": {"description": "the text (llama-server)"},
+        "prompt": {"description": "the text (vLLM)"},
+    }
     by_content = {"required": ["content"], "properties": {"content": content}}
     by_prompt = {
         "required": ["prompt"],
