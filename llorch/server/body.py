@@ -20,6 +20,9 @@ from llorch.server.errors import HTTPRefusalError
 MAX_UNKNOWN_FIELDS = 20
 """Unknown fields named one by one in an answer; the rest is counted."""
 
+MAX_EXACT_FLOAT = 2**53
+"""Up to here a float64 holds every integer."""
+
 BODY_DEADLINE_S = 30.0
 """A body must arrive within this time, or a client that trickles bytes would hold its connection for ever."""
 
@@ -30,6 +33,12 @@ def _refuse(status: int, constraint: str, message: str) -> NoReturn:
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
+
+
+def _number(text: str) -> float:
+    """JSON has one kind of numbers: 16.0 is the integer 16."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= MAX_EXACT_FLOAT else value
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
@@ -50,7 +59,7 @@ def _parse(body: bytes) -> Any:
         HTTPRefusalError: it is none. Positions are told, content is not.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_number)
     except UnicodeDecodeError as error:
         _refuse(400, "UTF-8", f"the body is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:

@@ -48,9 +48,7 @@ def fault_of(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> 
 @cache
 def _closing_ids(tokenizer: Tokenizer) -> frozenset[int]:
     closing = (b'"', b"]", b"}", b'",', b'"}')
-    return frozenset(
-        i for i in range(tokenizer.vocab.n_vocab) if tokenizer.token_bytes(i).strip() in closing
-    )
+    return frozenset(i for i in range(tokenizer.vocab.n_vocab) if tokenizer.token_bytes(i).strip() in closing)
 
 
 def random_answer(constraint: GrammarConstraint, tokenizer: Tokenizer, rng: np.random.Generator) -> str:

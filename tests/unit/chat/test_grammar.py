@@ -34,7 +34,6 @@ PERSON: dict[str, Any] = {
                  "required": ["zip"], "additionalProperties": False}
     },
 }  # fmt: skip
-VOCABULARIES = ["stories260K-q8_0.gguf", "ggml-vocab-llama-spm.gguf", "ggml-vocab-llama-bpe.gguf"]
 
 
 @pytest.fixture
@@ -72,21 +71,21 @@ def _may_follow(text: bytes, piece: bytes) -> bool:
     return begins_object((text + piece).removeprefix(b" "))
 
 
-@pytest.mark.parametrize("name", VOCABULARIES)
-def test_random_answers_satisfy_their_schema_in_every_kind_of_vocabulary(
-    name: str,
-) -> None:
-    tokenizer = real_tokenizer(name)
+def test_random_answers_satisfy_their_schema(tokenizer: Tokenizer) -> None:
     make = Grammars(tokenizer).json_schema(PERSON, field="schema")
     rng = np.random.default_rng(5)
-    for _ in range(5 if tokenizer.vocab.n_vocab < 50_000 else 2):
-        person = json.loads(random_answer(make(), tokenizer, rng))
-        assert list(person) == ["name", "age", "role", "home"]
-        assert len(person["name"]) <= 12
-        assert 0 <= person["age"] <= 150
-        assert person["role"] in ("admin", "user")
-        assert len(person["home"]["zip"]) == 5
-        assert person["home"]["zip"].isdecimal()
+    for _ in range(20):
+        check_person(random_answer(make(), tokenizer, rng))
+
+
+def check_person(text: str) -> None:
+    person = json.loads(text)
+    assert list(person) == ["name", "age", "role", "home"]
+    assert len(person["name"]) <= 12
+    assert 0 <= person["age"] <= 150
+    assert person["role"] in ("admin", "user")
+    assert len(person["home"]["zip"]) == 5
+    assert person["home"]["zip"].isdecimal()
 
 
 def test_constraints_of_one_grammar_do_not_disturb_one_another(
@@ -206,25 +205,26 @@ def test_a_model_without_an_end_token_is_refused() -> None:
         Grammars(tokenizer).json_object()
 
 
-@pytest.mark.parametrize("name", VOCABULARIES[1:])
+@pytest.mark.parametrize("name", ["ggml-vocab-llama-spm.gguf", "ggml-vocab-llama-bpe.gguf"])
 def test_a_mask_costs_less_than_a_millisecond(name: str) -> None:
-    """Of CPU time, on the mean of answers of random tokens; measured: 0.05 ms."""
+    """Of CPU time, on the mean of answers of random tokens; 32,000 and 128,000 tokens, measured: 0.1 ms."""
     tokenizer = real_tokenizer(name)
     make = Grammars(tokenizer).json_schema(PERSON, field="schema")
     rng = np.random.default_rng(7)
-    n_steps = 0
-    spent_s = 0.0
-    for _ in range(10):
-        constraint = make()
-        ids = np.zeros(1, np.intp)
-        while not np.isin(ids, list(tokenizer.vocab.eog_ids)).any():
+    costs_s = []
+    for _ in range(6):
+        constraint, token_ids = make(), list[int]()
+        while True:
             begun_s = time.thread_time()
             mask = constraint.allowed()
-            spent_s += time.thread_time() - begun_s
+            costs_s.append(time.thread_time() - begun_s)
             ids = np.unpackbits(mask.view(np.uint8), bitorder="little").nonzero()[0]
+            if np.isin(ids, list(tokenizer.vocab.eog_ids)).any():
+                break
+            token_ids.append(int(rng.choice(ids)))
             begun_s = time.thread_time()
-            constraint.accept(int(rng.choice(ids)))
-            spent_s += time.thread_time() - begun_s
-            n_steps += 1
-    print(f"{name}: {1e3 * spent_s / n_steps:.3f} ms a step, {n_steps} steps")
-    assert spent_s / n_steps < 1e-3
+            constraint.accept(token_ids[-1])
+            costs_s[-1] += time.thread_time() - begun_s
+        check_person(tokenizer.decode(token_ids))
+    print(f"{name}: {1e3 * np.mean(costs_s):.3f} ms a step, {len(costs_s)} steps")
+    assert np.mean(costs_s) < 1e-3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from llorch.engine.service import EngineService
 from llorch.server.app import create_app
 from llorch.settings import Settings
+from tests.support.services import running
 
 POSTED = {"400", "401", "403", "408", "413", "415", "500", "503"}
 
@@ -26,7 +29,8 @@ def body_of(described: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def test_every_status_is_there(described: dict[str, Any]) -> None:
-    for path in ("/generate", "/v1/completions", "/v1/chat/completions"):
+    assert set(described["paths"]["/generate"]["post"]["responses"]) == {"200", "409", *POSTED}
+    for path in ("/v1/completions", "/v1/chat/completions"):
         assert set(described["paths"][path]["post"]["responses"]) == {"200", *POSTED}
     assert set(described["paths"]["/cancel"]["post"]["responses"]) == {"200", "404", *POSTED}
     assert set(described["paths"]["/v1/models"]["get"]["responses"]) == {"200", "401", "403", "500", "503"}
@@ -44,6 +48,25 @@ def test_large_numbers_are_exact(described: dict[str, Any]) -> None:
     seed = body_of(described, "/generate")["properties"]["seed"]
     assert seed["anyOf"][0]["maximum"] == 2**64 - 1
     assert body_of(described, "/v1/completions")["properties"]["seed"]["anyOf"][0]["minimum"] == -(2**63)
+
+
+def test_token_ids_have_the_bound_of_the_model_once_it_is_known(tiny_model: Path) -> None:
+    service = running(tiny_model)
+    app = create_app(EngineService(Settings()))
+    bounds = [_bound_of_ids(app.openapi())]
+    app.state.service = service
+    bounds.append(_bound_of_ids(app.openapi()))
+    assert service.loaded is not None
+    assert bounds == [2**31 - 1, service.loaded.config.n_vocab - 1]
+    asyncio.run(service.stop(0))
+
+
+def _bound_of_ids(described: dict[str, Any]) -> int:
+    ids = body_of(described, "/generate")["properties"]["token_ids"]["anyOf"][0]
+    several = body_of(described, "/v1/completions")["properties"]["prompt"]["oneOf"][2]["items"]["anyOf"][1]
+    assert ids["items"]["maximum"] == several["items"]["maximum"]
+    bound: int = ids["items"]["maximum"]
+    return bound
 
 
 def test_one_stop_string_may_stand_alone(described: dict[str, Any]) -> None:
