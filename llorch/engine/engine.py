@@ -233,7 +233,9 @@ class Engine:
             self._postprocessor.advance(chunks, logits)
 
 
-def open_configured(settings: Settings, progress: Progress = ignore_progress) -> OpenModel:
+def open_configured(
+    settings: Settings, progress: Progress = ignore_progress, *, with_chat_template: bool = True
+) -> OpenModel:
     """Open the model of `settings`, with their threads, batch size and residence of weights.
 
     Raises:
@@ -246,5 +248,7 @@ def open_configured(settings: Settings, progress: Progress = ignore_progress) ->
         weights=settings.weights,
         kv_type=settings.kv_type,
         override_pre=settings.override_pre,
+        with_chat_template=with_chat_template,
+        chat_template=settings.chat_template,
         progress=progress,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from llorch.chat.messages import MAX_MESSAGES, ROLES
+from llorch.chat.messages import MAX_MESSAGES
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
 from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
@@ -28,7 +28,7 @@ _TEXT_PART = {
 _MESSAGE = {
     "type": "object",
     "properties": {
-        "role": {"enum": list(ROLES)},
+        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
         "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}]},
     },
     "required": ["role"],
