@@ -99,21 +99,18 @@ def _tokens(
     tokenizer: Tokenizer, prompt: Prompt, add_special: bool, parse_special: bool, with_pieces: bool
 ) -> list[int] | list[dict[str, Any]]:
     ids = prompt_ids(tokenizer, prompt, add_special=add_special, parse_special=parse_special)
+    n_vocab = tokenizer.vocab.n_vocab
+    if any(token_id >= n_vocab for token_id in ids):
+        message = f"content: expected ids of the vocabulary, 0 <= id < {n_vocab}"
+        raise RequestError([FieldError("content", f"0 <= id < {n_vocab}", message)])
     if not with_pieces:
         return ids
     return [{"id": token_id, "piece": piece_json(tokenizer, token_id)} for token_id in ids]
 
 
 def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
-    """The text of a token; its bytes where they are no text by themselves.
-
-    Raises:
-        RequestError: the id is outside the vocabulary.
-    """
-    try:
-        piece = tokenizer.token_bytes(token_id, special=True)
-    except InputError as error:
-        raise RequestError([FieldError("content", "ids of the vocabulary", str(error))]) from None
+    """The text of a token; its bytes where they are no text by themselves."""
+    piece = tokenizer.token_bytes(token_id, special=True)
     try:
         return piece.decode()
     except UnicodeDecodeError:
