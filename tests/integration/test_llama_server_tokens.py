@@ -114,7 +114,7 @@ def test_a_text_that_cannot_be_tokenized_is_refused_in_words(
         {"tokens": [-1]},
         {"tokens": [10**9]},
         {"tokens": [10**20]},
-        {"tokens": [1.0]},
+        {"tokens": [1.5]},
     ],
 )
 def test_ids_that_are_none_are_refused(server: LiveServer, body: dict[str, object]) -> None:
