@@ -13,7 +13,8 @@ from llorch.fields.hosts import ANY, canonical_host, is_loopback
 from llorch.server.access import HostCheck, KeyCheck
 from llorch.server.errors import ErrorShape, install_error_handlers, native_shape
 from llorch.server.openapi import DescribedApp
-from llorch.server.routes import generate, health
+from llorch.server.routes import anthropic_messages, generate, health
+from llorch.server.routes.anthropic_messages import anthropic_shape
 from llorch.server.routes.llama_server import router as llama_server
 from llorch.server.routes.llama_server.error_shape import PATHS, llama_server_shape
 from llorch.server.routes.openai import router as openai
@@ -27,7 +28,8 @@ Client errors are `{"errors": [{"field", "constraint", "message"}]}`, with every
 
 ERROR_SHAPES: dict[str, ErrorShape] = {
     **dict.fromkeys(PATHS, llama_server_shape),
-    "/v1/": openai_shape,
+    "/v1/messages": anthropic_shape,
+    **dict.fromkeys(("/v1/", "/chat/completions", "/models"), openai_shape),
     "/": native_shape,
 }
 """How errors look, by the beginning of the path; the first that fits counts."""
@@ -64,6 +66,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
     app.include_router(generate.router)
     app.include_router(llama_server.router)
     app.include_router(openai.router)
+    app.include_router(anthropic_messages.router)
     install_error_handlers(app, ERROR_SHAPES)
     _guard(app, service.settings, is_loopback(service.settings.host) if is_local is None else is_local)
     return app

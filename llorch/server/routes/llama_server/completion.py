@@ -17,6 +17,7 @@ from llorch.open_model import OpenModel
 from llorch.server.access import owner_of
 from llorch.server.body import read_json_object
 from llorch.server.choices import ChoiceEvent, Choices, submit_choices
+from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
 from llorch.server.routes.llama_server.biases import biases_of
 from llorch.server.routes.llama_server.completion_answer import CompletionAnswer
@@ -25,9 +26,10 @@ from llorch.server.routes.llama_server.completion_fields import (
     completion_schema,
     parse_completion,
 )
-from llorch.server.routes.llama_server.descriptions import REFUSALS, described_body
+from llorch.server.routes.llama_server.descriptions import REFUSALS
 from llorch.server.routes.llama_server.prompts import Prompt, prompt_ids, shown_text
 from llorch.server.routes.openai.errors import renamed
+from llorch.server.routes.openai.structure import constraint_of
 from llorch.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["llama-server"])
@@ -46,17 +48,23 @@ _NAMES = {"token_ids": "prompt", "max_tokens": "n_predict"}
         },
         **REFUSALS,
     },
-    openapi_extra=described_body(completion_schema()),
+    openapi_extra=json_body(completion_schema()),
 )
 @router.post("/completions", include_in_schema=False)
 async def completion(request: Request) -> Response:
     """Check the request, take a place for each of its generations, then answer."""
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
-    asked = parse_completion(body, service.settings.max_prompt_chars)
+    limit = service.settings.max_prompt_chars
+    if body.get("json_schema") is None:
+        asked = parse_completion(body, limit)
+    else:  # it may be large
+        asked = await asyncio.to_thread(parse_completion, body, limit)
     loaded = ready_model(service)
+    constraint = await constraint_of(asked.structure, loaded.structure)
+    options = {"owner": owner_of(request.scope), "constraint": constraint}
     try:
-        choices = await submit_choices(service, _generations(service, loaded, asked, owner_of(request.scope)))
+        choices = await submit_choices(service, _generations(service, loaded, asked, options))
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     try:
@@ -72,9 +80,15 @@ async def completion(request: Request) -> Response:
 
 
 def _generations(
-    service: EngineService, loaded: OpenModel, asked: CompletionRequest, owner: str
+    service: EngineService, loaded: OpenModel, asked: CompletionRequest, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Keywords of `EngineService.submit` for each generation: `n_cmpl` of each prompt, side by side.
+
+    Args:
+        service: what computes.
+        loaded: its model.
+        asked: what the client wants.
+        options: more of the engine's `Request`.
 
     Raises:
         RequestError: they will never have places all at once, or a biased text is not valid Unicode.
@@ -88,14 +102,16 @@ def _generations(
         raise RequestError([FieldError("prompt", f"generations of all prompts <= {most}", message)])
     params = asked.params(settings, biases_of(asked.logit_bias, loaded.tokenizer))
     is_stream, n_probs = asked.get("stream"), asked.get("n_probs")
+    max_tokens = asked.max_tokens(settings, service.n_ctx)
     shared = {
-        "max_tokens": asked.max_tokens(settings, service.n_ctx),
+        "max_tokens": max_tokens,
         "stop": asked.stop,
         "ignore_eos": asked.get("ignore_eos"),
         "options": {
-            "owner": owner,
+            **options,
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
+            "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for
             "wants_progress": is_stream and (asked.get("return_progress") or asked.get("timings_per_token")),
         },
     }

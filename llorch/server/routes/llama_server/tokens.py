@@ -13,11 +13,12 @@ from starlette.requests import Request
 
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import BOOLEAN, token_ids
+from llorch.fields.kinds import BOOLEAN, TOKEN_ID_SCHEMA, token_ids
 from llorch.fields.table import Field
 from llorch.server.body import check_fields, object_schema, read_json_object
+from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
-from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS, described_body
+from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS
 from llorch.server.routes.llama_server.prompts import (
     Prompt,
     one_prompt_faults,
@@ -41,35 +42,33 @@ _FLAGS = {
     )
 }
 _TOKENS = {"tokens": Field("tokens", token_ids(), None, words="ids")}
-_CONTENT = {
-    "type": ["string", "array"],
-    "items": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}]},
-}
 
 
 def _tokenize_schema() -> dict[str, Any]:
-    schema = object_schema(_FLAGS)
+    flags = object_schema(_FLAGS)["properties"]
+    content = {"type": ["string", "array"], "items": {"anyOf": [{"type": "string"}, TOKEN_ID_SCHEMA]}}
     texts = {
-        "content": {"anyOf": [_CONTENT, {"type": "null"}], "description": "the text (llama-server's name)"},
-        "prompt": {"type": ["string", "null"], "description": "the text (vLLM's name)"},
+        "content": {"description": "the text (llama-server)"},
+        "prompt": {"description": "the text (vLLM)"},
     }
-    one_is_given = [
-        {"required": ["content"], "properties": {"content": _CONTENT}},
-        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
-    ]
-    return {
-        "type": "object",
-        "properties": texts | schema["properties"],
-        "anyOf": one_is_given,
-        "additionalProperties": True,
+    by_content = {"required": ["content"], "properties": {"content": content}}
+    by_prompt = {
+        "required": ["prompt"],
+        "properties": {"content": {"type": "null"}, "prompt": {"type": "string"}},
     }
+    return {"type": "object", "properties": texts | flags, "anyOf": [by_content, by_prompt]}
+
+
+def _detokenize_schema() -> dict[str, Any]:
+    tokens = {"type": "array", "items": TOKEN_ID_SCHEMA, "description": "ids"}
+    return {"type": "object", "properties": {"tokens": tokens}, "required": ["tokens"]}
 
 
 @router.post(
     "/tokenize",
     summary="Token ids of a text",
     responses=REFUSALS,
-    openapi_extra=described_body(_tokenize_schema()),
+    openapi_extra=json_body(_tokenize_schema()),
 )
 async def tokenize(request: Request) -> dict[str, Any]:
     """`content` is llama-server's name of the text, `prompt` vLLM's, which gets BOS unless it says otherwise."""
@@ -100,21 +99,18 @@ def _tokens(
     tokenizer: Tokenizer, prompt: Prompt, add_special: bool, parse_special: bool, with_pieces: bool
 ) -> list[int] | list[dict[str, Any]]:
     ids = prompt_ids(tokenizer, prompt, add_special=add_special, parse_special=parse_special)
+    n_vocab = tokenizer.vocab.n_vocab
+    if any(token_id >= n_vocab for token_id in ids):
+        message = f"content: expected ids of the vocabulary, 0 <= id < {n_vocab}"
+        raise RequestError([FieldError("content", f"0 <= id < {n_vocab}", message)])
     if not with_pieces:
         return ids
     return [{"id": token_id, "piece": piece_json(tokenizer, token_id)} for token_id in ids]
 
 
 def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
-    """The text of a token; its bytes where they are no text by themselves.
-
-    Raises:
-        RequestError: the id is outside the vocabulary.
-    """
-    try:
-        piece = tokenizer.token_bytes(token_id, special=True)
-    except InputError as error:
-        raise RequestError([FieldError("content", "ids of the vocabulary", str(error))]) from None
+    """The text of a token; its bytes where they are no text by themselves."""
+    piece = tokenizer.token_bytes(token_id, special=True)
     try:
         return piece.decode()
     except UnicodeDecodeError:
@@ -125,7 +121,7 @@ def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
     "/detokenize",
     summary="Text of token ids",
     responses=REFUSALS,
-    openapi_extra=described_body({**object_schema(_TOKENS, required=_TOKENS), "additionalProperties": True}),
+    openapi_extra=json_body(_detokenize_schema()),
 )
 async def detokenize(request: Request) -> dict[str, str]:
     """The text is `content` to llama-server's clients and `prompt` to vLLM's; control tokens are shown."""
@@ -146,8 +142,8 @@ async def detokenize(request: Request) -> dict[str, str]:
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """Special tokens as text, and the chat template, as vLLM gives them."""
     service: EngineService = request.app.state.service
-    tokenizer = ready_model(service).tokenizer
-    vocab = tokenizer.vocab
+    loaded = ready_model(service)
+    tokenizer, vocab = loaded.tokenizer, loaded.tokenizer.vocab
     return {
         "tokenizer_class": vocab.model,
         "bos_token": special_text(tokenizer, vocab.bos_id),
@@ -157,6 +153,7 @@ async def tokenizer_info(request: Request) -> dict[str, Any]:
         "add_bos_token": vocab.add_bos,
         "add_eos_token": vocab.add_eos,
         "model_max_length": service.n_ctx,
+        "chat_template": loaded.chat_template.source,
     }
 
 
