@@ -88,7 +88,7 @@ def load(
     chosen = load_settings(overrides={**settings, "model": os.fspath(path)}, are_flags=False)
     if ignored := service_links():
         logger.warning("%s", ignored)
-    loaded = open_configured(chosen, progress)
+    loaded = open_configured(chosen, progress, with_chat_template=False)
     try:
         return Model(loaded, Engine(loaded, chosen), SamplingParams.from_settings(chosen), chosen.n_predict)
     except BaseException:

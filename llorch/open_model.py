@@ -12,6 +12,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
+from llorch.chat.choose import choose_chat_template
+from llorch.chat.structure import ModelStructure
+from llorch.chat.template import ChatTemplate
 from llorch.errors import InputError, LlorchError, ModelError
 from llorch.formats.gguf.reader import printable
 from llorch.formats.source import ModelSource, open_source
@@ -43,6 +46,8 @@ class OpenModel:
     weights: Weights
     llama: Llama
     _tokenizer: Tokenizer | None
+    _chat_template: ChatTemplate | None = None
+    _structure: ModelStructure | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -54,6 +59,28 @@ class OpenModel:
         if self._tokenizer is None:
             raise LlorchError(f"{self.name} was opened without its tokenizer")
         return self._tokenizer
+
+    @property
+    def chat_template(self) -> ChatTemplate:
+        """Messages to prompts; one that cannot be used says so in every request.
+
+        Raises:
+            LlorchError: the model was opened without it.
+        """
+        if self._chat_template is None:
+            raise LlorchError(f"{self.name} was opened without its chat template")
+        return self._chat_template
+
+    @property
+    def structure(self) -> ModelStructure:
+        """Grammars of answers, and calls of tools in them.
+
+        Raises:
+            LlorchError: the model was opened without its chat template.
+        """
+        if self._structure is None:
+            raise LlorchError(f"{self.name} was opened without its chat template")
+        return self._structure
 
     def close(self) -> None:
         """Stop the compute threads and let go of the file."""
@@ -72,11 +99,13 @@ def open_model(
     *,
     tensors: Mapping[str, Tensor] | None = None,
     with_tokenizer: bool = True,
+    with_chat_template: bool = False,
     n_threads: int = 0,
     n_batch: int = 512,
     weights: str = "auto",
     kv_type: str = "f16",
     override_pre: str | None = None,
+    chat_template: str | None = None,
     progress: Progress | None = None,
 ) -> OpenModel:
     """Open, check, compile and load: the one way to a model that computes.
@@ -85,11 +114,13 @@ def open_model(
         model: a model file, ``"demo"``, or a file that is already open; this closes it, too, if it fails.
         tensors: in place of the file's own; must outlive the model.
         with_tokenizer: whether the vocabulary is read and checked.
+        with_chat_template: whether the chat template is compiled and tried; takes the tokenizer.
         n_threads: compute threads; 0 as many as suit the machine.
         n_batch: most rows of one forward pass.
         weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
         kv_type: number type of the KV caches to come, for which kernels are compiled.
         override_pre: name of the pre-tokenizer, in place of the one the file names.
+        chat_template: name, file or text of one, in place of the file's own.
         progress: told about ``"compiling"`` and ``"loading"``.
 
     Raises:
@@ -101,7 +132,11 @@ def open_model(
         contents = check_source(
             source, tensors=tensors, with_tokenizer=with_tokenizer, override_pre=override_pre
         )
-        warn_about(source, contents.oddities)
+        tokenizer, template = contents.tokenizer, None
+        oddities = list(contents.oddities)
+        if with_chat_template and tokenizer is not None:
+            tokenizer, template = _with_chat_template(source, tokenizer, chat_template, oddities)
+        warn_about(source, oddities)
         llama = Llama(
             contents.config,
             contents.weights,
@@ -116,7 +151,21 @@ def open_model(
         if change := source.changed():
             raise InputError(f"{printable(source.path)}: changed while it was loaded ({change})")
         undo.pop_all()
-    return OpenModel(model_name(source), source, contents.config, contents.weights, llama, contents.tokenizer)
+    config, placed = contents.config, contents.weights
+    structure = None if tokenizer is None or template is None else ModelStructure(tokenizer, template)
+    return OpenModel(model_name(source), source, config, placed, llama, tokenizer, template, structure)
+
+
+def _with_chat_template(
+    source: ModelSource, tokenizer: Tokenizer, override: str | None, oddities: list[str]
+) -> tuple[Tokenizer, ChatTemplate]:
+    """The chat template, and a tokenizer for which the token that it puts behind an answer is an end."""
+    template, note = choose_chat_template(source.metadata, tokenizer, override)
+    if note:
+        oddities.append(note)
+    if template.end_id is not None and not tokenizer.is_eog(template.end_id):
+        tokenizer = tokenizer.with_end(template.end_id)
+    return tokenizer, template
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +213,19 @@ def check_source(
     return ModelContents(config, weights, tokenizer, tuple(oddities))
 
 
-def check_model(model: str | os.PathLike[str], *, override_pre: str | None = None) -> None:
-    """Check what `check_source` checks in a model file, or in ``"demo"``, and let go of it.
+def check_model(
+    model: str | os.PathLike[str], *, override_pre: str | None = None, chat_template: str | None = None
+) -> None:
+    """Check what `check_source` checks in a model file, or in ``"demo"``, and a chat template given in its place.
 
     Raises:
         InputError: the file cannot be used; `ModelError` says what is wrong inside it.
     """
     source = open_source(resolve_model_path(model))
     try:
-        check_source(source, override_pre=override_pre)
+        tokenizer = check_source(source, override_pre=override_pre).tokenizer
+        if chat_template is not None and tokenizer is not None:
+            choose_chat_template(source.metadata, tokenizer, chat_template)
     finally:
         source.close()
 

@@ -1,1 +1,1 @@
-"""Chats: templates that make prompts of messages, grammars that bind answers, tool calls found in answers."""
+"""Chats: messages become prompts, grammars bind answers, calls of tools are found in them."""

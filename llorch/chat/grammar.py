@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ INSTALL = 'pip install "llorch[grammar]"'
 
 _JSON_OPTIONS = {"whitespace_pattern": r"( |\n[ \t]{0,20})?", "item_separator": ",", "key_separator": ":"}
 """White space is bounded: small models write spaces without end where a grammar lets them."""
-_HEAD = '%llguidance {"no_forcing": true}\n'
+_HEAD = '%llguidance {"no_forcing": true}'
 """Where only one text can follow, every way to spell it with tokens is allowed, not only the tokenizer's own."""
 _MAX_REASON = 200
 
@@ -92,47 +92,32 @@ class Grammars:
         Raises:
             RequestError: the schema is wrong, too large, or asks for what grammars cannot enforce; or as `json_object`.
         """
-        return self.lark(f"start: {self.start_space}{json_rule(schema, field, is_lenient)}", field)
+        return self.lark(json_rule(schema, field, is_lenient), (), field)
 
-    @property
-    def start_space(self) -> str:
-        """An optional space, where the first word of an answer is spelled with one."""
-        return '" "? ' if self._tokenizer.vocab.add_space_prefix else ""
-
-    def lark(self, grammar: str, field: str) -> Factory:
+    def lark(self, start: str, rules: Sequence[str], field: str) -> Factory:
         """What a grammar in llguidance's dialect of Lark admits.
 
+        A space may stand in front of it where the vocabulary spells first words with one.
+
         Args:
-            grammar: made by llorch.
-            field: name of the field that it was made of, for errors.
+            start: what the whole text is.
+            rules: those that `start` uses, made by llorch.
+            field: name of the field that they were made of, for errors.
 
         Raises:
             RequestError: as `json_schema`.
         """
-        prepared = self._prepare(field)
-        from llguidance import LLMatcher, LLParserLimits
-
-        limits = LLParserLimits(initial_lexer_fuel=300_000, max_lexer_states=50_000, verbose_errors=False)
+        prepared, vocab = self._prepare(field), self._tokenizer.vocab
+        matcher = _compiled(prepared, [f"start: {start}", *rules], field)
         try:
-            source = LLMatcher.grammar_from_lark(_HEAD + grammar)
-            matcher = LLMatcher(prepared, source, log_level=0, limits=limits)
-            error = matcher.get_error()
-        except ValueError as value_error:
-            error = str(value_error)
-        if error:
-            raise _refusal(field, _reason(error))
-        n_vocab = self._tokenizer.vocab.n_vocab
-
-        def constraint() -> GrammarConstraint:
-            return GrammarConstraint(matcher.deep_copy(), n_vocab)
-
-        try:
-            has_token = constraint().allowed().any()
-        except ConstraintError as constraint_error:
-            raise _refusal(field, str(constraint_error)) from None
+            has_token = GrammarConstraint(matcher.deep_copy(), vocab.n_vocab).allowed().any()
+        except ConstraintError as error:
+            raise _refusal(field, str(error)) from None
         if not has_token:
             raise _refusal(field, "nothing satisfies it")
-        return constraint
+        if vocab.add_space_prefix:
+            matcher = _compiled(prepared, [f'start: " "? ({start})', *rules], field)
+        return lambda: GrammarConstraint(matcher.deep_copy(), vocab.n_vocab)
 
     def _prepare(self, field: str) -> LLTokenizer:
         with self._lock:
@@ -168,6 +153,21 @@ def _prepare(tokenizer: Tokenizer, field: str) -> LLTokenizer:
     return LLTokenizer(
         TokenizerWrapper(_Bytes(tokenizer)), n_vocab=tokenizer.vocab.n_vocab, eos_token=eog_ids
     )
+
+
+def _compiled(prepared: LLTokenizer, rules: Sequence[str], field: str) -> LLMatcher:
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(initial_lexer_fuel=300_000, max_lexer_states=50_000, verbose_errors=False)
+    try:
+        grammar = LLMatcher.grammar_from_lark("\n".join([_HEAD, *rules]))
+        matcher = LLMatcher(prepared, grammar, log_level=0, limits=limits)
+        error = matcher.get_error()
+    except ValueError as value_error:
+        error = str(value_error)
+    if error:
+        raise _refusal(field, _reason(error))
+    return matcher
 
 
 class _Bytes:

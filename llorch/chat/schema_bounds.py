@@ -13,6 +13,8 @@ MAX_DEPTH = 48
 """Levels of objects and arrays; the parser of the compiler takes 128."""
 MAX_VALUES = 20_000
 """Objects, arrays, strings and numbers, together."""
+MAX_NAMES = 400
+"""Names in one object: beside 500 optional properties, the compiled grammar gives up at the first of them."""
 MAX_TEXT = 4_000
 """Characters of one string: a literal of 60,000 takes 0.3 s at one step."""
 MAX_TOTAL_TEXT = 200_000
@@ -48,6 +50,8 @@ def bounds_fault(schema: Any) -> str | None:
         if place.depth > MAX_DEPTH:
             return f"more than {MAX_DEPTH} levels of nesting"
         if isinstance(place.value, dict):
+            if len(place.value) > MAX_NAMES:
+                return f"more than {MAX_NAMES} names in one object"
             places += [_Place(item, key, index, place.depth + 1) for key, item in place.value.items()]
         elif isinstance(place.value, list):
             places += [_Place(item, None, index, place.depth + 1) for item in place.value]

@@ -59,12 +59,15 @@ _OTHER_FORMS = ("<function=", "<arg_key>", "[ARGS]", "[CALL_ID]")
 """Marks of forms whose arguments are no JSON object beside a name."""
 
 
-def tool_format_of(template: str) -> ToolFormat | None:
+def tool_format_of(template: str, *, knows_tools: bool) -> ToolFormat | None:
     """The form that a chat template teaches; None if there is none, or one that llorch does not know.
 
     Args:
         template: the Jinja source.
+        knows_tools: whether it writes descriptions of tools.
     """
+    if not knows_tools:
+        return SMOLLM2 if "<|im_start|>" in template else None
     if any(mark in template for mark in _OTHER_FORMS):
         return None
     if "[TOOL_CALLS]" in template:
@@ -74,8 +77,6 @@ def tool_format_of(template: str) -> ToolFormat | None:
             return HERMES
         if '"parameters": ' in template:
             return LLAMA
-    if not re.search(r"\btools\b", template) and "<|im_start|>" in template:
-        return SMOLLM2
     return None
 
 
@@ -85,7 +86,7 @@ def taught_messages(
     """Messages for a template that does not know tools: their descriptions, calls and results become text.
 
     Args:
-        messages: as in a request; calls' arguments may be JSON text.
+        messages: as `checked_messages` returns them.
         tools: as in a request; may be empty.
     """
     shown = [_shown_message(message) for message in messages]
@@ -93,8 +94,8 @@ def taught_messages(
         return shown
     lines = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
     taught = _LESSON.format(tools=lines)
-    if shown and shown[0].get("role") in ("system", "developer"):
-        first = {**shown[0], "content": f"{shown[0].get('content') or ''}\n\n{taught}".lstrip()}
+    if shown and shown[0]["role"] == "system":
+        first = {**shown[0], "content": f"{shown[0]['content']}\n\n{taught}".lstrip()}
         return [first, *shown[1:]]
     return [{"role": "system", "content": taught}, *shown]
 
@@ -118,20 +119,6 @@ def _shown_message(message: Mapping[str, Any]) -> dict[str, Any]:
     calls = message.get("tool_calls")
     if not calls:
         return dict(message)
-    shown = [
-        {"name": call["function"]["name"], "arguments": arguments_object(call["function"].get("arguments"))}
-        for call in calls
-    ]
+    shown = [{"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in calls]
     text = f"<tool_call>{json.dumps(shown, ensure_ascii=False)}</tool_call>"
     return {"role": "assistant", "content": (message.get("content") or "") + text}
-
-
-def arguments_object(arguments: Any) -> Any:
-    """A call's arguments as templates want them: the object that JSON text stands for; anything else as it is."""
-    if not isinstance(arguments, str):
-        return {} if arguments is None else arguments
-    try:
-        value = json.loads(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    return value if isinstance(value, dict) else arguments

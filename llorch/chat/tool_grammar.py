@@ -36,16 +36,18 @@ def tool_calls_constraint(
         RequestError: a tool's schema cannot be enforced, or there are no grammars.
     """
     calls = _calls(tool_format, vocab, is_parallel)
+    rules = _call_rules(tools, tool_format)
     if is_required:
-        start = f"start: {grammars.start_space}{calls}"
+        start = calls
     elif document is not None:
-        start = f"start: {grammars.start_space}({calls} | document)\ndocument: {document}"
+        start = f"{calls} | document"
+        rules.append(f"document: {document}")
     elif tool_format.is_whole_answer:
         return None  # an answer that begins like a call may be something else
     else:
-        start = _among_text(tool_format, vocab, is_parallel)
-    rules = [start, *_call_rules(tools, tool_format)]
-    return grammars.lark("\n".join(rules), "tools")
+        start = f"(head {_behind_opener(tool_format, vocab, is_parallel)}){'*' if is_parallel else '?'} TEXT"
+        rules += _text_rules(tool_format, vocab)
+    return grammars.lark(start, rules, "tools")
 
 
 def _call_rules(tools: Sequence[Tool], tool_format: ToolFormat) -> list[str]:
@@ -76,13 +78,11 @@ def _behind_opener(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool
     return f"{gap} {calls} {gap} {_mark(tool_format.closer, vocab)}"
 
 
-def _among_text(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool) -> str:
-    """Any text; but where an opener stands, a call follows."""
-    block = f"head {_behind_opener(tool_format, vocab, is_parallel)}"
+def _text_rules(tool_format: ToolFormat, vocab: Vocabulary) -> list[str]:
+    """Any text; but where an opener stands in it, a call follows."""
     opener = _mark(tool_format.opener, vocab)
     lazy = "" if opener.startswith("<") else "[lazy]"
-    many = "*" if is_parallel else "?"
-    return f"start: ({block}){many} TEXT\nhead{lazy}: TEXT {opener}\nTEXT: /(.|\\n)*/"
+    return [f"head{lazy}: TEXT {opener}", r"TEXT: /(.|\n)*/"]
 
 
 def _mark(text: str, vocab: Vocabulary) -> str:

@@ -46,9 +46,14 @@ def add_field(parser: argparse._ActionsContainer, name: str, *flags: str, **opti
     field = FIELDS[name]
     is_setting = name in SETTINGS
     default = "" if field.default in (None, ()) or not is_setting else f" (default: {field.default})"
-    options = {
+    value: dict[str, Any] = {
         "type": field.kind.type if field.kind.type in (int, float) else str,
         "metavar": field.metavar or _metavar(field),
+    }
+    if is_setting and field.kind.type is bool:  # --name and --no-name
+        value = {"action": argparse.BooleanOptionalAction}
+    options = {
+        **value,
         "default": argparse.SUPPRESS if is_setting else None,
         "help": field.words.replace("`", "") + default,
         **options,
@@ -97,4 +102,4 @@ def load_with_progress(settings: Settings) -> OpenModel:
     from llorch.engine.engine import open_configured
 
     with Progress() as progress:
-        return open_configured(settings, progress)
+        return open_configured(settings, progress, with_chat_template=False)

@@ -11,6 +11,7 @@ import logging
 import time
 
 from llorch.cli.console import Progress, human_bytes
+from llorch.cli.llama_server_flags import add_llama_server_flags
 from llorch.cli.options import add_field, settings_from
 from llorch.engine.service import EngineService
 from llorch.fields.table import SETTINGS
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, field in SETTINGS.items():
         if name != "model":  # every command has that one
             add_field(sections[field.section], name)
+    add_llama_server_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
             "--api-key: everybody on this machine can read the key in the list of processes; --api-key-file and "
             "LLORCH_API_KEY hide it"
         )
-    check_model(settings.model, override_pre=settings.override_pre)
+    check_model(settings.model, override_pre=settings.override_pre, chat_template=settings.chat_template)
     listeners = bind(settings.host, settings.port)
     with Progress() as progress:
         service = EngineService(settings, progress)

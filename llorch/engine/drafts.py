@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.scheduler import Chunk
 
 logger = logging.getLogger(__name__)
@@ -17,13 +18,13 @@ PRICE_OF_ROW = 0.2
 parameters on two cores. With n sequences in the step it must win n times as much, since all of them wait for it."""
 
 
-def with_drafts(chunks: list[Chunk], n_rows: int, block_size: int) -> list[Chunk]:
+def with_drafts(chunks: list[Chunk], n_rows: int, blocks: KVBlocks) -> list[Chunk]:
     """Append drafts to the chunks of sequences that need one token, as far as that pays.
 
     Args:
         chunks: what a step shall compute.
         n_rows: most rows of the step.
-        block_size: positions that a KV block holds; drafts stay inside the blocks that a sequence has.
+        blocks: gives sequences their KV blocks; nobody has to give way for a draft.
     """
     n_left = min(n_rows, MAX_ROWS) - sum(chunk.n_tokens for chunk in chunks)
     price = PRICE_OF_ROW * len(chunks)
@@ -32,7 +33,7 @@ def with_drafts(chunks: list[Chunk], n_rows: int, block_size: int) -> list[Chunk
     drafted = []
     for chunk in chunks:
         try:
-            draft = _draft(chunk, price, n_left, block_size)
+            draft = _draft(chunk, price, n_left, blocks)
         except Exception as error:  # nobody needs a draft
             logger.warning("a draft failed: %s", type(error).__name__, exc_info=error)
             draft = ()
@@ -41,9 +42,11 @@ def with_drafts(chunks: list[Chunk], n_rows: int, block_size: int) -> list[Chunk
     return drafted
 
 
-def _draft(chunk: Chunk, price: float, n_left: int, block_size: int) -> tuple[int, ...]:
+def _draft(chunk: Chunk, price: float, n_left: int, blocks: KVBlocks) -> tuple[int, ...]:
     sequence = chunk.sequence
     if sequence.drafter is None or not chunk.n_tokens == chunk.n_outputs == 1:
         return ()
-    end = min(sequence.n_positions, len(sequence.kv_blocks) * block_size)
-    return sequence.drafter.propose(price, min(n_left, end - len(sequence.token_ids)))
+    most = min(n_left, sequence.n_positions - len(sequence.token_ids), blocks.n_room(sequence) - 1)
+    draft = sequence.drafter.propose(price, most)
+    blocks.grow(sequence, 1 + len(draft))
+    return draft

@@ -6,13 +6,20 @@ import logging
 import math
 import time
 
-import numpy as np
-
 from llorch.engine import isolation
 from llorch.engine.batches import batch_of
 from llorch.engine.block_pool import BlockPool
 from llorch.engine.drafts import with_drafts
-from llorch.engine.events import ErrorEvent, Event, FinishReason, StartedEvent, StepEvent, TokenEvent
+from llorch.engine.events import (
+    ErrorEvent,
+    Event,
+    FinishReason,
+    ProgressEvent,
+    StartedEvent,
+    StepEvent,
+    TokenEvent,
+)
+from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.pace import Pace
@@ -21,6 +28,7 @@ from llorch.engine.request import Request, duplicate_job, new_seed
 from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
+from llorch.engine.snapshot import EngineSnapshot, snapshot_of
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, InputError, KernelError, NumericalError
 from llorch.kernels.layout import KV_BLOCK_SIZE
@@ -63,11 +71,16 @@ class Engine:
         )
         self.kv_cache = KVCache(loaded.config, n_blocks, settings.kv_type)
         self.block_pool = BlockPool(n_blocks, KV_BLOCK_SIZE)
+        self._blocks = KVBlocks(
+            self.block_pool,
+            settings.parallel,
+            self.block_pool.blocks_for(self.n_ctx),
+            keeps_prefixes=settings.prefix_cache,
+        )
         max_outputs = max(LOGITS_BYTES // (4 * loaded.config.n_vocab), settings.parallel)
-        self._scheduler = Scheduler(self.block_pool, settings.parallel, max_outputs)
+        self._scheduler = Scheduler(self._blocks, settings.parallel, max_outputs)
         self._has_drafts = settings.draft == "ngram"
         self._pace = Pace(loaded.llama.n_batch)
-        self._block_tables = np.zeros((settings.parallel, self.block_pool.blocks_for(self.n_ctx)), np.int32)
         self._sequences: dict[str, Sequence] = {}
         self._events: list[StepEvent] = []
         self._postprocessor = Postprocessor(loaded.tokenizer, self._emit, self._finish, self._fail)
@@ -115,7 +128,10 @@ class Engine:
             request=request,
             seed=seed,
             sampler=self._new_sampler(request, seed),
-            text_stream=TextStream(Detokenizer(self.loaded.tokenizer, request.token_ids), request.stop),
+            text_stream=TextStream(
+                Detokenizer(self.loaded.tokenizer, request.token_ids, shown_ids=request.shown_ids),
+                request.stop,
+            ),
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
             drafter=NgramDrafter(list(request.token_ids)) if self._has_drafts else None,
@@ -154,6 +170,10 @@ class Engine:
         sequence = self._sequences.get(request.job_id)
         return sequence is not None and sequence.request is request
 
+    def snapshot(self) -> EngineSnapshot:
+        """What the engine is doing. Any thread may ask; while a step runs, numbers may be of its begin or its end."""
+        return snapshot_of(self._scheduler, self.block_pool, self.n_ctx)
+
     def step(self) -> list[StepEvent]:
         """Compute one batch and return what happened, in order for each generation.
 
@@ -165,12 +185,14 @@ class Engine:
         """
         if self._scheduler.waiting:
             self._admit()
-        chunks, failures = isolation.schedule(self._scheduler, self._pace.n_rows)
+        n_decoding = self._scheduler.n_decoding
+        n_rows = self._pace.n_rows(n_decoding, self.n_running - n_decoding)
+        chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
             self._fail(sequence, error)
         if chunks:
             self._compute(
-                with_drafts(chunks, self._pace.n_rows, KV_BLOCK_SIZE) if self._has_drafts else chunks
+                with_drafts(chunks, self.loaded.llama.n_batch, self._blocks) if self._has_drafts else chunks
             )
         events, self._events = self._events, []
         return events
@@ -179,20 +201,19 @@ class Engine:
         """Give places to waiting sequences."""
         for sequence, error in isolation.admit(self._scheduler):
             self._fail(sequence, error)
-        now_s = time.perf_counter()
         for sequence in self._scheduler.running:
             if math.isnan(sequence.admitted_s):
-                sequence.admitted_s = now_s
+                sequence.admitted_s = time.perf_counter()
                 logger.debug("%s begins", sequence.request.job_id)
-                self._block_tables[sequence.slot, : len(sequence.kv_blocks)] = sequence.kv_blocks
 
     def _compute(self, chunks: list[Chunk]) -> None:
         """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise."""
         try:
-            batch = batch_of(chunks, self._block_tables)
+            batch = batch_of(chunks, self._blocks.tables)
             begun_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache)
-            self._pace.record(batch.n_rows, time.perf_counter() - begun_s)
+            n_decoding = sum(chunk.sequence.n_pending == 1 for chunk in chunks)
+            self._pace.record(n_decoding, batch.n_rows - n_decoding, time.perf_counter() - begun_s)
         except KernelError:
             raise
         except Exception as error:
@@ -203,7 +224,16 @@ class Engine:
             for chunk in chunks:
                 self._compute([chunk])
         else:
+            self._report_progress(chunks)
             self._postprocessor.advance(chunks, logits)
+
+    def _report_progress(self, chunks: list[Chunk]) -> None:
+        """Tell those who want to know how much of their prompts has been read."""
+        for sequence, n_tokens in ((chunk.sequence, chunk.n_tokens) for chunk in chunks):
+            n_done = min(sequence.n_computed + n_tokens, sequence.n_prompt)
+            if sequence.request.wants_progress and n_done > sequence.n_prompt_done:
+                elapsed_s = time.perf_counter() - sequence.admitted_s
+                self._emit(sequence, ProgressEvent(sequence.n_prompt, sequence.n_cached, n_done, elapsed_s))
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         self._drop(sequence)
@@ -220,7 +250,7 @@ class Engine:
 
     def _fail(self, sequence: Sequence, error: Exception) -> None:
         """End a generation with an `ErrorEvent`; what is no fault of the model is logged."""
-        self._drop(sequence)
+        self._drop(sequence, is_faulty=True)
         code, message = "numerical_error", f"the model's output is unusable: {error}"
         if isinstance(error, ConstraintError):
             code, message = "constraint_error", str(error)
@@ -231,8 +261,8 @@ class Engine:
             logger.error("%s failed: %s", sequence.request.job_id, name, exc_info=error)
         self._emit(sequence, ErrorEvent(code, message, retriable=False))
 
-    def _drop(self, sequence: Sequence) -> None:
-        self._scheduler.remove(sequence)
+    def _drop(self, sequence: Sequence, *, is_faulty: bool = False) -> None:
+        self._scheduler.remove(sequence, is_faulty=is_faulty)
         if self._sequences.get(sequence.request.job_id) is sequence:
             del self._sequences[sequence.request.job_id]
 
@@ -240,7 +270,9 @@ class Engine:
         self._events.append(StepEvent(sequence.request.job_id, event))
 
 
-def open_configured(settings: Settings, progress: Progress = ignore_progress) -> OpenModel:
+def open_configured(
+    settings: Settings, progress: Progress = ignore_progress, *, with_chat_template: bool = True
+) -> OpenModel:
     """Open the model of `settings`, with their threads, batch size and residence of weights.
 
     Raises:
@@ -253,5 +285,7 @@ def open_configured(settings: Settings, progress: Progress = ignore_progress) ->
         weights=settings.weights,
         kv_type=settings.kv_type,
         override_pre=settings.override_pre,
+        with_chat_template=with_chat_template,
+        chat_template=settings.chat_template,
         progress=progress,
     )

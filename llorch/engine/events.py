@@ -1,7 +1,8 @@
 """What leaves the engine: immutable events, which any thread may read.
 
 Each generation has one `StartedEvent`, then its `TokenEvent`s, then one last event: `EndEvent` or `ErrorEvent`.
-Requests that ask for them get `ProgressEvent`s and one `PromptEvent` between the first two.
+Requests that ask for them get `ProgressEvent`s and one `PromptEvent` between the first two, and an `EndTokenEvent`
+before the last.
 JSON and frames are made of them in `llorch.server`, not here. `docs/generations.md` says how texts, ids and counts
 agree at every kind of end.
 """
@@ -124,6 +125,18 @@ class TokenEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class EndTokenEvent:
+    """The end-of-generation token that ended the answer, if the request asks how probable tokens were.
+
+    It is no `TokenEvent`: it has no text, and is not among the generated tokens.
+    """
+
+    type: ClassVar[str] = "end_token"
+    id: int
+    logprobs: TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
 class EndEvent:
     """The generation ended as it should, or was aborted.
 
@@ -162,7 +175,7 @@ class ErrorEvent:
 
 
 LastEvent: TypeAlias = EndEvent | ErrorEvent
-Event: TypeAlias = StartedEvent | ProgressEvent | PromptEvent | TokenEvent | LastEvent
+Event: TypeAlias = StartedEvent | ProgressEvent | PromptEvent | TokenEvent | EndTokenEvent | LastEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TypeAlias
 
 from llorch.engine.scheduler import Chunk, Scheduler
@@ -17,14 +16,15 @@ Failures: TypeAlias = list[tuple[Sequence, Exception]]
 def admit(scheduler: Scheduler) -> Failures:
     """Give places to waiting sequences; those that cannot get one, although there are places, and why."""
     failures: Failures = []
+    before = set(scheduler.running)
     try:
         scheduler.admit()
     except Exception as error:
         _log("admission", error)
-        scheduler.take_back([sequence for sequence in scheduler.running if math.isnan(sequence.admitted_s)])
+        scheduler.take_back([sequence for sequence in scheduler.running if sequence not in before])
         for sequence in list(scheduler.waiting):
             try:
-                with scheduler.only_waiting(sequence):
+                with scheduler.waiting.only(sequence):
                     scheduler.admit()
             except Exception as own_error:
                 failures.append((sequence, own_error))

@@ -39,6 +39,7 @@ class Submission:
         events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
         request: what is computed, once the prompt is tokenised.
         is_cancelled: whether it shall end, by request or because its client left.
+        owner: whose it is; empty where there are no API keys.
     """
 
     job_id: str
@@ -47,6 +48,7 @@ class Submission:
     events: asyncio.Queue[Event]
     request: Request | None = None
     is_cancelled: bool = False
+    owner: str = ""
 
     @property
     def n_prompt(self) -> int:

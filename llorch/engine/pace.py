@@ -1,39 +1,109 @@
-"""How large a step may be: prompts are read in pieces that take about a given time.
+"""How large a step may be: prompts are read in pieces, so that nobody waits long.
 
-Other streams, aborts and new requests wait while a step runs. A small model reads a whole batch in milliseconds; a 7B
-model would need many seconds for it. How a prompt is cut never changes a result.
+Other streams, aborts and new requests wait while a step runs. While nobody's answer is being generated, a step takes
+about `TARGET_S`: a small model reads a whole batch in that time, a 7B model less. Beside running answers, only so many
+rows of prompts are added that the step takes at most `STRETCH` times as long as without them: no stream falters because
+somebody else has sent a long prompt. Only where more wait for their first token than for their next one, as when many
+begin together, a step may take longer, up to `TARGET_S`. How a prompt is cut never changes a result.
 """
 
 from __future__ import annotations
 
 TARGET_S = 0.5
-"""Longest wait a step should cause, in seconds."""
+"""Longest time a step should take while no answer is being generated, in seconds."""
+
+STRETCH = 1.7
+"""A step with rows of prompts, compared with one without. Tokens must not come later than twice as late as usual, and
+no step takes just the time that was foreseen."""
 
 SMALLEST = 64
-"""Rows below which a step is not cut: every pass reads all weights once, however few rows it has."""
+"""Rows below which a step is not cut while no answer is being generated: every pass reads all weights once."""
+
+FEWEST = 4
+"""Rows of prompts in every step, whatever they cost: prompts must be read in the end."""
+
+PROBE_EVERY = 24
+"""After so many steps with rows of prompts, one goes without, to see again what that takes."""
 
 _NEW_SHARE = 0.5
 
 
 class Pace:
-    """Learns the rows per second of large steps and proposes the next one's limit."""
+    """Learns from steps what they cost, and proposes the next one's limit."""
 
     def __init__(self, n_batch: int, target_s: float = TARGET_S) -> None:
         self._n_batch = n_batch
         self._target_s = target_s
-        self._rows_per_s: float | None = None
+        self._rows_per_s: float | None = None  # of large steps
+        self._decode_s: dict[int, float] = {}  # duration of steps without prompts, by their rows
+        self._row_s: float | None = None  # what a row of a prompt adds to a step
+        self._n_mixed = 0
 
-    @property
-    def n_rows(self) -> int:
-        """Most rows of the next step; cautious until the first large step has been timed."""
+    def n_rows(self, n_decoding: int = 0, n_reading: int = 1) -> int:
+        """Most rows of the next step; cautious until steps have been timed.
+
+        Args:
+            n_decoding: rows that are no prompt's.
+            n_reading: prompts that are being read.
+        """
+        if n_decoding:
+            return min(self._n_batch, n_decoding + self._n_beside(n_decoding, n_reading))
         if self._rows_per_s is None:
             return min(self._n_batch, SMALLEST)
         return max(min(SMALLEST, self._n_batch), min(self._n_batch, int(self._rows_per_s * self._target_s)))
 
-    def record(self, n_rows: int, duration_s: float) -> None:
-        """Learn from a step; small ones say nothing, since they wait for the weights."""
-        if n_rows < min(SMALLEST, self._n_batch) or duration_s <= 0:
+    def record(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
+        """Learn from a step.
+
+        Args:
+            n_decoding: rows that were no prompt's.
+            n_prompt: rows of prompts.
+            duration_s: what it took.
+        """
+        if duration_s <= 0:
             return
-        rows_per_s = n_rows / duration_s
-        before = self._rows_per_s
-        self._rows_per_s = rows_per_s if before is None else before + _NEW_SHARE * (rows_per_s - before)
+        if not n_prompt:
+            self._n_mixed = 0
+            self._decode_s[n_decoding] = _mean(self._decode_s.get(n_decoding), duration_s)
+        elif n_decoding:
+            self._n_mixed += 1
+            self._learn_row(n_decoding, n_prompt, duration_s)
+        elif n_prompt >= min(
+            SMALLEST, self._n_batch
+        ):  # small ones say nothing, since they wait for the weights
+            self._rows_per_s = _mean(self._rows_per_s, n_prompt / duration_s)
+
+    def _n_beside(self, n_decoding: int, n_reading: int) -> int:
+        """Rows of prompts beside `n_decoding` others; 0 to see what those take alone."""
+        alone_s = self._alone_s(n_decoding)
+        if alone_s is None or self._n_mixed >= PROBE_EVERY:
+            return 0
+        row_s = self._row_s
+        if row_s is None:
+            if self._rows_per_s is None:
+                return FEWEST
+            row_s = 1 / self._rows_per_s
+        extra_s = (STRETCH - 1) * alone_s
+        if n_reading > n_decoding:
+            extra_s = max(extra_s, min(extra_s * n_reading / n_decoding, self._target_s - alone_s))
+        return max(FEWEST, int(extra_s / row_s))
+
+    def _learn_row(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
+        alone_s = self._alone_s(n_decoding)
+        if alone_s is None:
+            return
+        row_s = max(duration_s - alone_s, 0.0) / n_prompt
+        if self._row_s is not None:
+            row_s = max(
+                row_s, 0.75 * self._row_s
+            )  # rows may cost nothing up to a tile's end, and more behind it
+        self._row_s = max(_mean(self._row_s, row_s), 1e-9)
+
+    def _alone_s(self, n_decoding: int) -> float | None:
+        """What a step of so many rows without prompts takes; of fewer, if that is not known."""
+        known = [n for n in self._decode_s if n <= n_decoding]
+        return self._decode_s[max(known)] if known else None
+
+
+def _mean(before: float | None, new: float) -> float:
+    return new if before is None else before + _NEW_SHARE * (new - before)

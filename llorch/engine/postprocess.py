@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.engine.events import Event, FinishReason, PromptEvent, TokenEvent, TokenLogprobs
+from llorch.engine.events import EndTokenEvent, Event, FinishReason, PromptEvent, TokenEvent, TokenLogprobs
 from llorch.engine.logprobs import token_logprobs
 from llorch.engine.scheduler import Chunk
 from llorch.engine.sequence import Sequence
@@ -101,6 +101,8 @@ class Postprocessor:
     def _accept_token(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Append a sampled token to `sequence`, or end it."""
         if self._tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
+            if logprobs is not None:
+                self._emit(sequence, EndTokenEvent(token_id, logprobs))
             self._finish(sequence, "stop")
             return
         i = sequence.n_generated

@@ -36,6 +36,7 @@ class Request:
         n_logprobs: report how probable each generated token was, beside so many of the most probable ones.
         n_prompt_logprobs: the same for the tokens of the prompt; `max_tokens` may be 0 then.
         constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
+        shown_ids: control tokens that are visible in the text, as marks in it.
         wants_progress: report how much of the prompt has been read.
     """
 
@@ -50,6 +51,7 @@ class Request:
     n_logprobs: int | None = None
     n_prompt_logprobs: int | None = None
     constraint: Callable[[], Constraint] | None = None
+    shown_ids: frozenset[int] = frozenset()
     wants_progress: bool = False
 
     def __post_init__(self) -> None:

@@ -1,20 +1,22 @@
 """Who computes how many tokens in the next step: no phases, no arrays.
 
 A sequence has tokens still to compute, many while its prompt is read and one afterwards; that is all the
-scheduler looks at. Admission is strictly first come, first served: a sequence is admitted when a slot is free and
-all KV blocks that it may ever need are, so that it never has to be preempted.
+scheduler looks at. A sequence is admitted when a slot and the KV blocks for its prompt are free; it takes blocks as it
+grows. Where none is left, the youngest gives way to an older one: it waits, first in line, and is computed again. So
+the oldest always goes on, and one alone always has room.
 """
 
 from __future__ import annotations
 
+import bisect
 import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from llorch.engine.block_pool import BlockPool
+from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.sequence import Sequence
+from llorch.engine.waiting_line import WaitingLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,43 +36,54 @@ class Scheduler:
     """The waiting and the running sequences.
 
     Attributes:
-        waiting: sequences without a slot, oldest first.
-        running: sequences with a slot and KV blocks, oldest first.
+        waiting: sequences without a slot.
+        running: sequences with a slot, oldest first.
+        blocks: their KV blocks.
+        n_slots: sequences that run side by side.
+        n_preempted: how often a sequence had to give way.
     """
 
-    def __init__(self, pool: BlockPool, n_slots: int, max_outputs: int = sys.maxsize) -> None:
+    def __init__(self, blocks: KVBlocks, n_slots: int, max_outputs: int = sys.maxsize) -> None:
         """Set up.
 
         Args:
-            pool: the free KV blocks.
+            blocks: gives sequences their KV blocks.
             n_slots: sequences that may run side by side.
             max_outputs: most rows of logits of a step.
         """
-        self.waiting: deque[Sequence] = deque()
+        self.waiting = WaitingLine()
         self.running: list[Sequence] = []
-        self._pool = pool
+        self.n_slots = n_slots
+        self.n_preempted = 0
+        self.blocks = blocks
         self._max_outputs = max_outputs
         self._free_slots = list(range(n_slots - 1, -1, -1))
+        self._n_turns = 0
+
+    @property
+    def n_decoding(self) -> int:
+        """Running sequences that have one token to compute."""
+        return sum(sequence.n_pending == 1 for sequence in self.running)
 
     def add(self, sequence: Sequence) -> None:
         """Append `sequence` to the waiting ones."""
         self.waiting.append(sequence)
 
     def admit(self) -> list[Sequence]:
-        """Give slots and KV blocks to the oldest waiting sequences; return those admitted.
+        """Give slots to the waiting sequences whose turn it is; return those admitted.
 
-        A sequence with which this raises is still the oldest waiting one; `remove` takes it out, whatever it got.
+        A sequence with which this raises waits still, or runs; `remove` takes it out, whatever it got.
         """
         admitted = []
-        while self.waiting and self._free_slots:
-            sequence = self.waiting[0]
-            n_blocks = self._pool.blocks_for(sequence.n_positions)
-            if n_blocks > self._pool.n_free:
+        while self._free_slots and (sequence := self.waiting.first()) is not None:
+            if self.running and not self._has_blocks_for(sequence):
                 break
-            sequence.kv_blocks = self._pool.allocate(n_blocks)
+            if sequence.turn < 0:
+                sequence.turn = self._n_turns
+                self._n_turns += 1
+            self.waiting.served(sequence)
             sequence.slot = self._free_slots.pop()
-            self.running.append(sequence)
-            self.waiting.popleft()
+            bisect.insort(self.running, sequence, key=lambda sequence: sequence.turn)
             admitted.append(sequence)
         return admitted
 
@@ -80,48 +93,80 @@ class Scheduler:
         Sequences that need one token come first, so that a long prompt never keeps the others from going on;
         within that, the older come first.
         """
-        chunks, n_outputs_left = [], self._max_outputs
+        self.blocks.begin_step(self.running)
+        chunks: list[Chunk] = []
+        under_way: set[bytes] = set()
+        n_outputs_left = self._max_outputs
         for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
-            n_tokens, n_outputs = sequence.fit(n_rows, n_outputs_left)
+            if sequence.slot < 0 or not n_rows:  # it has given way to one before it, or nothing is left
+                continue
+            if not self.blocks.read_cache(sequence) or self.blocks.next_key(sequence) in under_way:
+                continue
+            n_tokens, _ = sequence.fit(n_rows, n_outputs_left)
+            n_tokens, n_outputs = sequence.fit(self._make_room(sequence, n_tokens), n_outputs_left)
             if n_tokens:
+                if sequence.n_pending > 1:
+                    under_way.update(self.blocks.keys_to_come(sequence))
+                self.blocks.grow(sequence, n_tokens)
                 chunks.append(Chunk(sequence, n_tokens, n_outputs))
                 n_rows -= n_tokens
                 n_outputs_left -= n_outputs
-        return chunks
+        return [chunk for chunk in chunks if chunk.sequence.slot >= 0]
 
     def take_back(self, sequences: list[Sequence]) -> None:
-        """Put sequences that were admitted last back to the front of the waiting line, as they were before."""
-        for sequence in reversed(sequences):
+        """Let sequences that were admitted last wait again, first in line."""
+        for sequence in sequences:
             self.remove(sequence)
-            self.waiting.appendleft(sequence)
-
-    @contextmanager
-    def only_waiting(self, sequence: Sequence) -> Iterator[None]:
-        """Meanwhile, `sequence` is the only waiting one; afterwards the others come behind it, if it still waits."""
-        others = [other for other in self.waiting if other is not sequence]
-        self.waiting.clear()
-        self.waiting.append(sequence)
-        try:
-            yield
-        finally:
-            self.waiting.extend(others)
+            self.waiting.put_back(sequence)
 
     @contextmanager
     def only_running(self, sequence: Sequence) -> Iterator[None]:
-        """Meanwhile, `sequence` is the only running one; it must not be removed before the end."""
+        """Meanwhile, `sequence` is the only running one; it may give way, but must not be removed otherwise."""
         running, self.running = self.running, [sequence]
         try:
             yield
         finally:
-            self.running = running
+            self.running = [other for other in running if other.slot >= 0]
 
-    def remove(self, sequence: Sequence) -> None:
-        """Remove a sequence that is finished, failed or aborted; its slot and blocks are free at once. Idempotent."""
-        if sequence in self.waiting:
-            self.waiting.remove(sequence)
+    def remove(self, sequence: Sequence, *, is_faulty: bool = False) -> None:
+        """Remove a sequence that is finished, failed or aborted; its slot and blocks are free at once. Idempotent.
+
+        Args:
+            sequence: one of this scheduler, or one that was removed before.
+            is_faulty: nothing that was computed for it shall be found by others.
+        """
+        self.waiting.remove(sequence)
         if sequence in self.running:
             self.running.remove(sequence)
-        self._pool.release(sequence.kv_blocks)
+        if is_faulty:
+            self.blocks.forget(sequence)
+        else:
+            self.blocks.release(sequence)
         if sequence.slot >= 0:
             self._free_slots.append(sequence.slot)
-        sequence.kv_blocks, sequence.slot = [], -1
+        sequence.slot = -1
+
+    def _has_blocks_for(self, sequence: Sequence) -> bool:
+        """Whether the free blocks suffice for `sequence` beside the running ones.
+
+        One that had to give way waits until each of them could grow: it would only have to give way again.
+        """
+        wanted = self.blocks.n_wanted(sequence) + sum(map(self.blocks.n_owed, self.running))
+        if sequence.turn >= 0:
+            wanted += len(self.running)
+        return wanted <= self.blocks.pool.n_free
+
+    def _make_room(self, sequence: Sequence, n_tokens: int) -> int:
+        """Let younger ones give way until there are blocks for `n_tokens` more; how many there are blocks for."""
+        while n_tokens > self.blocks.n_room(sequence):
+            youngest = self.running[-1]
+            if youngest.turn <= sequence.turn:
+                return self.blocks.n_room(sequence)
+            self._give_way(youngest)
+        return n_tokens
+
+    def _give_way(self, sequence: Sequence) -> None:
+        self.n_preempted += 1
+        self.remove(sequence)
+        sequence.give_way()
+        self.waiting.put_back(sequence)

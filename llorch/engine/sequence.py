@@ -26,9 +26,14 @@ class Sequence:
         drafter: guesses its next tokens, if they may be computed ahead.
         token_ids: prompt and generated tokens.
         n_computed: how many of them are in the KV cache.
+        n_seen: how many of them were there when it last had to give way; they are computed again.
+        n_cached: tokens of the prompt that were found in the KV cache, and never computed for it.
+        turn: number of its first admission, in the order of all; -1 before that. The lower, the older.
         slot: its row of the block tables, while it runs.
-        kv_blocks: its KV blocks, enough for all tokens it may ever hold.
-        admitted_s: when it got slot and blocks.
+        kv_blocks: its KV blocks.
+        block_keys: keys of its first full blocks, as far as they have been asked for.
+        n_named: how many of its blocks can be found by others.
+        admitted_s: when it first got a slot.
         first_token_s: when its first token was chosen.
         last_token_s: when its latest token was chosen.
         prompt_logprobs: of the first tokens of the prompt, as far as they are known.
@@ -46,8 +51,13 @@ class Sequence:
     drafter: NgramDrafter | None = None
     token_ids: list[int] = field(init=False)
     n_computed: int = 0
+    n_seen: int = 0
+    n_cached: int = 0
+    turn: int = -1
     slot: int = -1
     kv_blocks: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    n_named: int = 0
     admitted_s: float = math.nan
     first_token_s: float = math.nan
     last_token_s: float = math.nan
@@ -102,6 +112,20 @@ class Sequence:
             return n_tokens, 1
         return min(n_tokens, self.n_pending - 1), 0
 
+    @property
+    def n_prompt_done(self) -> int:
+        """Tokens of the prompt that have been in the KV cache, computed or found."""
+        return min(max(self.n_computed, self.n_seen), self.n_prompt)
+
+    def skip(self, n_tokens: int) -> None:
+        """Count the next `n_tokens` tokens as computed: they were found."""
+        begin, self.n_computed = self.n_computed, self.n_computed + n_tokens
+        self.n_cached += max(min(self.n_computed, self.n_prompt) - max(begin, self.n_seen), 0)
+
+    def give_way(self) -> None:
+        """Forget what was computed; nothing that a caller could see changes."""
+        self.n_seen, self.n_computed = max(self.n_seen, self.n_computed), 0
+
     def append(self, token_id: int, now_s: float) -> None:
         """Append a sampled token and update the timings."""
         if not self.n_generated:
@@ -118,7 +142,7 @@ class Sequence:
             finish_reason=finish_reason,
             text=self.text_stream.text,
             token_ids=tuple(self.token_ids[self.n_prompt :]),
-            usage=Usage(self.n_prompt, self.n_generated, cached_tokens=0),
+            usage=Usage(self.n_prompt, self.n_generated, self.n_cached),
             seed=self.seed,
             matched_stop=self.text_stream.matched_stop if finish_reason == "stop" else None,
             timings=self._timings(now_s),
@@ -130,7 +154,7 @@ class Sequence:
         has_tokens = self.n_generated > 0
         prompt_s = (self.first_token_s if has_tokens else now_s) - self.admitted_s
         decode_s = self.last_token_s - self.first_token_s if has_tokens else 0.0
-        n_prompt_computed = min(self.n_computed, self.n_prompt)
+        n_prompt_computed = self.n_prompt_done - self.n_cached
         return Timings(
             queue_s=self.admitted_s - self.submitted_s,
             prompt_s=prompt_s,

@@ -20,6 +20,7 @@ from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
+from llorch.engine.snapshot import EngineSnapshot
 from llorch.errors import RequestError
 from llorch.fields.table import FIELDS
 from llorch.machine.process import OwningProcess
@@ -84,6 +85,11 @@ class EngineService:
         """Why the stage is ``"failed"``."""
         return self._thread.failure
 
+    def snapshot(self) -> EngineSnapshot | None:
+        """What the engine is doing; None until it is ready. Any thread may ask."""
+        session = self._thread.session
+        return None if session is None else session.snapshot()
+
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
         self._owner = OwningProcess()
@@ -134,6 +140,7 @@ class EngineService:
         elif faults := FIELDS["job_id"].python_faults(job_id):
             raise RequestError(faults)
         submission = self._ledger.reserve(job_id)
+        submission.owner = options.get("owner", "")
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
         try:
@@ -166,14 +173,14 @@ class EngineService:
         finally:
             self.release(submission)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, owner: str = "") -> bool:
         """End a generation within one step; its `end` event says ``"abort"``.
 
         Returns:
-            Whether there was an unfinished one of that name.
+            Whether `owner` had an unfinished one of that name.
         """
         submission = self._ledger.find(job_id)
-        if submission is None:
+        if submission is None or submission.owner != owner:
             return False
         self.release(submission)
         return True

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
+from llorch.engine.snapshot import EngineSnapshot
 from llorch.errors import EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
@@ -64,6 +65,10 @@ class Session:
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
         self._engine.check(request)
+
+    def snapshot(self) -> EngineSnapshot:
+        """What the engine is doing."""
+        return self._engine.snapshot()
 
     def add(self, request: Request) -> None:
         """Begin a generation; if it cannot begin after all, its only event is an `ErrorEvent`."""

@@ -12,7 +12,15 @@ from typing import Any, TypeAlias
 
 from starlette.requests import Request
 
-from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, PromptEvent, TokenEvent
+from llorch.engine.events import (
+    EndEvent,
+    EndTokenEvent,
+    ErrorEvent,
+    Event,
+    LastEvent,
+    PromptEvent,
+    TokenEvent,
+)
 from llorch.engine.ledger import Submission
 from llorch.engine.request import Request as GenerationRequest
 from llorch.engine.service import EngineService
@@ -30,12 +38,12 @@ class Outcome:
     Attributes:
         end: how it ended.
         prompt: how probable its prompt was, if the request asked.
-        tokens: its tokens, if the request asked how probable they were.
+        tokens: its tokens, if the request asked how probable they were; the one that ended it comes last.
     """
 
     end: EndEvent
     prompt: PromptEvent | None = None
-    tokens: list[TokenEvent] = field(default_factory=list)
+    tokens: list[TokenEvent | EndTokenEvent] = field(default_factory=list)
 
 
 class Choices:
@@ -90,12 +98,12 @@ class Choices:
             GenerationFailedError: one of them failed.
         """
         prompts: dict[int, PromptEvent] = {}
-        tokens: list[list[TokenEvent]] = [[] for _ in self._submissions]
+        tokens: list[list[TokenEvent | EndTokenEvent]] = [[] for _ in self._submissions]
         ends: dict[int, EndEvent] = {}
         try:
             with on_departure(request, self.release):
                 async for k, event in self.events():
-                    if isinstance(event, TokenEvent):
+                    if isinstance(event, TokenEvent | EndTokenEvent):
                         if event.logprobs is not None:
                             tokens[k].append(event)
                     elif isinstance(event, PromptEvent):

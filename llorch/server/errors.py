@@ -62,7 +62,9 @@ class GenerationFailedError(LlorchError):
 
     @property
     def status(self) -> int:
-        """503 where the same request may succeed later."""
+        """503 where the same request may succeed later, 400 where its grammar failed."""
+        if self.event.code == "constraint_error":
+            return 400
         return 503 if self.event.retriable else 500
 
 
@@ -122,6 +124,14 @@ def native_shape(error: Exception) -> Response:
         return failure("stopped", str(error), status=503, is_retriable=True, retry_after_s=NOT_READY_RETRY_S)
     logger.error("a request failed: %s", type(error).__name__, exc_info=error)
     return failure("internal_error", "the server failed; its log says why")
+
+
+def outline(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Status, message and headers of the answer to a request that ended in `error`, for APIs that say no more."""
+    native = native_shape(error)
+    message = str(error) if isinstance(error, LlorchError) else "the server failed; its log says why"
+    headers = {name: value for name, value in native.headers.items() if not name.startswith("content-")}
+    return native.status_code, message, headers
 
 
 _HTTP_MESSAGES = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from llorch.text.tokenizer import Tokenizer
 
@@ -16,7 +16,12 @@ class Detokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), *, special: bool = False
+        self,
+        tokenizer: Tokenizer,
+        prompt_ids: Sequence[int] = (),
+        *,
+        special: bool = False,
+        shown_ids: Collection[int] = (),
     ) -> None:
         """Begin a stream.
 
@@ -24,9 +29,11 @@ class Detokenizer:
             tokenizer: where the token ids come from.
             prompt_ids: tokens that the stream continues; if they hold text, a leading space is kept.
             special: show control tokens.
+            shown_ids: control tokens that are shown in any case.
         """
         self._tokenizer = tokenizer
         self._special = special
+        self._shown_ids = shown_ids
         self._is_start = tokenizer.is_text_start(prompt_ids)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -36,7 +43,8 @@ class Detokenizer:
         Raises:
             InputError: the id is outside the vocabulary.
         """
-        piece = self._tokenizer.token_bytes(token_id, special=self._special)
+        is_shown = self._special or token_id in self._shown_ids
+        piece = self._tokenizer.token_bytes(token_id, special=is_shown)
         if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
             piece = self._tokenizer.without_prefix(token_id, piece)
             self._is_start = False

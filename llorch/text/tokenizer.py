@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from dataclasses import replace
+from typing import Protocol, Self
 
 from llorch.errors import InputError
 from llorch.fields.plain import plain_token_ids
@@ -73,16 +75,43 @@ class Tokenizer:
         token_ids: list[int] = []
         if add_bos and vocab.bos_id is not None and parts[:1] != [vocab.bos_id]:
             token_ids.append(vocab.bos_id)
-        is_start = True
-        for part in parts:
-            if isinstance(part, int):
-                token_ids.append(part)
-            else:
-                token_ids += self._encoder.encode(part, is_start=is_start)
-            is_start = isinstance(part, int)
+        token_ids += self._encode_split(parts)
         if add_eos and vocab.eos_id is not None:
             token_ids.append(vocab.eos_id)
         return token_ids
+
+    def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
+        """Token ids of texts, in which no control token is recognised, and of the special tokens between them.
+
+        Nothing is put in front or behind. Where no text spells a control token, the ids are those of
+        ``encode(..., parse_special=True)`` for the text of it all.
+
+        Args:
+            parts: texts, never two side by side, and token ids.
+
+        Raises:
+            InputError: a text has lone surrogates.
+        """
+        split: list[str | int] = []
+        for part in parts:
+            if isinstance(part, int):
+                split.append(part)
+                continue
+            _check_text(part)
+            if split and split[-1] in self.vocab.stripping_ids:
+                part = part.lstrip(_WHITE_SPACE)
+            split += self._split_special(part, parse_special=False)
+        return self._encode_split(split)
+
+    def with_end(self, token_id: int) -> Self:
+        """The same tokenizer, for which `token_id` ends a generation, too."""
+        changed = copy.copy(self)
+        changed.vocab = replace(self.vocab, eog_ids=self.vocab.eog_ids | {token_id})
+        return changed
+
+    def special_texts(self) -> dict[str, int]:
+        """Ids of special tokens by their text: of control tokens, unknown and user-defined ones; longest first."""
+        return dict(self._special)
 
     def decode(
         self, token_ids: Iterable[int], *, prompt_ids: Sequence[int] = (), special: bool = False
@@ -154,6 +183,18 @@ class Tokenizer:
         if not 0 <= token_id < self.vocab.n_vocab:
             raise InputError(f"token id {token_id} is outside the vocabulary (0..{self.vocab.n_vocab - 1})")
         return token_id
+
+    def _encode_split(self, parts: Iterable[str | int]) -> list[int]:
+        """Token ids of special tokens, and of the texts between them, which hold none."""
+        token_ids: list[int] = []
+        is_start = True
+        for part in parts:
+            if isinstance(part, int):
+                token_ids.append(part)
+            else:
+                token_ids += self._encoder.encode(part, is_start=is_start)
+            is_start = isinstance(part, int)
+        return token_ids
 
     def _split_special(self, text: str, parse_special: bool) -> list[str | int]:
         """`text` split at special tokens: longer tokens first, each from left to right, as llama.cpp does."""

@@ -46,6 +46,7 @@ FENCES: dict[str, tuple[str, ...]] = {
     "uvicorn": ("server/daemon.py", "server/protocol.py"),
     "h11": ("server/protocol.py",),
     "huggingface_hub": ("pulled/hub.py",),
+    "jinja2": ("chat/jinja/",),
     "mmap": ("formats/",),
     "struct": ("formats/",),
 }

@@ -65,15 +65,7 @@ def admit_fails_behind_its_work(engine: Engine, patch: pytest.MonkeyPatch) -> No
 
 
 def no_blocks(engine: Engine, patch: pytest.MonkeyPatch) -> None:
-    n_bad = engine.block_pool.blocks_for(len(request(BAD).token_ids) + 12 - 1)
-    scheduler = engine._scheduler
-    patch_to_fail(
-        patch,
-        engine.block_pool,
-        "allocate",
-        lambda n: n == n_bad and scheduler.waiting[0].request.job_id == BAD,
-        MemoryError(),
-    )
+    patch_to_fail(patch, engine._blocks, "grow", lambda sequence, n_tokens: is_bad([sequence]), MemoryError())
 
 
 def schedule_refuses(engine: Engine, patch: pytest.MonkeyPatch) -> None:

@@ -1,51 +1,142 @@
-"""Steps are cut so that nobody waits long, and never below what a pass over the weights is worth."""
+"""Steps are cut so that nobody waits long: neither beside running answers nor without them."""
 
 from __future__ import annotations
 
-from llorch.engine.pace import SMALLEST, Pace
+from collections.abc import Callable
+
+import pytest
+
+from llorch.engine.pace import FEWEST, PROBE_EVERY, SMALLEST, Pace
+
+Cost = Callable[[int, int], float]
+"""Duration of a step of so many rows of answers and so many of prompts."""
 
 
 def test_the_first_step_is_cautious() -> None:
-    assert Pace(512).n_rows == SMALLEST
+    assert Pace(512).n_rows() == SMALLEST
 
 
 def test_a_fast_model_gets_whole_batches() -> None:
     pace = Pace(512)
-    pace.record(64, 0.01)
-    assert pace.n_rows == 512
+    pace.record(0, 64, 0.01)
+    assert pace.n_rows() == 512
 
 
 def test_a_slow_model_gets_steps_of_the_target_time() -> None:
     pace = Pace(512, target_s=0.5)
-    pace.record(64, 0.25)
-    assert pace.n_rows == 128
+    pace.record(0, 64, 0.25)
+    assert pace.n_rows() == 128
 
 
 def test_a_very_slow_model_is_not_cut_below_the_smallest_step() -> None:
     pace = Pace(512)
-    pace.record(64, 60.0)
-    assert pace.n_rows == SMALLEST
+    pace.record(0, 64, 60.0)
+    assert pace.n_rows() == SMALLEST
 
 
 def test_small_steps_teach_nothing() -> None:
     pace = Pace(512)
-    pace.record(1, 10.0)
-    pace.record(SMALLEST - 1, 10.0)
-    assert pace.n_rows == SMALLEST
-    pace.record(64, 0.01)
-    pace.record(1, 10.0)
-    assert pace.n_rows == 512
+    pace.record(0, 1, 10.0)
+    pace.record(0, SMALLEST - 1, 10.0)
+    assert pace.n_rows() == SMALLEST
+    pace.record(0, 64, 0.01)
+    pace.record(0, 1, 10.0)
+    assert pace.n_rows() == 512
 
 
 def test_a_small_batch_is_the_limit_itself() -> None:
     pace = Pace(16)
-    assert pace.n_rows == 16
-    pace.record(16, 8.0)
-    assert pace.n_rows == 16
+    assert pace.n_rows() == 16
+    pace.record(0, 16, 8.0)
+    assert pace.n_rows() == 16
+    pace.record(3, 0, 8.0)
+    pace.record(3, 8, 8.0)
+    assert pace.n_rows(3) == 16
 
 
 def test_a_disturbed_step_is_forgotten_again() -> None:
     pace = Pace(512, target_s=0.5)
     for duration_s in (0.1, 3.0, 0.1, 0.1, 0.1, 0.1):
-        pace.record(256, duration_s)
-    assert pace.n_rows == 512
+        pace.record(0, 256, duration_s)
+    assert pace.n_rows() == 512
+
+
+def simulate(pace: Pace, cost: Cost, n_steps: int, n_decoding: int) -> list[tuple[int, float]]:
+    """Steps of a model of these costs while there is always a prompt to read: rows of prompts, and duration."""
+    steps = []
+    for _ in range(n_steps):
+        n_prompt = pace.n_rows(n_decoding) - n_decoding
+        duration_s = cost(n_decoding, n_prompt)
+        pace.record(n_decoding, n_prompt, duration_s)
+        steps.append((n_prompt, duration_s))
+    return steps
+
+
+def linear(base_s: float, decode_s: float, prompt_s: float) -> Cost:
+    return lambda n_decoding, n_prompt: base_s + decode_s * n_decoding + prompt_s * n_prompt
+
+
+def tiled(n_decoding: int, n_prompt: int) -> float:
+    """Rows are computed four at a time."""
+    return 0.02 + -(-(n_decoding + n_prompt) // 4) * 0.004
+
+
+COSTS = [linear(0.05, 0.001, 0.003), linear(0.004, 0.0005, 0.0006), linear(0.3, 0.0, 0.0001), tiled]
+
+
+@pytest.mark.parametrize("n_decoding", [1, 4, 16])
+@pytest.mark.parametrize("cost", COSTS)
+@pytest.mark.parametrize("rows_per_s", [None, 50.0, 5000.0])
+def test_answers_come_at_most_half_as_fast_while_prompts_are_read(
+    cost: Cost, n_decoding: int, rows_per_s: float | None
+) -> None:
+    """Whatever is known of reading prompts from before: the very first tries may be wrong, 1 % of the steps at most."""
+    pace = Pace(512)
+    if rows_per_s:
+        pace.record(0, 512, 512 / rows_per_s)
+    steps = simulate(pace, cost, 400, n_decoding)
+    alone_s = cost(n_decoding, 0)
+    assert sum(duration_s > 2 * alone_s for _, duration_s in steps) <= 4
+    n_best = max(n for n in range(1, 500) if cost(n_decoding, n) <= 2 * alone_s or n <= FEWEST)
+    assert sum(n_prompt for n_prompt, _ in steps) > 0.4 * len(steps) * n_best
+
+
+def test_the_first_step_beside_answers_shows_what_they_take_alone() -> None:
+    pace = Pace(512)
+    assert pace.n_rows(3) == 3
+    pace.record(3, 0, 0.1)
+    assert pace.n_rows(3) == 3 + FEWEST
+
+
+def test_what_fewer_answers_take_will_do_for_more() -> None:
+    pace = Pace(512)
+    pace.record(2, 0, 0.1)
+    pace.record(2, 10, 0.2)
+    assert pace.n_rows(5) == pace.n_rows(2) + 3 > 5 + FEWEST
+    assert pace.n_rows(1) == 1
+
+
+def test_when_more_begin_than_go_on_their_prompts_get_more_of_each_step() -> None:
+    pace = Pace(512, target_s=0.5)
+    pace.record(2, 0, 0.1)
+    pace.record(2, 10, 0.195)
+    assert [pace.n_rows(2, n) - 2 for n in (0, 1, 2)] == [7, 7, 7]
+    assert pace.n_rows(2, 4) - 2 == 14
+    assert pace.n_rows(2, 100) - 2 == 42
+    pace.record(1, 0, 0.6)
+    assert pace.n_rows(1, 100) == pace.n_rows(1, 1)
+
+
+def test_prompts_are_read_however_dear_a_row_is() -> None:
+    pace = Pace(512)
+    steps = simulate(pace, linear(0.01, 0.001, 1.0), 100, 2)
+    assert sorted({n_prompt for n_prompt, _ in steps}) == [0, FEWEST]
+    assert sum(n_prompt == 0 for n_prompt, _ in steps) <= 2 + 100 // PROBE_EVERY
+
+
+def test_answers_that_have_become_dearer_are_noticed_while_prompts_come_without_end() -> None:
+    pace = Pace(512)
+    simulate(pace, linear(0.01, 0.0, 0.001), 50, 2)
+    assert pace.n_rows(2) - 2 <= 7
+    simulate(pace, linear(0.04, 0.0, 0.001), 5 * PROBE_EVERY, 2)
+    assert pace.n_rows(2) - 2 >= 20

@@ -186,3 +186,21 @@ def test_a_pause_is_one_warning_a_second_and_other_errors_are_the_loops(
     handler(loop, {"message": "something else", "exception": OSError(errno.EMFILE, "x")})
     loop.close()
     assert "something else" in caplog.text
+
+
+def test_nothing_small_waits_for_the_acknowledgement_of_what_went_before() -> None:
+    async def nodelay_of(listener: Listener) -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(note, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
+            writer.close()
+            return await asyncio.wait_for(accepted, 10)
+
+    with bound("127.0.0.1") as (listener,):
+        assert asyncio.run(nodelay_of(listener)) == 1

@@ -17,6 +17,7 @@ from llorch.open_model import OpenModel
 from llorch.server.access import owner_of
 from llorch.server.body import read_json_object
 from llorch.server.choices import ChoiceEvent, Choices, submit_choices
+from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
 from llorch.server.routes.llama_server.biases import biases_of
 from llorch.server.routes.llama_server.completion_answer import CompletionAnswer
@@ -25,7 +26,7 @@ from llorch.server.routes.llama_server.completion_fields import (
     completion_schema,
     parse_completion,
 )
-from llorch.server.routes.llama_server.descriptions import REFUSALS, described_body
+from llorch.server.routes.llama_server.descriptions import REFUSALS
 from llorch.server.routes.llama_server.prompts import Prompt, prompt_ids, shown_text
 from llorch.server.routes.openai.errors import renamed
 from llorch.text.tokenizer import Tokenizer
@@ -46,7 +47,7 @@ _NAMES = {"token_ids": "prompt", "max_tokens": "n_predict"}
         },
         **REFUSALS,
     },
-    openapi_extra=described_body(completion_schema()),
+    openapi_extra=json_body(completion_schema()),
 )
 @router.post("/completions", include_in_schema=False)
 async def completion(request: Request) -> Response:
@@ -88,14 +89,16 @@ def _generations(
         raise RequestError([FieldError("prompt", f"generations of all prompts <= {most}", message)])
     params = asked.params(settings, biases_of(asked.logit_bias, loaded.tokenizer))
     is_stream, n_probs = asked.get("stream"), asked.get("n_probs")
+    max_tokens = asked.max_tokens(settings, service.n_ctx)
     shared = {
-        "max_tokens": asked.max_tokens(settings, service.n_ctx),
+        "max_tokens": max_tokens,
         "stop": asked.stop,
         "ignore_eos": asked.get("ignore_eos"),
         "options": {
             "owner": owner,
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
+            "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for
             "wants_progress": is_stream and (asked.get("return_progress") or asked.get("timings_per_token")),
         },
     }

@@ -64,7 +64,8 @@ class CompletionAnswer:
         token_ids = list(end.token_ids) if self.asked.get("return_tokens") else []
         more: dict[str, Any] = {}
         if outcome.tokens:
-            more["completion_probabilities"] = [self._probability(event) for event in outcome.tokens]
+            tokens = [event for event in outcome.tokens if isinstance(event, TokenEvent)]
+            more["completion_probabilities"] = [self._probability(event) for event in tokens]
         return self._last(end, end.text, token_ids, more)
 
     def frame(self, event: Event) -> bytes:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from starlette.responses import JSONResponse, Response
 
 from llorch.engine.events import ErrorEvent
-from llorch.errors import ContextLengthError, LlorchError
-from llorch.server.errors import native_shape
+from llorch.errors import ContextLengthError
+from llorch.server.errors import outline
 
 PATHS = (
     "/apply-template",
@@ -34,17 +34,15 @@ _TYPES = {
 
 def llama_server_shape(error: Exception) -> Response:
     """llama-server's answer to a request that ended in `error`; the status and the headers are those of every API."""
-    native = native_shape(error)
-    message = str(error) if isinstance(error, LlorchError) else "the server failed; its log says why"
-    content = error_content(native.status_code, message)
+    status, message, headers = outline(error)
+    content = error_content(status, message)
     if isinstance(error, ContextLengthError):
         content |= {
             "type": "exceed_context_size_error",
             "n_prompt_tokens": error.n_prompt_tokens,
             "n_ctx": error.n_ctx,
         }
-    headers = {name: value for name, value in native.headers.items() if not name.startswith("content-")}
-    return JSONResponse({"error": content}, native.status_code, headers)
+    return JSONResponse({"error": content}, status, headers)
 
 
 def error_content(status: int, message: str) -> dict[str, object]:

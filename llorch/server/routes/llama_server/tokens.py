@@ -16,8 +16,9 @@ from llorch.errors import FieldError, InputError, RequestError
 from llorch.fields.kinds import BOOLEAN, token_ids
 from llorch.fields.table import Field
 from llorch.server.body import check_fields, object_schema, read_json_object
+from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
-from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS, described_body
+from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS
 from llorch.server.routes.llama_server.prompts import (
     Prompt,
     one_prompt_faults,
@@ -69,7 +70,7 @@ def _tokenize_schema() -> dict[str, Any]:
     "/tokenize",
     summary="Token ids of a text",
     responses=REFUSALS,
-    openapi_extra=described_body(_tokenize_schema()),
+    openapi_extra=json_body(_tokenize_schema()),
 )
 async def tokenize(request: Request) -> dict[str, Any]:
     """`content` is llama-server's name of the text, `prompt` vLLM's, which gets BOS unless it says otherwise."""
@@ -125,7 +126,7 @@ def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
     "/detokenize",
     summary="Text of token ids",
     responses=REFUSALS,
-    openapi_extra=described_body({**object_schema(_TOKENS, required=_TOKENS), "additionalProperties": True}),
+    openapi_extra=json_body({**object_schema(_TOKENS, required=_TOKENS), "additionalProperties": True}),
 )
 async def detokenize(request: Request) -> dict[str, str]:
     """The text is `content` to llama-server's clients and `prompt` to vLLM's; control tokens are shown."""
@@ -146,8 +147,8 @@ async def detokenize(request: Request) -> dict[str, str]:
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """Special tokens as text, and the chat template, as vLLM gives them."""
     service: EngineService = request.app.state.service
-    tokenizer = ready_model(service).tokenizer
-    vocab = tokenizer.vocab
+    loaded = ready_model(service)
+    tokenizer, vocab = loaded.tokenizer, loaded.tokenizer.vocab
     return {
         "tokenizer_class": vocab.model,
         "bos_token": special_text(tokenizer, vocab.bos_id),
@@ -157,6 +158,7 @@ async def tokenizer_info(request: Request) -> dict[str, Any]:
         "add_bos_token": vocab.add_bos,
         "add_eos_token": vocab.add_eos,
         "model_max_length": service.n_ctx,
+        "chat_template": loaded.chat_template.source,
     }
 
 

@@ -22,7 +22,6 @@ from llorch.server.routes.openai.errors import renamed
 from llorch.server.routes.openai.fields import (
     CHAT,
     REFUSED_IN_CHATS,
-    UNAVAILABLE_IN_CHATS,
     refused_faults,
 )
 from llorch.server.routes.openai.messages import plain_messages
@@ -34,6 +33,7 @@ from llorch.server.routes.openai.requests import (
     refuse_if,
 )
 from llorch.server.routes.openai.schemas import chat_operation
+from llorch.server.routes.openai.structure import Structure, constraint_of, parse_structure, parsed
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -41,7 +41,7 @@ _NAMES = {"prompt": "messages", "token_ids": "messages", "job_id": "id"}
 
 
 def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
-    """The fields given in a body of `POST /v1/chat/completions`, `messages` made plain.
+    """The fields given in a body of `POST /v1/chat/completions`, `messages` made plain; and `structure`, of several.
 
     Raises:
         RequestError: with every fault of the body.
@@ -49,9 +49,10 @@ def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]
     messages, faults = plain_messages(body.get("messages"), max_prompt_chars)
     if body.get("top_logprobs") and body.get("logprobs") is not True:
         faults.append(FieldError("top_logprobs", "with logprobs", "top_logprobs needs logprobs: true"))
-    faults += refused_faults(body, REFUSED_IN_CHATS, UNAVAILABLE_IN_CHATS)
+    faults += refused_faults(body, REFUSED_IN_CHATS)
+    structure = parse_structure(body, faults, has_tools=True)
     given = check_fields(body, CHAT, more_faults=faults, ignores_unknown=True)
-    return {**given, "messages": messages}
+    return {**given, "messages": messages, "structure": structure}
 
 
 @router.post("/v1/chat/completions", summary="Answer a chat", **chat_operation(CHAT))
@@ -59,7 +60,9 @@ async def create_chat_completion(request: Request) -> Response:
     """As OpenAI's: `n` answers to the messages, in the model's own chat template."""
     service: EngineService = request.app.state.service
     settings = service.settings
-    given = parse_chat(await read_json_object(request, settings.max_body_bytes), settings.max_prompt_chars)
+    body = await read_json_object(request, settings.max_body_bytes)
+    given = await parsed(parse_chat, body, settings.max_prompt_chars)
+    structure: Structure = given["structure"]
     loaded = ready_model(service)
     n = given.get("n", 1)
     refuse_if(capacity_faults(n, settings))
@@ -79,6 +82,8 @@ async def create_chat_completion(request: Request) -> Response:
         answer.id,
         max_tokens=given.get("max_completion_tokens", given.get("max_tokens", -1)),
         n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
+        constraint=await constraint_of(structure, loaded.structure),
+        shown_ids=loaded.structure.shown_ids if structure.has_tools else frozenset(),
     )
     try:
         choices = await submit_choices(service, asked)
@@ -90,6 +95,7 @@ async def create_chat_completion(request: Request) -> Response:
         choices.prompts,
         has_logprobs=has_logprobs,
         has_token_ids=given.get("return_token_ids", False),
+        new_parser=lambda: structure.parser(loaded.structure),
     )
     if given.get("stream", False):
         return choices.stream(text.frames)
@@ -104,10 +110,13 @@ def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
 
     def encode(loaded: OpenModel) -> Sequence[int]:
         if not made:
+            structure: Structure = given["structure"]
+            messages, tools = structure.prompt_of(loaded.structure, given["messages"])
             made.append(
                 loaded.chat_template.prompt_ids(
                     loaded.tokenizer,
-                    given["messages"],
+                    messages,
+                    tools=tools,
                     add_generation_prompt=given.get("add_generation_prompt", True),
                     variables=given.get("chat_template_kwargs", {}),
                 )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from llorch.chat.tool_calls import ToolCallParser
 from llorch.engine.events import EndEvent, ErrorEvent, ProgressEvent, StartedEvent, TokenEvent
 from llorch.server.choices import ChoiceEvent, Outcome
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import chat_logprobs
+from llorch.server.routes.openai.tool_text import ChoiceDeltas, message_of
 from llorch.text.tokenizer import Tokenizer
 
 
@@ -23,6 +25,7 @@ class ChatText:
         *,
         has_logprobs: bool,
         has_token_ids: bool,
+        new_parser: Callable[[], ToolCallParser | None] = lambda: None,
     ) -> None:
         """Set up.
 
@@ -32,12 +35,15 @@ class ChatText:
             prompts: the ids of each choice's prompt.
             has_logprobs: whether the answer says how probable tokens were.
             has_token_ids: whether it has ids.
+            new_parser: makes what finds tool calls in a choice, if there may be some.
         """
         self._answer = answer
         self._tokenizer = tokenizer
         self._prompts = prompts
         self._has_logprobs = has_logprobs
         self._has_token_ids = has_token_ids
+        self._new_parser = new_parser
+        self._deltas = [ChoiceDeltas(new_parser()) for _ in prompts]
 
     def body(self, outcomes: Sequence[Outcome]) -> bytes:
         """The whole answer."""
@@ -50,7 +56,9 @@ class ChatText:
         if isinstance(event, TokenEvent):
             return self._token(k, event)
         if isinstance(event, EndEvent):
-            return self._answer.end(k, self._choice(k, {}, finish_reason=event.finish_reason), event)
+            held = [self._answer.chunk(self._choice(k, delta)) for delta in self._deltas[k].finish()]
+            reason = self._deltas[k].finish_reason(event)
+            return b"".join(held) + self._answer.end(k, self._choice(k, {}, finish_reason=reason), event)
         if isinstance(event, ErrorEvent):
             return self._answer.error(event)
         if isinstance(event, ProgressEvent):
@@ -66,16 +74,22 @@ class ChatText:
             more["logprobs"] = chat_logprobs(self._tokenizer, [event])
         if self._has_token_ids:
             more["token_ids"] = [] if event.id is None else [event.id]
-        if not (event.text or more):  # text is held back until it is known to be no stop string
-            return b""
-        return self._answer.chunk(self._choice(k, {"content": event.text}, **more))
+        deltas = self._deltas[k].push(event.text)
+        if more and not deltas:  # text is held back until it is known to be no stop string, and no call
+            deltas = [{"content": ""}]
+        frames = [
+            self._answer.chunk(self._choice(k, delta, **({} if i else more)))
+            for i, delta in enumerate(deltas)
+        ]
+        return b"".join(frames)
 
     def _whole(self, k: int, outcome: Outcome) -> dict[str, Any]:
+        message, finish_reason = message_of(outcome.end, self._new_parser())
         choice: dict[str, Any] = {
             "index": k,
-            "message": {"role": "assistant", "content": outcome.end.text, "refusal": None},
+            "message": message,
             "logprobs": chat_logprobs(self._tokenizer, outcome.tokens) if self._has_logprobs else None,
-            "finish_reason": outcome.end.finish_reason,
+            "finish_reason": finish_reason,
         }
         if self._has_token_ids:
             choice["token_ids"] = outcome.end.token_ids

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llorch.engine.events import EndEvent, ErrorEvent, ProgressEvent, PromptEvent, StartedEvent, TokenEvent
+from llorch.engine.events import (
+    EndEvent,
+    EndTokenEvent,
+    ErrorEvent,
+    ProgressEvent,
+    PromptEvent,
+    StartedEvent,
+    TokenEvent,
+)
 from llorch.server.choices import ChoiceEvent, Outcome
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import CompletionLogprobs
@@ -53,6 +61,8 @@ class CompletionText:
         k, event = choice_event
         if isinstance(event, TokenEvent):
             return self._token(k, event)
+        if isinstance(event, EndTokenEvent):
+            return self._answer.chunk(self._choice(k, "", logprobs=self._entries(k, event)))
         if isinstance(event, EndEvent):
             return self._answer.end(k, self._choice(k, "", finish_reason=event.finish_reason), event)
         if isinstance(event, ErrorEvent):
@@ -79,12 +89,15 @@ class CompletionText:
     def _token(self, k: int, event: TokenEvent) -> bytes:
         more: dict[str, Any] = {}
         if self._has_logprobs and event.id is not None:
-            more["logprobs"] = self._logprobs[k].entries([(event.id, event.logprobs)])
+            more["logprobs"] = self._entries(k, event)
         if self._has_token_ids:
             more["token_ids"] = [] if event.id is None else [event.id]
         if not (event.text or more):  # text is held back until it is known to be no stop string
             return b""
         return self._answer.chunk(self._choice(k, event.text, **more))
+
+    def _entries(self, k: int, event: TokenEvent | EndTokenEvent) -> dict[str, Any] | None:
+        return None if event.id is None else self._logprobs[k].entries([(event.id, event.logprobs)])
 
     def _whole(self, k: int, outcome: Outcome) -> dict[str, Any]:
         more: dict[str, Any] = {}

@@ -28,6 +28,7 @@ from llorch.server.routes.openai.requests import (
     refuse_if,
 )
 from llorch.server.routes.openai.schemas import completion_operation
+from llorch.server.routes.openai.structure import constraint_of, parse_structure, parsed
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -37,7 +38,7 @@ _NAMES = {"token_ids": "prompt", "job_id": "id"}
 
 
 def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
-    """The fields given in a body of `POST /v1/completions`.
+    """The fields given in a body of `POST /v1/completions`; and `structure`, of several.
 
     Raises:
         RequestError: with every fault of the body.
@@ -51,7 +52,9 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str
             FieldError("best_of", "best_of = n", "best_of: this server returns all that it generates")
         )
     faults += refused_faults(body, REFUSED_IN_COMPLETIONS)
-    return check_fields(body, COMPLETION, required=("prompt",), more_faults=faults, ignores_unknown=True)
+    structure = parse_structure(body, faults, has_tools=False)
+    given = check_fields(body, COMPLETION, required=("prompt",), more_faults=faults, ignores_unknown=True)
+    return {**given, "structure": structure}
 
 
 def _length_faults(prompt: object, max_chars: int) -> list[FieldError]:
@@ -77,9 +80,8 @@ async def create_completion(request: Request) -> Response:
     """As OpenAI's: a choice for each prompt and each of `n`, at index `prompt * n + k`."""
     service: EngineService = request.app.state.service
     settings = service.settings
-    given = parse_completion(
-        await read_json_object(request, settings.max_body_bytes), settings.max_prompt_chars
-    )
+    body = await read_json_object(request, settings.max_body_bytes)
+    given = await parsed(parse_completion, body, settings.max_prompt_chars)
     loaded = ready_model(service)
     prompts = prompt_list(given["prompt"])
     n = given.get("n", 1)
@@ -105,6 +107,7 @@ async def create_completion(request: Request) -> Response:
         max_tokens=max_tokens,
         n_logprobs=top,
         n_prompt_logprobs=(top or 0) if echo and (top is not None or max_tokens == 0) else None,
+        constraint=await constraint_of(given["structure"], loaded.structure),
     )
     try:
         choices = await submit_choices(service, asked)

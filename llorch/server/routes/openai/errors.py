@@ -39,7 +39,8 @@ def error_json(
 
 def event_error(event: ErrorEvent) -> dict[str, object]:
     """What a failed generation looks like."""
-    return error_json(event.message, "server_error", code=event.code)
+    kind = "invalid_request_error" if event.code == "constraint_error" else "server_error"
+    return error_json(event.message, kind, code=event.code)
 
 
 def openai_shape(error: Exception) -> Response:

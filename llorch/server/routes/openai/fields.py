@@ -12,7 +12,17 @@ from typing import Any
 from llorch.errors import FieldError
 from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.table import FIELDS, Field
-from llorch.server.routes.openai.kinds import INT32_MAX, LIMIT, NAME, OBJECT, PROMPTS, STREAM_OPTIONS
+from llorch.server.routes.openai.kinds import (
+    INT32_MAX,
+    LIMIT,
+    NAME,
+    OBJECT,
+    PROMPTS,
+    RESPONSE_FORMAT,
+    STREAM_OPTIONS,
+    TOOL_CHOICE,
+    TOOLS,
+)
 
 MAX_LOGPROBS = 20
 MAX_N = 128
@@ -50,6 +60,8 @@ _SHARED = (
     _same("ignore_eos"),
     _own("cache_prompt", BOOLEAN, "whether the prompt's beginning may come from the cache; default true"),
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
+    _own("response_format", RESPONSE_FORMAT, "`json_object` or `json_schema`: the answer is JSON that fits the schema"),
+    _own("json_schema", OBJECT, "llama-server's name of the schema in `response_format`"),
     _own("return_progress", BOOLEAN, "streams report how much of the prompt has been read, as `prompt_progress`"),
 )
 COMPLETION = {entry.name: entry for entry in (
@@ -68,6 +80,9 @@ CHAT = {entry.name: entry for entry in (
     _own("top_logprobs", integer(0, MAX_LOGPROBS), "and so many of the most probable ones; needs `logprobs`"),
     _own("add_generation_prompt", BOOLEAN, "whether the template opens the assistant's turn; default true"),
     _own("chat_template_kwargs", OBJECT, "variables for the chat template"),
+    _own("tools", TOOLS, "functions that the model may call"),
+    _own("tool_choice", TOOL_CHOICE, "`none`, `auto`, `required`, or the function that must be called; default auto"),
+    _own("parallel_tool_calls", BOOLEAN, "whether there may be several calls; default true"),
     *_SHARED,
 )}
 # fmt: on
@@ -95,7 +110,7 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {
 }
 """Fields of other servers that would change the answer, with the values that do not."""
 
-REFUSED_IN_COMPLETIONS: Mapping[str, tuple[object, ...]] = {**_REFUSED, "suffix": ("",), "json_schema": ({},)}
+REFUSED_IN_COMPLETIONS: Mapping[str, tuple[object, ...]] = {**_REFUSED, "suffix": ("",)}
 REFUSED_IN_CHATS: Mapping[str, tuple[object, ...]] = {
     **_REFUSED,
     "audio": (),
@@ -109,13 +124,6 @@ REFUSED_IN_CHATS: Mapping[str, tuple[object, ...]] = {
     "functions": ([],),
     "function_call": ("none", "auto"),
 }
-UNAVAILABLE_IN_CHATS: Mapping[str, tuple[object, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "json_schema": ({},),
-}
-"""What a grammar of the answer needs."""
 
 
 def refused_faults(body: Mapping[str, Any], *refused: Mapping[str, tuple[object, ...]]) -> list[FieldError]:

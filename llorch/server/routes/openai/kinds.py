@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from llorch.chat.tools import MAX_TOOLS
 from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
 
 INT32_MAX = 2**31 - 1
@@ -111,4 +112,70 @@ LIMIT = _kind(
     {"anyOf": [{"const": -1}, {"type": "integer", "minimum": 1, "maximum": INT32_MAX}]},
 )
 OBJECT = _kind("an object", _check_object, {"type": "object"})
+
+
+def _looked_at_elsewhere(rule: str, schema: dict[str, Any]) -> Kind:
+    """A kind for values that `structure.py` checks, where several fields meet."""
+    return _kind(rule, lambda value: value, schema)
+
+
+RESPONSE_FORMAT = _looked_at_elsewhere(
+    "an object of type text, json_object or json_schema",
+    {
+        "type": "object",
+        "properties": {
+            "type": {"enum": ["text", "json_object", "json_schema"]},
+            "json_schema": {
+                "type": "object",
+                "properties": {"schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}},
+                "required": ["schema"],
+            },
+        },
+        "required": ["type"],
+    },
+)
+TOOLS = _looked_at_elsewhere(
+    "a list of functions",
+    {
+        "type": "array",
+        "maxItems": MAX_TOOLS,
+        "items": {
+            "type": "object",
+            "properties": {
+                "type": {"const": "function"},
+                "function": {
+                    "type": "object",
+                    "properties": {
+                        "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+                        "description": {"type": ["string", "null"]},
+                        "parameters": {"type": ["object", "null"]},
+                        "strict": {"type": ["boolean", "null"]},
+                    },
+                    "required": ["name"],
+                },
+            },
+            "required": ["type", "function"],
+        },
+    },
+)
+TOOL_CHOICE = _looked_at_elsewhere(
+    "none, auto, required, or a function",
+    {
+        "anyOf": [
+            {"enum": ["none", "auto", "required"]},
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"const": "function"},
+                    "function": {
+                        "type": "object",
+                        "properties": {"name": {"type": "string"}},
+                        "required": ["name"],
+                    },
+                },
+                "required": ["type", "function"],
+            },
+        ]
+    },
+)
 NAME = Kind(str, "a string")

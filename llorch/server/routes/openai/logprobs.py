@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llorch.engine.events import TokenEvent, TokenLogprobs
+from llorch.engine.events import EndTokenEvent, TokenEvent, TokenLogprobs
 from llorch.text.detokenizer import Detokenizer
 from llorch.text.tokenizer import Tokenizer
 
@@ -26,11 +26,11 @@ def token_text(piece: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
-def chat_logprobs(tokenizer: Tokenizer, events: Iterable[TokenEvent]) -> dict[str, Any]:
-    """`logprobs` of a choice of a chat."""
+def chat_logprobs(tokenizer: Tokenizer, events: Iterable[TokenEvent | EndTokenEvent]) -> dict[str, Any]:
+    """`logprobs` of a choice of a chat; the token that ended it is not among them."""
     content = []
     for event in events:
-        if event.id is not None and event.logprobs is not None:
+        if isinstance(event, TokenEvent) and event.id is not None and event.logprobs is not None:
             top = [_chat_entry(tokenizer, token_id, logprob) for token_id, logprob in event.logprobs.top]
             content.append({**_chat_entry(tokenizer, event.id, event.logprobs.logprob), "top_logprobs": top})
     return {"content": content, "refusal": None}

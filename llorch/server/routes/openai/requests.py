@@ -37,7 +37,8 @@ def sampling_params(given: Mapping[str, Any], settings: Settings) -> SamplingPar
     defaults = {name: value for name, value in _DEFAULTS.items() if name not in settings.model_fields_set}
     known = SamplingParams.__dataclass_fields__
     chosen = {name: value for name, value in said.items() if name in known and value is not None}
-    return dataclasses.replace(SamplingParams.from_settings(settings), **{**defaults, **chosen})
+    params = SamplingParams.from_settings(settings)
+    return dataclasses.replace(params, **{**defaults, **chosen}, penalize_prompt=False)
 
 
 def keywords_of_choices(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llorch.chat.messages import MAX_MESSAGES, ROLES
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
 from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
-from llorch.server.routes.openai.messages import MAX_MESSAGES, ROLES
 
 _ERROR = {
     "type": "object",

@@ -46,8 +46,12 @@ def names(parse: Any, **body: Any) -> set[str]:
 
 
 def test_null_is_as_if_the_field_were_not_given() -> None:
-    assert completion(**dict.fromkeys([*COMPLETION, "suffix", "best_of", "user"]) | {"prompt": "a"}) == {"prompt": "a"}
-    assert chat(**dict.fromkeys([*CHAT, "tools", "response_format", "audio", "store"])) == {"messages": MESSAGES}
+    assert completion(**dict.fromkeys([*COMPLETION, "suffix", "best_of", "user"]) | {"prompt": "a"}) == {
+        "prompt": "a"
+    }
+    assert chat(**dict.fromkeys([*CHAT, "tools", "response_format", "audio", "store"])) == {
+        "messages": MESSAGES
+    }
 
 
 @pytest.mark.parametrize(("name", "value"), COMMON_FAULTS)
@@ -62,7 +66,11 @@ def test_value_out_of_range_names_its_field_on_both_routes(name: str, value: obj
         {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "n": 128, "seed": -(2**63), "max_tokens": -1},
         {"temperature": 2, "top_k": 0, "seed": 2**64 - 1, "stop": ["x" * 100] * 16, "max_tokens": 2**31 - 1},
         {"stop": "one", "stream": True, "stream_options": {}, "logit_bias": {"0": -100, "7": 100}},
-        {"stop": [], "stream_options": {"include_usage": None, "include_obfuscation": False}, "logit_bias": {}},
+        {
+            "stop": [],
+            "stream_options": {"include_usage": None, "include_obfuscation": False},
+            "logit_bias": {},
+        },
     ],
 )
 def test_values_at_the_edges_are_taken(fields: dict[str, Any]) -> None:
@@ -71,7 +79,14 @@ def test_values_at_the_edges_are_taken(fields: dict[str, Any]) -> None:
 
 
 def test_fields_that_change_nothing_are_taken_whatever_they_say() -> None:
-    extra = {"user": 5, "store": True, "metadata": {"a": "b"}, "service_tier": "auto", "parallel_tool_calls": 1, "x": []}
+    extra = {
+        "user": 5,
+        "store": True,
+        "metadata": {"a": "b"},
+        "service_tier": "auto",
+        "parallel_tool_calls": 1,
+        "x": [],
+    }
     assert completion(**extra) == {"prompt": "a"}
     assert chat(**extra, reasoning_effort="low") == {"messages": MESSAGES}
 
@@ -91,7 +106,11 @@ def test_all_faults_are_told_at_once() -> None:
     assert names(completion, prompt=[], temperature=9, n=0, suffix="x", logprobs=21, max_tokens=0) == {
         "prompt", "temperature", "n", "suffix", "logprobs", "max_tokens",
     }  # fmt: skip
-    assert names(chat, messages=None, temperature=9, top_logprobs=5) == {"messages", "temperature", "top_logprobs"}
+    assert names(chat, messages=None, temperature=9, top_logprobs=5) == {
+        "messages",
+        "temperature",
+        "top_logprobs",
+    }
 
 
 @pytest.mark.parametrize(

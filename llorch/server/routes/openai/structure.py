@@ -1,0 +1,210 @@
+"""`response_format`, `tools` and `tool_choice`: what they ask for, and what the engine needs for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llorch.chat.grammar import Factory, json_rule
+from llorch.chat.messages import checked_messages
+from llorch.chat.schema_bounds import bounds_fault
+from llorch.chat.structure import ModelStructure
+from llorch.chat.tool_calls import ToolCallParser
+from llorch.chat.tool_format import taught_messages
+from llorch.chat.tool_grammar import tool_calls_constraint
+from llorch.chat.tools import Tool, ToolChoice, parse_tool_choice, parse_tools
+from llorch.errors import FieldError, RequestError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The JSON that an answer shall be.
+
+    Attributes:
+        schema: what it satisfies.
+        field: name of the field that holds the schema, for errors.
+        is_lenient: ignore keywords of the schema that no grammar can enforce.
+    """
+
+    schema: Any
+    field: str
+    is_lenient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a request says about the structure of its answer.
+
+    Attributes:
+        document: the JSON that it shall be, unless it is calls of tools.
+        tools: those of the request.
+        shown_tools: the same as the request spells them, for the template.
+        choice: whether they are called.
+        is_parallel: there may be several calls.
+    """
+
+    document: Document | None = None
+    tools: tuple[Tool, ...] = ()
+    shown_tools: Sequence[Mapping[str, Any]] = ()
+    choice: ToolChoice = field(default=ToolChoice("none"))
+    is_parallel: bool = True
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether the answer may call tools."""
+        return bool(self.choice.allowed(self.tools))
+
+    def parser(self, model: ModelStructure) -> ToolCallParser | None:
+        """What finds calls in one choice; None if there can be none.
+
+        Raises:
+            RequestError: the model cannot call tools.
+        """
+        if not self.has_tools:
+            return None
+        if model.tool_format is None:
+            message = "tools: the chat template of this model teaches no form of calls that the server knows"
+            raise RequestError([FieldError("tools", "a model that can call tools", message)])
+        names = [tool.name for tool in self.choice.allowed(self.tools)]
+        return ToolCallParser(model.tool_format, names, is_parallel=self.is_parallel)
+
+    def constraint(self, model: ModelStructure) -> Factory | None:
+        """What binds the answer; takes milliseconds, at the first time a second.
+
+        Raises:
+            RequestError: what is asked for cannot be enforced.
+        """
+        if self.has_tools:
+            return self._constraint_of_calls(model)
+        if self.document is None:
+            return None
+        wanted = self.document
+        return model.grammars.json_schema(wanted.schema, field=wanted.field, is_lenient=wanted.is_lenient)
+
+    def _constraint_of_calls(self, model: ModelStructure) -> Factory | None:
+        assert model.tool_format is not None  # there is a parser
+        wanted, is_required = self.document, self.choice.mode == "required"
+        document = None if wanted is None else json_rule(wanted.schema, wanted.field, wanted.is_lenient)
+        tools = self.choice.allowed(self.tools)
+        try:
+            return tool_calls_constraint(
+                model.grammars,
+                model.tool_format,
+                model.vocab,
+                tools,
+                is_required=is_required,
+                is_parallel=self.is_parallel,
+                document=document,
+            )
+        except RequestError as error:
+            if is_required or document is not None or any(tool.is_strict for tool in tools):
+                raise
+            logger.debug("calls are not bound to their schemas: %s", error)
+            return None
+
+    def prompt_of(
+        self, model: ModelStructure, messages: Sequence[Mapping[str, Any]]
+    ) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None]:
+        """Messages and tools as the template wants them.
+
+        Raises:
+            RequestError: the messages are no messages.
+        """
+        messages = checked_messages(messages)
+        tools = self.shown_tools if self.has_tools else ()
+        if model.tool_format is not None and model.tool_format.is_taught_by_llorch:
+            return taught_messages(messages, tools), None
+        return messages, tools or None
+
+
+_FIELDS = ("response_format", "json_schema", "tools")
+
+
+async def parsed(
+    parse: Callable[[Mapping[str, Any], int], dict[str, Any]], body: Mapping[str, Any], max_prompt_chars: int
+) -> dict[str, Any]:
+    """What `parse` makes of a body; on another thread where the body may hold large schemas.
+
+    Raises:
+        RequestError: as `parse`.
+    """
+    if any(body.get(name) is not None for name in _FIELDS):
+        return await asyncio.to_thread(parse, body, max_prompt_chars)
+    return parse(body, max_prompt_chars)
+
+
+async def constraint_of(structure: Structure, model: ModelStructure) -> Factory | None:
+    """What binds the answer to its structure, made on another thread.
+
+    Raises:
+        RequestError: the model cannot call tools, or what is asked for cannot be enforced.
+    """
+    if structure.parser(model) is None and structure.document is None:
+        return None
+    return await asyncio.to_thread(structure.constraint, model)
+
+
+def parse_structure(body: Mapping[str, Any], faults: list[FieldError], *, has_tools: bool) -> Structure:
+    """What a body says about the structure of the answer; what is wrong with that is appended to `faults`.
+
+    Args:
+        body: a JSON object.
+        faults: of the request.
+        has_tools: whether the route knows tools.
+    """
+    document = _document(body, faults)
+    if document is not None and (fault := bounds_fault(document.schema)):
+        name = document.field
+        faults.append(FieldError(name, "a schema of a bounded size", f"{name}: cannot be enforced: {fault}"))
+    if not has_tools:
+        return Structure(document)
+    values = body.get("tools")
+    tools = () if values is None else parse_tools(values, faults)
+    choice = parse_tool_choice(body.get("tool_choice"), tools, faults)
+    return Structure(document, tools, values or (), choice, body.get("parallel_tool_calls") is not False)
+
+
+def _document(body: Mapping[str, Any], faults: list[FieldError]) -> Document | None:
+    if body.get("json_schema"):  # llama-server's
+        return Document(body["json_schema"], "json_schema")
+    value = body.get("response_format")
+    if value is None:
+        return None
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind == "text":
+        return None
+    if kind == "json_object":
+        schema = value.get("schema")  # llama-server's
+        if schema is None:
+            return Document({"type": "object"}, "response_format")
+        return Document(schema, "response_format.schema")
+    if kind == "json_schema":
+        return _schema_document(value, faults)
+    rule = "an object of type text, json_object or json_schema"
+    faults.append(FieldError("response_format", rule, f"response_format: expected {rule}"))
+    return None
+
+
+def _schema_document(value: Mapping[str, Any], faults: list[FieldError]) -> Document | None:
+    name = "response_format.json_schema"
+    inner = value.get("json_schema")
+    if inner is None and value.get("schema") is not None:  # llama-server's
+        return Document(value["schema"], "response_format.schema")
+    if not isinstance(inner, dict):
+        faults.append(
+            FieldError(name, "an object with a schema", f"{name}: expected an object with a schema")
+        )
+        return None
+    strict, schema = inner.get("strict"), inner.get("schema")
+    if not isinstance(strict, bool | None):
+        faults.append(FieldError(f"{name}.strict", "true or false", f"{name}.strict: expected true or false"))
+    if not isinstance(schema, dict):
+        rule = "a JSON schema, an object"
+        faults.append(FieldError(f"{name}.schema", rule, f"{name}.schema: expected {rule}"))
+        return None
+    return Document(schema, f"{name}.schema", is_lenient=strict is False)
