@@ -12,7 +12,7 @@ from llorch.errors import FieldError, RequestError
 from llorch.text.tokenizer import Tokenizer
 
 _RESERVED = frozenset(
-    {"messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
+    {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "raise_exception",
      "strftime_now", "range", "namespace", "dict", "cycler", "joiner"}
 )  # fmt: skip
 """Names that a request's own variables cannot have."""
@@ -152,13 +152,7 @@ class ChatTemplate:
                  for name in reserved]
             )  # fmt: skip
         template = self._template if not tools or self._tool_template is None else self._tool_template
-        given = {
-            **variables,
-            "messages": [self._habits.adapted(message) for message in messages],
-            "tools": list(tools) if tools else None,
-            "documents": variables.get("documents"),
-            "add_generation_prompt": add_generation_prompt,
-        }
+        given = {**self._habits.variables(messages, tools, add_generation_prompt), **variables}
         try:
             return template.parts(given, self._own)
         except UnfitValue as fault:

@@ -49,12 +49,30 @@ class Habits:
         end_id: the control token behind an answer.
         needs_text: a message without content has an empty one.
         needs_json: arguments of a call are JSON, not objects.
+        omits_none: where there are no tools, the variable is undefined, not none.
     """
 
     supports_system: bool = False
     end_id: int | None = None
     needs_text: bool = True
     needs_json: bool = False
+    omits_none: bool = False
+
+    def variables(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None,
+        add_generation_prompt: bool = True,
+    ) -> dict[str, Any]:
+        """What the template gets of a conversation."""
+        given: dict[str, Any] = {
+            "messages": [self.adapted(message) for message in messages],
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        if tools or not self.omits_none:
+            given["tools"] = list(tools) if tools else None
+        return given
 
     def adapted(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """`message` as the template expects it."""
@@ -77,44 +95,53 @@ def find_habits(
         tools: given in all renderings, not only in those that call one.
 
     Raises:
-        TemplateFault: it works with no conversation, not even the shortest.
+        TemplateFault: it works with no conversation, not even the shortest; or does too much.
     """
-    trial = _Trial(template, own, tools)
-    system = trial.render(_SYSTEM, _USER)
-    answer = trial.render(_USER, _ANSWER, _USER)
-    trial.render(_SYSTEM, _USER, _ANSWER, _USER)
-    if trial.render(_USER) is None and system is None and answer is None:
-        raise trial.faults[-1]
-    habits = Habits(
-        supports_system=any(_SYSTEM["content"] in part for part in system or () if isinstance(part, str)),
-        end_id=_token_behind(_ANSWER["content"], answer or ()),
+    trial = _Trial(template, own)
+    habits = Habits(needs_text=False)
+    if not trial.works(habits, tools):
+        habits = replace(habits, omits_none=True)
+        if not trial.works(habits, tools):
+            raise trial.faults[0]
+    system = trial.render(habits, [_SYSTEM, _USER], tools) or ()
+    answer = trial.render(habits, [_USER, _ANSWER, _USER], tools) or ()
+    trial.render(habits, [_SYSTEM, _USER, _ANSWER, _USER], tools)
+    habits = replace(
+        habits,
+        supports_system=any(_SYSTEM["content"] in part for part in system if isinstance(part, str)),
+        end_id=_token_behind(_ANSWER["content"], answer),
     )
-    for needs_json in (False, True):
-        for needs_text in (False, True):
-            tried = replace(habits, needs_text=needs_text, needs_json=needs_json)
-            parts = trial.render(_USER, tried.adapted(_CALL), _RESULT, _USER, tools=TOOLS)
-            text = "".join(part for part in parts or () if isinstance(part, str))
-            if parts is not None and "{'subject'" not in text and "None" not in text:
-                return tried
-    return habits
+    for needs_json, needs_text in itertools.product((False, True), repeat=2):
+        tried = replace(habits, needs_text=needs_text, needs_json=needs_json)
+        parts = trial.render(tried, [_USER, _CALL, _RESULT, _USER], TOOLS)
+        text = "".join(part for part in parts or () if isinstance(part, str))
+        if parts is not None and "{'subject'" not in text and "None" not in text:
+            return tried
+    return replace(habits, needs_text=True)
 
 
 class _Trial:
     """Renderings of one template, which learns from each; faults are kept."""
 
-    def __init__(self, template: MarkedTemplate, own: Mapping[str, Any], tools: Any) -> None:
+    def __init__(self, template: MarkedTemplate, own: Mapping[str, Any]) -> None:
         self._template = template
         self._own = own
-        self._tools = tools
         self.faults: list[TemplateFault] = []
 
-    def render(self, *messages: Mapping[str, Any], tools: Any = None) -> list[str | int] | None:
+    def works(self, habits: Habits, tools: Any) -> bool:
+        """Whether the template makes something of the shortest conversations."""
+        shortest: list[list[Mapping[str, Any]]] = [[_USER], [_SYSTEM, _USER], [_USER, _ANSWER, _USER]]
+        return any(self.render(habits, messages, tools) is not None for messages in shortest)
+
+    def render(
+        self, habits: Habits, messages: Sequence[Mapping[str, Any]], tools: Any
+    ) -> list[str | int] | None:
         """Parts of a conversation; None if the template fails."""
-        tools = tools or self._tools
-        variables = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": True}
         try:
-            parts = self._template.parts(variables, self._own)
+            parts = self._template.parts(habits.variables(messages, tools), self._own)
         except TemplateFault as fault:
+            if fault.is_limit:
+                raise
             self.faults.append(fault)
             return None
         self._template.learn(parts)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from llorch.chat.choose import choose_chat_template
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
 from llorch.engine.kv_plan import plan_kv_cache
@@ -27,7 +28,7 @@ from llorch.model.weights import Weights
 from llorch.model_files import resolve_model_path
 from llorch.open_model import check_source
 from llorch.settings import Settings
-from llorch.text.tokenizer import load_tokenizer
+from llorch.text.tokenizer import Tokenizer, load_tokenizer
 
 N_SHOWN = 8
 """Items of an array that are shown; the rest is counted."""
@@ -42,7 +43,7 @@ MAPPED_RISK = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    for name in ("ctx_size", "parallel", "threads", "override_pre"):
+    for name in ("ctx_size", "parallel", "threads", "override_pre", "chat_template"):
         add_field(parser, name)
     parser.add_argument(
         "--proof", action="store_true", help="also load the model and write a proof bundle of kind `loading`"
@@ -105,6 +106,7 @@ def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
         "tensors": _tensors(source),
         "kernels": _kernels(settings),
         "memory": None,
+        "chat_template": None,
         "warnings": [],
         "problem": None,
     }
@@ -113,7 +115,8 @@ def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
         contents = check_source(source, with_tokenizer=False)
         description["warnings"] += contents.oddities
         description["memory"] = _memory(contents.config, contents.weights, settings)
-        load_tokenizer(source.metadata, description["warnings"], settings.override_pre)
+        tokenizer = load_tokenizer(source.metadata, description["warnings"], settings.override_pre)
+        description["chat_template"] = _chat_template(source, tokenizer, settings)
     except InputError as error:
         description["problem"] = str(error)
     return description
@@ -168,6 +171,20 @@ def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[s
     }
 
 
+def _chat_template(source: ModelSource, tokenizer: Tokenizer, settings: Settings) -> dict[str, Any]:
+    """Which one is used, whether it works, and what it can write."""
+    template, note = choose_chat_template(source.metadata, tokenizer, settings.chat_template)
+    return {
+        "name": template.name,
+        "first_line": template.source.strip().partition("\n")[0][:MAX_SHOWN_CHARS],
+        "note": note,
+        "usable": template.problem is None,
+        "supports_system": template.supports_system,
+        "supports_tools": template.supports_tools,
+        "end_token": None if template.end_id is None else tokenizer.piece(template.end_id),
+    }
+
+
 def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
     """The description for people."""
     print(f"{description['path']}\n\nmetadata")
@@ -205,6 +222,9 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
                 ),
             ]
         )
+    if template := description["chat_template"]:
+        print("\nchat template")
+        console.print_rows([(key, _one_line(value)) for key, value in template.items() if value is not None])
     if description["warnings"]:
         print("\nodd, but usable")
         console.print_rows([(warning,) for warning in description["warnings"]])

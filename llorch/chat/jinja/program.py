@@ -14,7 +14,9 @@ from llorch.chat.jinja.environment import ChatEnvironment, TemplateRefusal
 from llorch.chat.jinja.rewrite import forbidden_line, literals, metered
 from llorch.errors import LlorchError
 
-MAX_SOURCE_CHARS = 256 << 10
+MAX_SOURCE_CHARS = 64 << 10
+"""Four times the longest template in use; so much is compiled in a few seconds."""
+
 _MAX_MESSAGE_CHARS = 300
 
 
@@ -23,14 +25,18 @@ class TemplateFault(LlorchError):
 
     Attributes:
         is_refusal: the template itself refuses what it was given, with `raise_exception`.
+        is_limit: it does too much.
     """
 
-    def __init__(self, message: str, line: int | None = None, *, is_refusal: bool = False) -> None:
+    def __init__(
+        self, message: str, line: int | None = None, *, is_refusal: bool = False, is_limit: bool = False
+    ) -> None:
         clean = " ".join(message.split())
         clean = "".join(c if c.isprintable() else "?" for c in clean[: _MAX_MESSAGE_CHARS + 1])
         clean = clean if len(clean) <= _MAX_MESSAGE_CHARS else clean[:_MAX_MESSAGE_CHARS] + "..."
         super().__init__(clean if line is None else f"line {line}: {clean}")
         self.is_refusal = is_refusal
+        self.is_limit = is_limit
 
 
 class Program:
@@ -89,7 +95,7 @@ class Program:
             except TemplateRefusal as refusal:
                 raise TemplateFault(str(refusal), is_refusal=True) from None
             except LimitError as error:
-                raise TemplateFault(str(error), self._line(error.__traceback__)) from None
+                raise TemplateFault(str(error), self._line(error.__traceback__), is_limit=True) from None
             except RecursionError as error:
                 raise TemplateFault("it calls itself too often", self._line(error.__traceback__)) from None
             except Exception as error:
