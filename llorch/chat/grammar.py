@@ -8,8 +8,11 @@ torch, transformers and triton (import 5 s and 680 MB, against 0.1 s and 20 MB).
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +32,12 @@ _JSON_OPTIONS = {"whitespace_pattern": r"( |\n[ \t]{0,20})?", "item_separator": 
 _HEAD = '%llguidance {"no_forcing": true}'
 """Where only one text can follow, every way to spell it with tokens is allowed, not only the tokenizer's own."""
 _MAX_REASON = 200
+_PLACE = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: ")
+"""Where in the Lark text an error is, which nobody but llorch sees."""
+_MAX_TOKEN_BYTES = 250
+"""Longer tokens are never allowed: llguidance's tree of tokens is not deep enough for them."""
+_N_KEPT = 16
+"""Grammars that are kept: a chat sends its tools with every turn, and 20 tools take 0.1 s."""
 
 
 class GrammarConstraint:
@@ -44,7 +53,8 @@ class GrammarConstraint:
         Raises:
             ConstraintError: the grammar has become too complex at this place.
         """
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        with _no_panic():
+            self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         if self._matcher.is_error():
             raise ConstraintError(f"the grammar cannot go on: {_reason(self._matcher.get_error())}")
         return self._mask
@@ -55,7 +65,9 @@ class GrammarConstraint:
         Raises:
             ConstraintError: it was not allowed.
         """
-        if not self._matcher.consume_token(token_id):
+        with _no_panic():
+            is_accepted = self._matcher.consume_token(token_id)
+        if not is_accepted:
             raise ConstraintError(f"the grammar cannot go on: {_reason(self._matcher.get_error())}")
 
 
@@ -72,6 +84,7 @@ class Grammars:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._prepared: LLTokenizer | None = None
+        self._kept: OrderedDict[tuple[str, ...], LLMatcher] = OrderedDict()
 
     def json_object(self, field: str = "response_format") -> Factory:
         """Any JSON object.
@@ -107,17 +120,34 @@ class Grammars:
         Raises:
             RequestError: as `json_schema`.
         """
-        prepared, vocab = self._prepare(field), self._tokenizer.vocab
-        matcher = _compiled(prepared, [f"start: {start}", *rules], field)
+        prepared, n_vocab = self._prepare(field), self._tokenizer.vocab.n_vocab
+        key = (start, *rules)
+        with self._lock:
+            matcher = self._kept.get(key)
         try:
-            has_token = GrammarConstraint(matcher.deep_copy(), vocab.n_vocab).allowed().any()
+            matcher = matcher or self._compiled(prepared, start, rules)
         except ConstraintError as error:
             raise _refusal(field, str(error)) from None
-        if not has_token:
-            raise _refusal(field, "nothing satisfies it")
+        with self._lock:
+            self._kept[key] = matcher
+            self._kept.move_to_end(key)
+            if len(self._kept) > _N_KEPT:
+                self._kept.popitem(last=False)
+        return lambda: GrammarConstraint(matcher.deep_copy(), n_vocab)
+
+    def _compiled(self, prepared: LLTokenizer, start: str, rules: Sequence[str]) -> LLMatcher:
+        """A grammar that lets some text begin.
+
+        Raises:
+            ConstraintError: it is none, or lets none begin.
+        """
+        vocab = self._tokenizer.vocab
+        matcher = _compiled(prepared, [f"start: {start}", *rules])
+        if not GrammarConstraint(matcher.deep_copy(), vocab.n_vocab).allowed().any():
+            raise ConstraintError("nothing satisfies it")
         if vocab.add_space_prefix:
-            matcher = _compiled(prepared, [f'start: " "? ({start})', *rules], field)
-        return lambda: GrammarConstraint(matcher.deep_copy(), vocab.n_vocab)
+            matcher = _compiled(prepared, [f'start: " "? ({start})', *rules])
+        return matcher
 
     def _prepare(self, field: str) -> LLTokenizer:
         with self._lock:
@@ -150,24 +180,43 @@ def _prepare(tokenizer: Tokenizer, field: str) -> LLTokenizer:
     if not eog_ids:
         message = f"{field}: this model has no token that ends a text, so no grammar can end one"
         raise RequestError([FieldError(field, "an end-of-generation token", message)])
-    return LLTokenizer(
-        TokenizerWrapper(_Bytes(tokenizer)), n_vocab=tokenizer.vocab.n_vocab, eos_token=eog_ids
-    )
+    wrapped = TokenizerWrapper(_Bytes(tokenizer))
+    try:
+        with _no_panic():
+            return LLTokenizer(wrapped, n_vocab=tokenizer.vocab.n_vocab, eos_token=eog_ids)
+    except (ConstraintError, ValueError) as error:
+        message = f"{field}: there are no grammars for this model's vocabulary: {_reason(str(error))}"
+        raise RequestError([FieldError(field, "a vocabulary for grammars", message)]) from None
 
 
-def _compiled(prepared: LLTokenizer, rules: Sequence[str], field: str) -> LLMatcher:
+def _compiled(prepared: LLTokenizer, rules: Sequence[str]) -> LLMatcher:
     from llguidance import LLMatcher, LLParserLimits
 
     limits = LLParserLimits(initial_lexer_fuel=300_000, max_lexer_states=50_000, verbose_errors=False)
     try:
-        grammar = LLMatcher.grammar_from_lark("\n".join([_HEAD, *rules]))
-        matcher = LLMatcher(prepared, grammar, log_level=0, limits=limits)
-        error = matcher.get_error()
-    except ValueError as value_error:
-        error = str(value_error)
-    if error:
-        raise _refusal(field, _reason(error))
+        with _no_panic():
+            grammar = LLMatcher.grammar_from_lark("\n".join([_HEAD, *rules]))
+            matcher = LLMatcher(prepared, grammar, log_level=0, limits=limits)
+    except ValueError as error:
+        raise ConstraintError(_reason(str(error))) from None
+    if error_text := matcher.get_error():
+        raise ConstraintError(_reason(error_text))
     return matcher
+
+
+@contextmanager
+def _no_panic() -> Iterator[None]:
+    """A panic of Rust code derives from `BaseException`, and would end the thread like Ctrl-C.
+
+    Raises:
+        ConstraintError: in its place.
+    """
+    try:
+        yield
+    except BaseException as panic:
+        if type(panic).__name__ != "PanicException":
+            raise
+        raise ConstraintError("llguidance failed") from panic
 
 
 class _Bytes:
@@ -180,7 +229,8 @@ class _Bytes:
         self.special_token_ids = [
             i for i in range(vocab.n_vocab) if vocab.is_control(i) or i in vocab.eog_ids
         ]
-        self.tokens = [tokenizer.token_bytes(i, special=True) for i in range(vocab.n_vocab)]
+        pieces = [tokenizer.token_bytes(i, special=True) for i in range(vocab.n_vocab)]
+        self.tokens = [piece if len(piece) <= _MAX_TOKEN_BYTES else b"" for piece in pieces]
         self._tokenizer = tokenizer
 
     def __call__(self, text: str) -> list[int]:
@@ -196,4 +246,5 @@ def _refusal(field: str, reason: str) -> RequestError:
 def _reason(error: str) -> str:
     """The first line of what llguidance says, shortened, in printable characters."""
     line = next((line.strip() for line in error.splitlines() if line.strip()), "it failed")
+    line = _PLACE.sub("", line)
     return "".join(char for char in line if char.isprintable())[:_MAX_REASON]

@@ -8,41 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-import string
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
+from llorch.chat.call_deltas import CallArguments, CallBegin, Content, Delta, new_call_id
 from llorch.chat.json_span import JSONSpan
 from llorch.chat.tool_format import ToolFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """Text that is no call."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallBegin:
-    """A call begins; `index` counts the calls of an answer."""
-
-    index: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """More of the arguments of the latest call: JSON text."""
-
-    index: int
-    text: str
-
-
-Delta: TypeAlias = Content | CallBegin | CallArguments
 
 _HEAD = re.compile(
     r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]*)"(\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{))?'
@@ -51,12 +22,6 @@ _MAX_HEAD = 400
 """Characters in which name and beginning of the arguments must come; else the call is looked at when it is complete."""
 _FIRST_KEY = re.compile(r'\{\s*(?:"([^"]*)"|[^"\s])')
 _KEYS = {"type", "name", "arguments", "parameters", "id"}
-
-
-def new_call_id() -> str:
-    """An id for a call: nine letters and digits, because templates of Mistral accept no others."""
-    alphabet = string.ascii_letters + string.digits
-    return "".join(secrets.choice(alphabet) for _ in range(9))
 
 
 class ToolCallParser:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from llorch.chat.grammar import Factory, Grammars, json_rule
 from llorch.chat.tool_format import ToolFormat
 from llorch.chat.tools import Tool
+from llorch.errors import RequestError
 from llorch.text.vocab import Vocabulary
 
 
@@ -47,7 +48,13 @@ def tool_calls_constraint(
     else:
         start = f"(head {_behind_opener(tool_format, vocab, is_parallel)}){'*' if is_parallel else '?'} TEXT"
         rules += _text_rules(tool_format, vocab)
-    return grammars.lark(start, rules, "tools")
+    try:
+        return grammars.lark(start, rules, "tools")
+    except RequestError:
+        grammars.json_object("tools")  # raises where there are no grammars at all
+        for tool in tools:  # the message shall name the one at fault
+            grammars.json_schema(tool.schema, field=_schema_field(tool), is_lenient=not tool.is_strict)
+        raise
 
 
 def _call_rules(tools: Sequence[Tool], tool_format: ToolFormat) -> list[str]:
@@ -55,9 +62,12 @@ def _call_rules(tools: Sequence[Tool], tool_format: ToolFormat) -> list[str]:
     for i, tool in enumerate(tools):
         head = f'{{"name": {json.dumps(tool.name)}, "{tool_format.arguments_key}": '
         rules.append(f'call_{i}: {json.dumps(head)} arguments_{i} "}}"')
-        field = f"tools[{tool.index}].function.parameters"
-        rules.append(f"arguments_{i}: " + json_rule(tool.schema, field, not tool.is_strict))
+        rules.append(f"arguments_{i}: " + json_rule(tool.schema, _schema_field(tool), not tool.is_strict))
     return rules
+
+
+def _schema_field(tool: Tool) -> str:
+    return f"tools[{tool.index}].function.parameters"
 
 
 def _calls(tool_format: ToolFormat, vocab: Vocabulary, is_parallel: bool) -> str:

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support.live_server import LiveServer
-from tests.support.openai_client import chunks, fault, frames, text_of, whole
+from tests.support.openai_client import chunks, fault, text_of, whole
 
 PATH = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Tell me about Tom."}]
@@ -110,23 +110,11 @@ def test_faults_name_what_the_client_wrote(demo: LiveServer) -> None:
     status, error = fault(demo, PATH, messages=[{"role": "user", "content": "word " * 900}])
     assert (status, error["code"], error["param"]) == (400, "context_length_exceeded", "messages")
     status, error = fault(demo, PATH, messages=[], temperature=5)
-    assert (status, error["param"]) == (400, "messages")
-    assert "temperature" in error["message"]
+    assert (status, error["param"]) == (400, "temperature")
+    assert "messages" in error["message"]
     assert fault(demo, PATH, **GREEDY, logit_bias={"999999": 1})[1]["param"] == "logit_bias"
     long = [{"role": "user", "content": "x" * 40000}]
     assert fault(demo, PATH, messages=long)[1]["param"] == "messages"
-
-
-def test_streams_are_kept_alive_while_they_wait(tmp_path: Path) -> None:
-    server = LiveServer("demo", tmp_path / "log", "-np", "1", "--keep-alive-s", "0.05").wait_until_ready()
-    body = {"messages": MESSAGES, "stream": True, "max_tokens": 400, "ignore_eos": True}
-    with server.stream(PATH, json=body) as running:
-        next(running.iter_raw())
-        with server.stream(PATH, json={**body, "max_tokens": 1}) as waiting:
-            data = b"".join(waiting.iter_raw())
-    assert b": keep-alive\n\n" in data
-    assert frames(data)[-1] == "[DONE]"
-    assert server.stop() == 0
 
 
 def test_a_client_that_leaves_frees_its_places(demo: LiveServer) -> None:

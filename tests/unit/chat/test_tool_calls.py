@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llorch.chat.tool_calls import CallArguments, CallBegin, Content, Delta, ToolCallParser, new_call_id
+from llorch.chat.call_deltas import CallArguments, CallBegin, Content, Delta, new_call_id
+from llorch.chat.tool_calls import ToolCallParser
 from llorch.chat.tool_format import HERMES, LLAMA, MISTRAL, SMOLLM2, ToolFormat
 
 NAMES = ("get_weather", "add")

@@ -18,6 +18,7 @@ from llorch.server.choices import ChoiceEvent, Choices, submit_choices
 from llorch.server.errors import GenerationFailedError
 from tests.support.services import ENDLESS, GREEDY, do, end_of, running, until
 
+KEEP_ALIVE = b": keep-alive\n\n"
 PROMPTS = ("Once upon a time", "Hello world", "The dog")
 
 
@@ -155,3 +156,31 @@ def test_how_each_ended_is_logged(service: EngineService, caplog: pytest.LogCapt
 
     do(main())
     assert [line.partition(",")[0] for line in caplog.messages] == ["answer.0: length", "answer.1: length"]
+
+
+def test_a_stream_is_kept_alive_and_a_client_that_leaves_it_ends_all(long_model: Path) -> None:
+    service = running(long_model, parallel=1, keep_alive_s=0.01)
+    sent: list[bytes] = []
+
+    async def main() -> None:
+        leaves = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            await leaves.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message.get("body", b""))
+            if sent.count(KEEP_ALIVE) == 2:
+                leaves.set()
+
+        choices = await submit_choices(service, [ENDLESS] * 2)  # one of them waits
+        stream = choices.stream(lambda event: b"first" if event[1].type == "started" else b"")
+        await asyncio.wait_for(stream({"type": "http", "method": "POST"}, receive, send), 60)
+        await until(lambda: service.n_open == 0)
+        await service.stop(0)
+
+    do(main())
+    assert sent.count(b"first") == 2
+    assert set(sent) <= {b"first", KEEP_ALIVE, b""}
+    assert sent.count(b"") <= 2  # head and end: what is worth no frame sends nothing

@@ -33,7 +33,7 @@ from llorch.server.routes.openai.requests import (
     refuse_if,
 )
 from llorch.server.routes.openai.schemas import chat_operation
-from llorch.server.routes.openai.structure import Structure, constraint_of, parse_structure, parsed
+from llorch.server.routes.openai.structure import FREE, Structure, constraint_of, parse_structure, parsed
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -41,7 +41,7 @@ _NAMES = {"prompt": "messages", "token_ids": "messages", "job_id": "id"}
 
 
 def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
-    """The fields given in a body of `POST /v1/chat/completions`, `messages` made plain; and `structure`, of several.
+    """The fields given in a body of `POST /v1/chat/completions`, `messages` made plain; `structure` is of several.
 
     Raises:
         RequestError: with every fault of the body.
@@ -52,7 +52,7 @@ def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]
     faults += refused_faults(body, REFUSED_IN_CHATS)
     structure = parse_structure(body, faults, has_tools=True)
     given = check_fields(body, CHAT, more_faults=faults, ignores_unknown=True)
-    return {**given, "messages": messages, "structure": structure}
+    return {**given, "messages": messages, **({} if structure == FREE else {"structure": structure})}
 
 
 @router.post("/v1/chat/completions", summary="Answer a chat", **chat_operation(CHAT))
@@ -62,7 +62,7 @@ async def create_chat_completion(request: Request) -> Response:
     settings = service.settings
     body = await read_json_object(request, settings.max_body_bytes)
     given = await parsed(parse_chat, body, settings.max_prompt_chars)
-    structure: Structure = given["structure"]
+    structure: Structure = given.get("structure", FREE)
     loaded = ready_model(service)
     n = given.get("n", 1)
     refuse_if(capacity_faults(n, settings))
@@ -110,7 +110,7 @@ def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
 
     def encode(loaded: OpenModel) -> Sequence[int]:
         if not made:
-            structure: Structure = given["structure"]
+            structure: Structure = given.get("structure", FREE)
             messages, tools = structure.prompt_of(loaded.structure, given["messages"])
             made.append(
                 loaded.chat_template.prompt_ids(

@@ -28,7 +28,7 @@ from llorch.server.routes.openai.requests import (
     refuse_if,
 )
 from llorch.server.routes.openai.schemas import completion_operation
-from llorch.server.routes.openai.structure import constraint_of, parse_structure, parsed
+from llorch.server.routes.openai.structure import FREE, constraint_of, parse_structure, parsed
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -38,7 +38,7 @@ _NAMES = {"token_ids": "prompt", "job_id": "id"}
 
 
 def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]:
-    """The fields given in a body of `POST /v1/completions`; and `structure`, of several.
+    """The fields given in a body of `POST /v1/completions`; `structure` is of several.
 
     Raises:
         RequestError: with every fault of the body.
@@ -54,7 +54,7 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str
     faults += refused_faults(body, REFUSED_IN_COMPLETIONS)
     structure = parse_structure(body, faults, has_tools=False)
     given = check_fields(body, COMPLETION, required=("prompt",), more_faults=faults, ignores_unknown=True)
-    return {**given, "structure": structure}
+    return given if structure == FREE else {**given, "structure": structure}
 
 
 def _length_faults(prompt: object, max_chars: int) -> list[FieldError]:
@@ -107,7 +107,7 @@ async def create_completion(request: Request) -> Response:
         max_tokens=max_tokens,
         n_logprobs=top,
         n_prompt_logprobs=(top or 0) if echo and (top is not None or max_tokens == 0) else None,
-        constraint=await constraint_of(given["structure"], loaded.structure),
+        constraint=await constraint_of(given.get("structure", FREE), loaded.structure),
     )
     try:
         choices = await submit_choices(service, asked)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llorch.chat.grammar import Factory, json_rule
-from llorch.chat.messages import checked_messages
 from llorch.chat.schema_bounds import bounds_fault
 from llorch.chat.structure import ModelStructure
 from llorch.chat.tool_calls import ToolCallParser
@@ -110,17 +109,15 @@ class Structure:
     def prompt_of(
         self, model: ModelStructure, messages: Sequence[Mapping[str, Any]]
     ) -> tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]] | None]:
-        """Messages and tools as the template wants them.
-
-        Raises:
-            RequestError: the messages are no messages.
-        """
-        messages = checked_messages(messages)
+        """Messages, as `checked_messages` returns them, and tools as the template wants them."""
         tools = self.shown_tools if self.has_tools else ()
         if model.tool_format is not None and model.tool_format.is_taught_by_llorch:
             return taught_messages(messages, tools), None
         return messages, tools or None
 
+
+FREE = Structure()
+"""Any text."""
 
 _FIELDS = ("response_format", "json_schema", "tools")
 

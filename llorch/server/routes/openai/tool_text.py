@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llorch.chat.tool_calls import CallArguments, CallBegin, Content, Delta, ToolCallParser
+from llorch.chat.call_deltas import CallArguments, CallBegin, Content, Delta
+from llorch.chat.tool_calls import ToolCallParser
 from llorch.engine.events import EndEvent
 
 
