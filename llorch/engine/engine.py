@@ -145,7 +145,7 @@ class Engine:
         eog_ids = self.loaded.tokenizer.vocab.eog_ids
         mask = None
         if request.constraint is not None:
-            mask = TokenMask(request.constraint(), self.loaded.config.n_vocab, eog_ids)
+            mask = TokenMask(request.constraint, self.loaded.config.n_vocab, eog_ids)
         return Sampler(request.params, seed, request.token_ids, eog_ids if request.ignore_eos else (), mask)
 
     def abort(self, job_id: str) -> bool:

@@ -43,8 +43,8 @@ def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> To
 
 def _most_probable(logits: NDArray[np.float32], n: int) -> list[int]:
     """Ids of the `n` largest logits, the largest first."""
-    if n <= 0:
-        return []
+    if n <= 1:
+        return [int(logits.argmax())][:n]
     chosen = top_k(Candidates.from_logits(logits), n)
     falling = np.argsort(-chosen.logits, kind="stable")
     ids: list[int] = chosen.token_ids[falling].tolist()

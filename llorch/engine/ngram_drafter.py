@@ -18,6 +18,9 @@ _MATCH_SIZES = (4, 3)
 _MEMORY = 0.9
 """Weight of a guess against that of the next one."""
 
+_FIRST_CHANCE = 0.3
+"""Before anything is known, one token is tried."""
+
 _TOKEN_BYTES = 4
 
 
@@ -30,7 +33,7 @@ class NgramDrafter:
         for token_id in token_ids:
             self._bytes += token_id.to_bytes(_TOKEN_BYTES, "little")
         self._source: int | None = None
-        self._right, self._guesses = 0.5, 1.0
+        self._right, self._guesses = _FIRST_CHANCE, 1.0
 
     @property
     def chance(self) -> float:

@@ -61,8 +61,9 @@ class SamplingParams:
             if name in FIELDS and (name != "seed" or value is not None):
                 faults += FIELDS[name].python_faults(value)
                 object.__setattr__(self, name, FIELDS[name].plain(value))
-        if not isinstance(self.penalize_prompt, bool):
-            got = f"a value of type {type(self.penalize_prompt).__name__}"
+        penalize_prompt: object = self.penalize_prompt
+        if not isinstance(penalize_prompt, bool):
+            got = f"a value of type {type(penalize_prompt).__name__}"
             message = f"penalize_prompt: expected true or false; got {got}"
             faults.append(FieldError("penalize_prompt", "true or false", message))
         if faults:

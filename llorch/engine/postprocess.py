@@ -13,6 +13,7 @@ from llorch.engine.events import EndTokenEvent, Event, FinishReason, PromptEvent
 from llorch.engine.logprobs import token_logprobs
 from llorch.engine.scheduler import Chunk
 from llorch.engine.sequence import Sequence
+from llorch.errors import NumericalError
 from llorch.text.tokenizer import Tokenizer
 
 Emit: TypeAlias = Callable[[Sequence, Event], None]
@@ -71,13 +72,14 @@ class Postprocessor:
             self._finish(sequence, "length")
             return
         sequence.n_drafted += len(chunk.draft)
-        self._sample(sequence, logits[-1 - len(chunk.draft)])
-        for row, token_id in enumerate(chunk.draft, -len(chunk.draft)):
-            if sequence.slot < 0 or sequence.token_ids[-1] != token_id:
-                return
-            sequence.n_accepted += 1
-            sequence.n_computed += 1
-            self._sample(sequence, logits[row])
+        try:
+            self._sample_rows(sequence, logits[-1 - len(chunk.draft) :], chunk.draft)
+        except NumericalError:
+            if not chunk.draft:
+                raise
+            # Infinite values of a drafted token make NaN of rows before it: its weight there is 0, and 0 * inf is NaN.
+            sequence.drafter = None
+            sequence.n_computed = len(sequence.token_ids) - 1
 
     def _judge_prompt(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
         """Note how probable the tokens of the prompt are that follow the rows of `logits`."""
@@ -85,18 +87,26 @@ class Postprocessor:
         n_top = sequence.request.n_prompt_logprobs
         assert n_top is not None
         known = sequence.prompt_logprobs
-        first = (
-            sequence.n_computed + chunk.n_tokens - len(logits) + 1
-        )  # index of the token that the first row predicts
+        first = sequence.n_computed + chunk.n_tokens - len(logits) + 1  # what the first row predicts
         for i in range(len(known), min(first + len(logits), sequence.n_prompt)):
             known.append(token_logprobs(logits[i - first], sequence.token_ids[i], n_top))
 
-    def _sample(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
-        """Choose the next token of `sequence`."""
+    def _sample_rows(self, sequence: Sequence, logits: NDArray[np.float32], draft: tuple[int, ...]) -> None:
+        """Choose the next token from the first row, and one from each further row whose drafted token was chosen."""
+        for row, guess in zip(logits, (*draft, None), strict=True):
+            if not self._sample(sequence, row, guess):
+                return
+            sequence.n_computed += 1
+
+    def _sample(self, sequence: Sequence, logits: NDArray[np.float32], guess: int | None) -> bool:
+        """Choose the next token of `sequence`; whether it is `guess`, so that the row of that is of use."""
         token_id = sequence.sampler.sample(logits)
+        is_right = token_id == guess
+        sequence.n_accepted += is_right
         n_top = sequence.request.n_logprobs
         judged = None if n_top is None else token_logprobs(logits, token_id, n_top)
         self._accept_token(sequence, token_id, judged)
+        return is_right and sequence.slot >= 0
 
     def _accept_token(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Append a sampled token to `sequence`, or end it."""

@@ -19,7 +19,7 @@ from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
 from llorch.engine.snapshot import EngineSnapshot
-from llorch.errors import EngineStoppedError, LlorchError, NumericalError, RequestError
+from llorch.errors import ConstraintError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
 logger = logging.getLogger(__name__)
@@ -118,6 +118,9 @@ class Session:
             self._engine.add(request)
         except RequestError as error:
             return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
+        except ConstraintError as error:
+            logger.warning("%s: %s", request.job_id, error, exc_info=error.__cause__)
+            return [StepEvent(request.job_id, ErrorEvent("constraint_error", str(error), retriable=False))]
         except Exception as error:
             logger.error("a request could not begin: %s", type(error).__name__, exc_info=error)
             message = "the request could not begin; the log says why"

@@ -19,21 +19,26 @@ _WORD_BITS = 32
 class TokenMask:
     """Which tokens the constraint of one generation allows now."""
 
-    def __init__(self, constraint: Constraint, n_vocab: int, end_ids: Collection[int]) -> None:
+    def __init__(
+        self, new_constraint: Callable[[], Constraint], n_vocab: int, end_ids: Collection[int]
+    ) -> None:
         """Set up.
 
         Args:
-            constraint: used by this object alone.
+            new_constraint: makes the constraint.
             n_vocab: tokens of the model.
             end_ids: its end-of-generation tokens.
+
+        Raises:
+            ConstraintError: as the other methods, when the constraint fails.
         """
-        self._constraint = constraint
+        self._constraint = _ask(new_constraint)
         self._n_vocab = n_vocab
         self._end_ids = frozenset(end_ids)
         is_going_on = np.ones(n_vocab, np.bool_)
         is_going_on[list(end_ids)] = False
         self._going_on = _packed(is_going_on)
-        self._words = self._ask(constraint.allowed)
+        self._words = _ask(self._allowed)
 
     @property
     def must_end(self) -> bool:
@@ -52,19 +57,23 @@ class TokenMask:
     def accept(self, token_id: int) -> None:
         """Go on behind a token that was chosen."""
         if token_id not in self._end_ids:
-            self._ask(lambda: self._constraint.accept(token_id))
-            self._words = self._ask(self._constraint.allowed)
+            _ask(lambda: self._constraint.accept(token_id))
+            self._words = _ask(self._allowed)
 
-    def _ask(self, question: Callable[[], T]) -> T:
-        """The constraint's answer; whatever it raises becomes an error of ours."""
-        try:
-            answer = question()
-            if answer is not None and not (isinstance(answer, np.ndarray) and answer.dtype == np.uint32):
-                raise TypeError("allowed() must return an array of uint32")
-        except Exception as error:
-            message = f"the constraint on its tokens failed ({type(error).__name__})"
-            raise ConstraintError(message) from error
-        return answer
+    def _allowed(self) -> NDArray[np.uint32] | None:
+        words = self._constraint.allowed()
+        if words is not None and not (isinstance(words, np.ndarray) and words.dtype == np.uint32):
+            raise TypeError("allowed() must return an array of uint32")
+        return words
+
+
+def _ask(question: Callable[[], T]) -> T:
+    """The answer of a constraint; whatever it raises becomes an error of ours."""
+    try:
+        return question()
+    except Exception as error:
+        message = f"the constraint on its tokens failed ({type(error).__name__})"
+        raise ConstraintError(message) from error
 
 
 def _packed(bits: NDArray[np.bool_]) -> NDArray[np.uint32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -282,3 +283,17 @@ def test_every_parameter_out_of_range_is_named(fields: dict[str, Any], faulty: l
     with pytest.raises(RequestError) as caught:
         SamplingParams(**fields)
     assert [fault.field for fault in caught.value.errors] == faulty
+
+
+def test_penalties_count_the_prompt_or_only_what_was_generated() -> None:
+    logits = np.array([0.0, 1.0, 2.0], np.float32)
+    penalty = SamplingParams(temperature=0, presence_penalty=1.5)
+    of_both = Sampler(penalty, 0, [2])
+    of_answer = Sampler(replace(penalty, penalize_prompt=False), 0, [2])
+    assert [of_both.sample(logits) for _ in range(2)] == [1, 2]
+    assert [of_answer.sample(logits) for _ in range(3)] == [2, 1, 2]
+
+
+def test_the_scope_of_penalties_is_a_truth_value() -> None:
+    with pytest.raises(RequestError, match="penalize_prompt: expected true or false"):
+        SamplingParams(penalize_prompt=1)  # type: ignore[arg-type]
