@@ -75,6 +75,10 @@ class ContextLengthError(RequestError):
         self.n_ctx = n_ctx
 
 
+class DuplicateJobError(RequestError):
+    """An unfinished generation has this name."""
+
+
 class QueueFullError(LlorchError):
     """The engine's waiting line is full; the client may try again in `retry_after_s` seconds."""
 

@@ -61,6 +61,8 @@ class Settings(BaseModel):
     threads: int = _setting("threads")
     kv_type: Literal["f16", "f32"] = _setting("kv_type")
     prefix_cache: bool = _setting("prefix_cache")
+    prefix_cache_dir: PathText | None = _setting("prefix_cache_dir")
+    prefix_cache_dir_mib: int = _setting("prefix_cache_dir_mib")
     weights: Literal["auto", "packed", "mapped"] = _setting("weights")
     draft: Literal["off", "ngram"] = _setting("draft")
     override_pre: str | None = _setting("override_pre")

@@ -21,6 +21,9 @@ _FIRST_MARK, _FIRST_TAINT, _LAST = 0xD800, 0xDC00, 0xDFFF
 _SURROGATE = re.compile(f"[{chr(_FIRST_MARK)}-{chr(_LAST)}]")
 _MARK = re.compile(f"([{chr(_FIRST_MARK)}-{chr(_FIRST_TAINT - 1)}])")
 
+ROLES = frozenset({"system", "user", "assistant", "tool"})
+"""Words of messages that are no user's: templates may spell tokens with them."""
+
 MAX_NESTING = 60
 """Lists and objects inside one another in what a request hands to a template."""
 
@@ -81,6 +84,9 @@ class MarkedTemplate:
             UnfitValue: `variables` hold what is no JSON, or nested too deep.
         """
         prepared = {name: self._prepared(value, MAX_NESTING) for name, value in variables.items()}
+        for message, given in zip(prepared.get("messages", ()), variables.get("messages", ()), strict=True):
+            if given.get("role") in ROLES:
+                message["role"] = given["role"]
         text = self._program.run(prepared | dict(own))
         parts: list[str | int] = []
         for piece in _MARK.split(text):
@@ -126,20 +132,26 @@ class MarkedTemplate:
         if isinstance(value, str):
             if _SURROGATE.search(value):
                 raise UnfitValue("a text holds a lone surrogate, which is no character")
-            is_own = value.isidentifier() and value in self._program.words
-            return value if is_own or not self._taints else value.translate(self._taints)
+            return value.translate(self._taints) if self._taints else value
         if value is None or isinstance(value, bool | int | float):
             return value
-        if n_levels == 0:
+        if n_levels <= 0:
             raise UnfitValue(f"lists and objects may be {MAX_NESTING} deep inside one another")
         if isinstance(value, list | tuple):
             return [self._prepared(item, n_levels - 1) for item in value]
         if isinstance(value, Mapping):
-            return {
-                self._prepared(key, n_levels - 1): self._prepared(item, n_levels - 1)
-                for key, item in value.items()
-            }
+            return {self._own_word(key): self._item(key, item, n_levels - 1) for key, item in value.items()}
         raise UnfitValue(f"a value of type {type(value).__name__} is no JSON")
+
+    def _item(self, key: object, value: Any, n_levels: int) -> Any:
+        """The value of a key: kinds of things, too, are words that templates compare."""
+        is_word = key == "type" and isinstance(value, str)
+        return self._own_word(value) if is_word else self._prepared(value, n_levels)
+
+    def _own_word(self, value: Any) -> Any:
+        """A key as the template can look it up: one of its own words stays as it is."""
+        is_own = isinstance(value, str) and value.isidentifier() and value in self._program.words
+        return value if is_own else self._prepared(value, 0)
 
     def _composed_parts(self, text: str) -> list[str | int]:
         pieces = self._composed.split(text) if self._composed else [text]

@@ -13,7 +13,7 @@ MAX_PARTS = 1024
 MAX_CALLS = 128
 MAX_NAME_CHARS = 256
 
-ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 """What clients write, and what templates know."""
 
 
@@ -52,13 +52,13 @@ class _Check:
             self.fault(field, 'an object with "role" and "content"', value)
             return {}
         role = value.get("role")
-        if not isinstance(role, str) or role not in ROLES:
-            names = ", ".join(ROLES)
+        if not isinstance(role, str) or role not in _ROLES:
+            names = ", ".join(_ROLES)
             got = "another word" if isinstance(role, str) else described(role)
             rule = f"one of {names}"
             self.faults.append(FieldError(f"{field}.role", rule, f"{field}.role: expected {rule}; got {got}"))
             return {}
-        message: dict[str, Any] = {"role": ROLES[role]}
+        message: dict[str, Any] = {"role": _ROLES[role]}
         calls = value.get("tool_calls") if role == "assistant" else None
         may_be_null = role == "assistant"
         message["content"] = self.content(value.get("content"), f"{field}.content", may_be_null)
@@ -104,8 +104,10 @@ class _Check:
                 "video_url",
                 "file",
             )
-            got = f"{kind!r}, which this model cannot read" if kind in known else f"type {described(kind)}"
-            self.faults.append(FieldError(f"{field}.type", rule, f"{field}: expected {rule}; got {got}"))
+            got = f"{kind!r}, which this model cannot read" if kind in known else described(kind)
+            self.faults.append(
+                FieldError(f"{field}.type", '"text"', f'{field}.type: expected "text"; got {got}')
+            )
             return ""
         return self.text(value.get("text"), f"{field}.text", None)
 

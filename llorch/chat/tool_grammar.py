@@ -60,8 +60,20 @@ def tool_calls_constraint(
 def _call_rules(tools: Sequence[Tool], tool_format: ToolFormat) -> list[str]:
     rules = ["call: " + " | ".join(f"call_{i}" for i in range(len(tools)))]
     for i, tool in enumerate(tools):
-        head = f'{{"name": {json.dumps(tool.name)}, "{tool_format.arguments_key}": '
-        rules.append(f'call_{i}: {json.dumps(head)} arguments_{i} "}}"')
+        head = [
+            "{",
+            '"name"',
+            ":",
+            " ",
+            f'"{tool.name}"',
+            ",",
+            " ",
+            f'"{tool_format.arguments_key}"',
+            ":",
+            " ",
+        ]
+        # In small pieces, as JSON's own rules have them: the lexer does not go back behind a longer one that fails.
+        rules.append(f'call_{i}: {" ".join(map(json.dumps, head))} arguments_{i} "}}"')
         rules.append(f"arguments_{i}: " + json_rule(tool.schema, _schema_field(tool), not tool.is_strict))
     return rules
 

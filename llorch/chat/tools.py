@@ -66,11 +66,12 @@ def parse_tools(value: Any, faults: list[FieldError]) -> tuple[Tool, ...]:
         return ()
     found = [_parse_tool(i, item, faults) for i, item in enumerate(value)]
     tools = tuple(tool for tool in found if tool is not None)
-    names = [tool.name for tool in tools]
+    names = set[str]()
     for tool in tools:
-        if names.index(tool.name) < tool.index and names.count(tool.name) > 1:
+        if tool.name in names:
             field = f"tools[{tool.index}].function.name"
             faults.append(FieldError(field, "a name of its own", f"{field}: another tool has this name"))
+        names.add(tool.name)
     return tools
 
 

@@ -98,8 +98,10 @@ class ComputeThread:
 
     def _run(self) -> None:
         try:
-            with contextlib.closing(self._opener(self._settings, self._report)) as loaded:
-                self.session = Session(Engine(loaded, self._settings), self._ledger.deliver)
+            with contextlib.ExitStack() as stack:
+                loaded = stack.enter_context(contextlib.closing(self._opener(self._settings, self._report)))
+                engine = stack.enter_context(contextlib.closing(Engine(loaded, self._settings)))
+                self.session = Session(engine, self._ledger.deliver)
                 self.loaded = loaded
                 self._enter("ready")
                 self._settled.set()

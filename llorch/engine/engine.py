@@ -5,20 +5,15 @@ from __future__ import annotations
 import logging
 import math
 import time
+import weakref
 
 from llorch.engine import isolation
 from llorch.engine.batches import batch_of
 from llorch.engine.block_pool import BlockPool
+from llorch.engine.disk_store import open_store
 from llorch.engine.drafts import with_drafts
-from llorch.engine.events import (
-    ErrorEvent,
-    Event,
-    FinishReason,
-    ProgressEvent,
-    StartedEvent,
-    StepEvent,
-    TokenEvent,
-)
+from llorch.engine.events import StartedEvent, StepEvent
+from llorch.engine.generations import Generations
 from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.engine.ngram_drafter import NgramDrafter
@@ -30,7 +25,7 @@ from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
 from llorch.engine.snapshot import EngineSnapshot, snapshot_of
 from llorch.engine.token_mask import TokenMask
-from llorch.errors import ConstraintError, InputError, KernelError, NumericalError
+from llorch.errors import InputError, KernelError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel, open_model
@@ -71,25 +66,34 @@ class Engine:
         )
         self.kv_cache = KVCache(loaded.config, n_blocks, settings.kv_type)
         self.block_pool = BlockPool(n_blocks, KV_BLOCK_SIZE)
+        store = open_store(settings, loaded, self.kv_cache)
+        self._close = weakref.finalize(self, store.close) if store is not None else None
         self._blocks = KVBlocks(
             self.block_pool,
             settings.parallel,
             self.block_pool.blocks_for(self.n_ctx),
             keeps_prefixes=settings.prefix_cache,
+            store=store,
         )
         max_outputs = max(LOGITS_BYTES // (4 * loaded.config.n_vocab), settings.parallel)
         self._scheduler = Scheduler(self._blocks, settings.parallel, max_outputs)
         self._has_drafts = settings.draft == "ngram"
         self._pace = Pace(loaded.llama.n_batch)
-        self._sequences: dict[str, Sequence] = {}
-        self._events: list[StepEvent] = []
-        self._postprocessor = Postprocessor(loaded.tokenizer, self._emit, self._finish, self._fail)
+        self._generations = Generations(self._scheduler)
+        self._postprocessor = Postprocessor(
+            loaded.tokenizer, self._generations.emit, self._generations.finish, self._generations.fail
+        )
         self._shown_name = settings.alias or loaded.name
+
+    def close(self) -> None:
+        """Let what is to be kept on disk be written. Idempotent; also done when nobody holds the engine any more."""
+        if self._close is not None:
+            self._close()
 
     @property
     def has_work(self) -> bool:
         """Whether `step` has anything to compute or to report."""
-        return bool(self._sequences or self._events)
+        return bool(self._generations)
 
     @property
     def n_running(self) -> int:
@@ -119,7 +123,7 @@ class Engine:
             RequestError: as `check`, or a generation of that name is not finished yet.
         """
         self.check(request)
-        if request.job_id in self._sequences:
+        if self._generations.find(request.job_id) is not None:
             raise duplicate_job()
         seed = request.params.seed
         if seed is None:
@@ -137,8 +141,10 @@ class Engine:
             drafter=NgramDrafter(list(request.token_ids)) if self._has_drafts else None,
         )
         self._scheduler.add(sequence)
-        self._sequences[request.job_id] = sequence
-        self._emit(sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed))
+        self._generations.add(sequence)
+        self._generations.emit(
+            sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed)
+        )
         return seed
 
     def _new_sampler(self, request: Request, seed: int) -> Sampler:
@@ -154,20 +160,20 @@ class Engine:
         Returns:
             Whether there was one of that name; its `end` event comes with the next `step`.
         """
-        sequence = self._sequences.get(job_id)
+        sequence = self._generations.find(job_id)
         if sequence is None:
             return False
-        self._finish(sequence, "abort")
+        self._generations.finish(sequence, "abort")
         return True
 
     def abort_all(self) -> None:
         """End every generation now."""
-        for sequence in list(self._sequences.values()):
-            self._finish(sequence, "abort")
+        for sequence in self._generations.all():
+            self._generations.finish(sequence, "abort")
 
     def holds(self, request: Request) -> bool:
         """Whether `request` is unfinished: it, and not a later one of the same name."""
-        sequence = self._sequences.get(request.job_id)
+        sequence = self._generations.find(request.job_id)
         return sequence is not None and sequence.request is request
 
     def snapshot(self) -> EngineSnapshot:
@@ -189,18 +195,17 @@ class Engine:
         n_rows = self._pace.n_rows(n_decoding, self.n_running - n_decoding)
         chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
-            self._fail(sequence, error)
+            self._generations.fail(sequence, error)
         if chunks:
             self._compute(
                 with_drafts(chunks, self.loaded.llama.n_batch, self._blocks) if self._has_drafts else chunks
             )
-        events, self._events = self._events, []
-        return events
+        return self._generations.take_events()
 
     def _admit(self) -> None:
         """Give places to waiting sequences."""
         for sequence, error in isolation.admit(self._scheduler):
-            self._fail(sequence, error)
+            self._generations.fail(sequence, error)
         for sequence in self._scheduler.running:
             if math.isnan(sequence.admitted_s):
                 sequence.admitted_s = time.perf_counter()
@@ -218,56 +223,14 @@ class Engine:
             raise
         except Exception as error:
             if len(chunks) == 1:
-                self._fail(chunks[0].sequence, error)
+                self._generations.fail(chunks[0].sequence, error)
                 return
             logger.warning("a step failed (%s); each of its generations goes on alone", type(error).__name__)
             for chunk in chunks:
                 self._compute([chunk])
         else:
-            self._report_progress(chunks)
+            self._generations.report_progress(chunks)
             self._postprocessor.advance(chunks, logits)
-
-    def _report_progress(self, chunks: list[Chunk]) -> None:
-        """Tell those who want to know how much of their prompts has been read."""
-        for sequence, n_tokens in ((chunk.sequence, chunk.n_tokens) for chunk in chunks):
-            n_done = min(sequence.n_computed + n_tokens, sequence.n_prompt)
-            if sequence.request.wants_progress and n_done > sequence.n_prompt_done:
-                elapsed_s = time.perf_counter() - sequence.admitted_s
-                self._emit(sequence, ProgressEvent(sequence.n_prompt, sequence.n_cached, n_done, elapsed_s))
-
-    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        self._drop(sequence)
-        logger.debug("%s ends: %s after %d tokens", sequence.request.job_id, reason, sequence.n_generated)
-        try:
-            rest = sequence.text_stream.finish()
-            end = sequence.end_event(reason, time.perf_counter())
-        except Exception as error:
-            self._fail(sequence, error)
-            return
-        if rest:
-            self._emit(sequence, TokenEvent(sequence.n_generated, None, rest))
-        self._emit(sequence, end)
-
-    def _fail(self, sequence: Sequence, error: Exception) -> None:
-        """End a generation with an `ErrorEvent`; what is no fault of the model is logged."""
-        self._drop(sequence, is_faulty=True)
-        code, message = "numerical_error", f"the model's output is unusable: {error}"
-        if isinstance(error, ConstraintError):
-            code, message = "constraint_error", str(error)
-            logger.warning("%s: %s", sequence.request.job_id, error, exc_info=error.__cause__)
-        elif not isinstance(error, NumericalError):
-            code, message = "internal_error", "the generation failed; the log says why"
-            name = type(error).__name__
-            logger.error("%s failed: %s", sequence.request.job_id, name, exc_info=error)
-        self._emit(sequence, ErrorEvent(code, message, retriable=False))
-
-    def _drop(self, sequence: Sequence, *, is_faulty: bool = False) -> None:
-        self._scheduler.remove(sequence, is_faulty=is_faulty)
-        if self._sequences.get(sequence.request.job_id) is sequence:
-            del self._sequences[sequence.request.job_id]
-
-    def _emit(self, sequence: Sequence, event: Event) -> None:
-        self._events.append(StepEvent(sequence.request.job_id, event))
 
 
 def open_configured(

@@ -19,8 +19,9 @@ _LOWEST = float(np.finfo(np.float32).min)
 def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> TokenLogprobs:
     """The logarithm of a token's probability, and those of the most probable tokens.
 
-    All are differences to one float32 sum of the row, made in one order: equal logits give the identical number, so the
-    first of `top` has the `logprob` of the token itself where that is the most probable one.
+    All are differences to one sum of the row, made in one order in float32, and are taken in float64: equal logits give
+    the identical number and others do not, so the token itself has that of the first of `top` where none is more
+    probable.
 
     Args:
         logits: float32 (n_vocab,), contiguous; read only.
@@ -33,11 +34,10 @@ def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> To
     largest = logits.max()
     if not np.isfinite(largest):
         raise NumericalError(f"the largest logit is {largest}")
-    log_sum = np.log(np.exp(logits - largest).sum(dtype=np.float32))
+    log_sum = math.log(np.exp(logits - largest).sum(dtype=np.float32))
     top = _most_probable(logits, n_top)
-    values = (logits[[token_id, *top]] - largest) - log_sum
+    values = (logits[[token_id, *top]].astype(np.float64) - largest) - log_sum
     first, *others = (max(value, _LOWEST) for value in values.tolist())
-    assert not math.isnan(first)
     return TokenLogprobs(first, tuple(zip(top, others, strict=True)))
 
 

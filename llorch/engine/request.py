@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
-from llorch.errors import ContextLengthError, FieldError, InputError, RequestError, shown
+from llorch.errors import ContextLengthError, DuplicateJobError, FieldError, InputError, RequestError, shown
 from llorch.fields.table import FIELDS
 from llorch.text.tokenizer import Tokenizer
 
@@ -168,7 +168,7 @@ def new_seed() -> int:
     return secrets.randbits(53)
 
 
-def duplicate_job() -> RequestError:
+def duplicate_job() -> DuplicateJobError:
     """The error for a `job_id` that an unfinished generation has."""
     message = "another request of this job_id is not finished yet"
-    return RequestError([FieldError("job_id", "unique among unfinished requests", message)])
+    return DuplicateJobError([FieldError("job_id", "unique among unfinished requests", message)])

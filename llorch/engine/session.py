@@ -82,6 +82,10 @@ class Session:
         """Abort every generation; the next `pump` is the last."""
         self._inbox.put(_Stop())
 
+    def close(self) -> None:
+        """Let go of what the engine holds beside the model; not while it is pumped, nor pumped again."""
+        self._engine.close()
+
     def pump(self, *, wait: bool) -> bool:
         """Do what the inbox says, compute one step, deliver its events.
 
@@ -161,6 +165,7 @@ class CallerDriver:
             return  # the thread that held the lock may not have followed the fork
         with self._pumping:
             self._is_closed = True
+            self._session.close()
 
     def _events(self, request: Request) -> Generator[Event]:
         if request.job_id in self._mailboxes:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 MAX_TOKEN_ID = 2**31 - 1
+TOKEN_ID_SCHEMA = {"title": "token id", "type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
+"""JSON schema of a token id of any model."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,10 @@ def token_ids() -> Kind:
     """A list of token ids; the vocabulary of a model limits them further."""
 
     def make() -> Any:
-        from pydantic import BeforeValidator
+        from pydantic import BeforeValidator, WithJsonSchema
 
-        return Annotated[list[int], BeforeValidator(_check_token_ids)]
+        schema = {"type": "array", "items": TOKEN_ID_SCHEMA, "minItems": 1}
+        return Annotated[list[int], BeforeValidator(_check_token_ids), WithJsonSchema(schema)]
 
     return Kind(make, "a list of integers, 0 <= id < n_vocab", {"min_length": 1}, plain_token_ids)
 
@@ -177,10 +180,17 @@ def json_biases(low: int, high: int, max_pairs: int) -> Kind:
     """A JSON object of token ids, which are strings there, and what is added to their logits."""
 
     def make() -> Any:
-        from pydantic import BeforeValidator, Field
+        from pydantic import BeforeValidator, Field, WithJsonSchema
 
         biases = dict[str, Annotated[float, Field(ge=low, le=high)]]
-        return Annotated[biases, BeforeValidator(_check_keys), BeforeValidator(_at_most(max_pairs))]
+        schema = {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "additionalProperties": {"type": "number", "minimum": low, "maximum": high},
+            "maxProperties": max_pairs,
+        }
+        check = BeforeValidator(_check_keys)
+        return Annotated[biases, check, BeforeValidator(_at_most(max_pairs)), WithJsonSchema(schema)]
 
     rule = f'an object of at most {max_pairs} pairs "id": bias, {low} <= bias <= {high}'
     return Kind(make, rule)

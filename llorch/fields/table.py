@@ -114,6 +114,12 @@ TABLE = (
     Field("prefix_cache", BOOLEAN, True, MODEL,
           words="keep what was computed of earlier requests as long as there is room, so that one which begins alike "
                 "starts sooner; the results are the same"),
+    Field("prefix_cache_dir", path(), None, MODEL, flags=("--cache-dir", "--prefix-cache-dir"), metavar="FOLDER",
+          example="/var/cache/llorch-prefixes",
+          words="a folder where that is kept across restarts too; it tells what requests were about, so nobody else "
+                "may use it"),
+    Field("prefix_cache_dir_mib", integer(1), 4096, MODEL, flags=("--cache-dir-mib", "--prefix-cache-dir-mib"),
+          words="most that the folder may take, in MiB; what was used longest ago goes first"),
     Field("weights", choice("auto", "packed", "mapped"), "auto", MODEL,
           words='where the weights are: "packed" re-tiles them into memory at load, which is fastest; "mapped" uses '
                 'them in the file, which starts at once and shares memory between processes; "auto" takes what suits'),

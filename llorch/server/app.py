@@ -12,6 +12,7 @@ from llorch.fields.api_keys import owners_by_key
 from llorch.fields.hosts import ANY, canonical_host, is_loopback
 from llorch.server.access import HostCheck, KeyCheck
 from llorch.server.errors import ErrorShape, install_error_handlers, native_shape
+from llorch.server.openapi import DescribedApp
 from llorch.server.routes import anthropic_messages, generate, health
 from llorch.server.routes.anthropic_messages import anthropic_shape
 from llorch.server.routes.llama_server import router as llama_server
@@ -28,7 +29,7 @@ Client errors are `{"errors": [{"field", "constraint", "message"}]}`, with every
 ERROR_SHAPES: dict[str, ErrorShape] = {
     **dict.fromkeys(PATHS, llama_server_shape),
     "/v1/messages": anthropic_shape,
-    "/v1/": openai_shape,
+    **dict.fromkeys(("/v1/", "/chat/completions", "/models"), openai_shape),
     "/": native_shape,
 }
 """How errors look, by the beginning of the path; the first that fits counts."""
@@ -52,7 +53,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
         yield
         await service.stop(grace_s)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="llorch",
         version=__version__,
         description=DESCRIPTION,

@@ -35,6 +35,12 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
+def _number(text: str) -> float:
+    """JSON has one kind of numbers: 16.0 is the integer 16."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) <= MAX_EXACT_FLOAT else value
+
+
 async def _read(request: Request, max_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
@@ -53,7 +59,7 @@ def _parse(body: bytes) -> Any:
         HTTPRefusalError: it is none. Positions are told, content is not.
     """
     try:
-        return json.loads(body.decode("utf-8"), parse_constant=_reject_constant)
+        return json.loads(body.decode("utf-8"), parse_constant=_reject_constant, parse_float=_number)
     except UnicodeDecodeError as error:
         _refuse(400, "UTF-8", f"the body is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:
@@ -139,7 +145,7 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
     """JSON schema of a body with the fields `known`, for OpenAPI."""
     properties = {}
     for name, field in known.items():
-        schema = _with_float_bounds(field.kind.adapter.json_schema())
+        schema = field.kind.adapter.json_schema()
         if name not in required:
             schema = {"anyOf": [schema, {"type": "null"}], "default": None}
         properties[name] = {**schema, "description": field.words}
@@ -149,13 +155,6 @@ def object_schema(known: Mapping[str, Field], required: Collection[str] = ()) ->
         "required": list(required),
         "additionalProperties": False,
     }
-
-
-def _with_float_bounds(schema: dict[str, Any]) -> dict[str, Any]:
-    """`schema` with a bound such as 2^64 - 1 as "below 2^64": programs that read numbers as float64 would round it."""
-    if schema.get("maximum", 0) > MAX_EXACT_FLOAT:
-        schema["exclusiveMaximum"] = schema.pop("maximum") + 1
-    return schema
 
 
 def _unknown_faults(

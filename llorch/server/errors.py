@@ -19,6 +19,7 @@ from starlette.types import Scope
 from llorch.engine.events import ErrorEvent
 from llorch.errors import (
     ContextLengthError,
+    DuplicateJobError,
     EngineStoppedError,
     FieldError,
     InputError,
@@ -68,6 +69,11 @@ class GenerationFailedError(LlorchError):
         return 503 if self.event.retriable else 500
 
 
+def request_status(error: RequestError) -> int:
+    """409 for a name that is taken, 400 for other faults."""
+    return 409 if isinstance(error, DuplicateJobError) else 400
+
+
 def refusal(
     errors: Sequence[FieldError],
     status: int = 400,
@@ -101,7 +107,7 @@ def native_shape(error: Exception) -> Response:
     if isinstance(error, ContextLengthError):
         return refusal(error.errors, n_prompt_tokens=error.n_prompt_tokens, n_ctx=error.n_ctx)
     if isinstance(error, RequestError):
-        return refusal(error.errors)
+        return refusal(error.errors, request_status(error))
     if isinstance(error, InputError):
         return refusal([FieldError("body", "valid input", str(error))])
     if isinstance(error, QueueFullError):
@@ -130,6 +136,8 @@ def outline(error: Exception) -> tuple[int, str, dict[str, str]]:
     """Status, message and headers of the answer to a request that ended in `error`, for APIs that say no more."""
     native = native_shape(error)
     message = str(error) if isinstance(error, LlorchError) else "the server failed; its log says why"
+    if isinstance(error, RequestError):  # fields may have been renamed since it was raised
+        message = "; ".join(fault.message for fault in error.errors)
     headers = {name: value for name, value in native.headers.items() if not name.startswith("content-")}
     return native.status_code, message, headers
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastapi import FastAPI
+
+from llorch.fields.kinds import TOKEN_ID_SCHEMA
+
 _WORDS = {
     400: "Everything that is wrong with the request",
     401: "The API key is missing or wrong",
     403: "The Host header names another server",
     404: "There is nothing of this name",
+    409: "An unfinished generation has this name",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is not announced as JSON",
@@ -20,6 +25,36 @@ ASKED = (401, 403, 500, 503)
 """Refusals of every request."""
 POSTED = (400, *ASKED, 408, 413, 415)
 """Refusals of a request with a body."""
+
+
+class DescribedApp(FastAPI):
+    """An application whose description is exact: FastAPI makes float64 of bounds, and does not know the model."""
+
+    _n_vocab: int | None = None
+
+    def openapi(self) -> dict[str, Any]:
+        """The description; once the model is ready, token ids have its bound."""
+        loaded = self.state.service.loaded
+        n_vocab = None if loaded is None else loaded.config.n_vocab
+        if self.openapi_schema is None or n_vocab != self._n_vocab:
+            self._n_vocab, self.openapi_schema = n_vocab, None
+            _make_exact(super().openapi(), n_vocab)
+        assert self.openapi_schema is not None  # FastAPI keeps what it made
+        return self.openapi_schema
+
+
+def _make_exact(node: Any, n_vocab: int | None) -> None:
+    """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64."""
+    items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for item in items:
+        _make_exact(item, n_vocab)
+    if isinstance(node, dict):
+        for name in ("minimum", "maximum"):
+            bound = node.get(name)
+            if isinstance(bound, float) and bound.is_integer():
+                node[name] = min(int(bound), 2**64 - 1)
+        if n_vocab is not None and node.get("title") == TOKEN_ID_SCHEMA["title"]:
+            node["maximum"] = n_vocab - 1
 
 
 def refusals(

@@ -19,9 +19,8 @@ from llorch.server.routes.openai.fields import (
 from tests.support.live_server import WAIT_S, LiveServer
 
 ODD_VALUES: list[object] = [
-    None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**30, -(10**30), 0.5, -0.0, 1e308, "", "0", "text", "\x00",
-    "\ud800", "x" * 5000, [], [[]], [None], [0], [True], [1e308], ["a"] * 200, [{}], {}, {"": None}, {"0": 0},
-    {"type": []}, {"function": {}},
+    False, 0, -1, 2**64, -(10**30), 0.5, 1e308, "", "text", "\ud800", "x" * 5000, [], [[]], [None], [0], ["a"] * 200,
+    [{}], {}, {"": None}, {"0": 0}, {"type": []},
 ]  # fmt: skip
 VALID: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},

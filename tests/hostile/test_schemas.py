@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,7 @@ from llorch.chat.schema_bounds import (
     bounds_fault,
 )
 from llorch.errors import ConstraintError, RequestError
-from llorch.model_files import open_source
-from llorch.text.tokenizer import load_tokenizer
+from tests.support.constraints import real_tokenizer
 
 BUILD_S = 5.0
 STEP_S = 0.5
@@ -114,9 +112,8 @@ TAKEN: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def grammars(model_path: Callable[[str], Path]) -> Grammars:
-    with open_source(model_path("ggml-vocab-llama-spm.gguf")) as source:
-        made = Grammars(load_tokenizer(source.metadata))
+def grammars() -> Grammars:
+    made = Grammars(real_tokenizer("ggml-vocab-llama-spm.gguf"))
     made.json_object()  # prepares the vocabulary
     return made
 

@@ -19,7 +19,7 @@ from llorch.engine.session import Session
 from llorch.errors import RequestError
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
-from tests.support.constraints import Sets
+from tests.support.allowed_sets import Sets
 from tests.support.drafts import new_engine
 from tests.support.generations import check_end, check_protocol, end_of, run
 

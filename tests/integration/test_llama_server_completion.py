@@ -188,3 +188,42 @@ def test_fields_of_other_clients_and_null_ones_change_nothing(server: LiveServer
     }  # fmt: skip
     assert completed(server, prompt="Hello", n_predict=4, **more)["content"] == text
     assert completed(server, prompt="Hello", max_tokens=4)["content"] == text
+
+
+def test_probabilities_stand_beside_each_token_whole_and_streamed(server: LiveServer) -> None:
+    whole = completed(server, prompt="Hello", n_predict=4, n_probs=3, return_tokens=True)
+    entries = whole["completion_probabilities"]
+    assert [entry["id"] for entry in entries] == whole["tokens"]
+    for entry in entries:
+        assert set(entry) == {"id", "token", "bytes", "logprob", "top_logprobs"}
+        assert len(entry["top_logprobs"]) == 3
+        assert entry["top_logprobs"][0]["logprob"] == max(top["logprob"] for top in entry["top_logprobs"])
+        assert {key: entry[key] for key in ("id", "token", "bytes", "logprob")} in entry["top_logprobs"]
+    *partial, last = streamed(server, prompt="Hello", n_predict=4, n_probs=3)
+    assert [one["completion_probabilities"][0] for one in partial if one["tokens"]] == entries
+    assert "completion_probabilities" not in last
+
+
+def test_a_stream_reports_how_much_of_the_prompt_is_read(server: LiveServer) -> None:
+    prompt = [5 + i % 250 for i in range(200)]  # in steps of at most 64
+    objects = streamed(server, prompt=prompt, n_predict=2, return_progress=True, cache_prompt=False)
+    progress = [one["prompt_progress"] for one in objects if "prompt_progress" in one]
+    assert len(progress) >= 3
+    assert all(one["total"] == 200 and one["cache"] == 0 for one in progress)
+    read = [one["processed"] for one in progress]
+    assert read == sorted(read)
+    assert read[-1] == 200
+    assert "prompt_progress" in objects[0]
+
+
+def test_a_stream_has_timings_with_each_token_if_asked(server: LiveServer) -> None:
+    objects = streamed(server, prompt="Hello you", n_predict=3, timings_per_token=True)
+    assert all(set(one["timings"]) == TIMINGS for one in objects)
+    assert [one["timings"]["predicted_n"] for one in objects if one["tokens"]] == [1, 2, 3]
+    timings = objects[1]["timings"]
+    assert timings["prompt_n"] + timings["cache_n"] == objects[-1]["tokens_evaluated"]
+
+
+def test_n_predict_0_reads_the_prompt_and_says_nothing(server: LiveServer) -> None:
+    answer = completed(server, prompt="Hello", n_predict=0)
+    assert (answer["content"], answer["tokens_predicted"], answer["stop_type"]) == ("", 0, "limit")

@@ -215,3 +215,10 @@ def test_progress_is_told_when_asked_for(demo: LiveServer) -> None:
     progress = [one["prompt_progress"] for one in documents if "prompt_progress" in one]
     n_prompt = ask(demo)["usage"]["prompt_tokens"]
     assert progress[-1]["total"] == progress[-1]["processed"] == n_prompt
+
+
+def test_a_whole_number_is_an_integer_however_it_is_spelt(demo: LiveServer) -> None:
+    body = b'{"prompt": [1.0, 5.0], "max_tokens": 3.0, "temperature": 0, "ignore_eos": true}'
+    answer = demo.post(PATH, content=body, headers={"Content-Type": "application/json"}).json()
+    assert answer["usage"]["completion_tokens"] == 3
+    assert fault(demo, PATH, **{**GREEDY, "max_tokens": 1.5})[1]["param"] == "max_tokens"

@@ -153,7 +153,7 @@ def test_taken_job_id_is_refused(server: LiveServer) -> None:
         json={"prompt": "a", "max_tokens": 60000, "ignore_eos": True, "job_id": "x"},
     ):
         answer = post(server, {"prompt": "a", "job_id": "x"})
-    assert answer.status_code == 400
+    assert answer.status_code == 409
     assert answer.json()["errors"][0]["field"] == "job_id"
 
 

@@ -15,7 +15,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
-from tests.support.constraints import Sets
+from tests.support.allowed_sets import Sets
 from tests.support.drafts import new_engine, propose_partly_wrong, untimed
 from tests.support.generations import end_of, run
 from tests.support.tiny_models import N_SPECIAL

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
+import llorch.engine.engine as engine_module
 from llorch.engine.engine import Engine
 from llorch.engine.events import EndEvent
 from llorch.engine.request import Request
@@ -42,7 +44,8 @@ class WatchedEngine:
     def add(self, request: Request) -> None:
         """Begin a generation."""
         self.engine.add(request)
-        sequence = self.engine._sequences[request.job_id]
+        sequence = self.engine._generations.find(request.job_id)
+        assert sequence is not None
         sequence.sampler = _Watched(sequence.sampler, self._hashes[request.job_id])  # type: ignore[assignment]
 
     def step(self) -> None:
@@ -71,7 +74,7 @@ class _Watched:
         self._hashes = hashes
 
     def sample(self, logits: NDArray[np.float32]) -> int:
-        self._hashes.append(hashlib.blake2b(np.ascontiguousarray(logits), digest_size=8).hexdigest())
+        self._hashes.append(hashlib.blake2b(logits.tobytes(), digest_size=8).hexdigest())
         return self._sampler.sample(logits)
 
     def __getattr__(self, name: str) -> Any:
@@ -80,14 +83,9 @@ class _Watched:
 
 def _small(loaded: OpenModel, n_blocks: int, settings: dict[str, Any]) -> Engine:
     """An engine with fewer blocks than its slots may need, as on a machine with little memory."""
-    from unittest import mock
-
-    from llorch.engine import engine as engine_module
-
-    plan = engine_module.plan_kv_cache
-
-    def planned(*args: Any, **kwargs: Any) -> tuple[int, int]:
-        return plan(*args, **kwargs)[0], n_blocks
-
-    with mock.patch.object(engine_module, "plan_kv_cache", planned):
+    with pytest.MonkeyPatch.context() as patch:
+        plan = engine_module.plan_kv_cache  # type: ignore[attr-defined]
+        patch.setattr(
+            engine_module, "plan_kv_cache", lambda *args, **kwargs: (plan(*args, **kwargs)[0], n_blocks)
+        )
         return Engine(loaded, Settings(**settings))

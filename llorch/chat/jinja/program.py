@@ -44,7 +44,7 @@ class Program:
 
     Attributes:
         names: of the variables that the template asks for.
-        words: the texts that it can write itself.
+        words: its own texts, and the names that it looks up.
     """
 
     def __init__(self, source: str, marked: Callable[[frozenset[str]], Callable[[str], str]]) -> None:
@@ -52,7 +52,7 @@ class Program:
 
         Args:
             source: Jinja.
-            marked: given all texts that the template can write itself, what changes each of them.
+            marked: given all texts of the template's own, what changes each of them.
 
         Raises:
             TemplateFault: it is too long, no Jinja, or needs what there is not.

@@ -63,12 +63,14 @@ def forbidden_line(tree: nodes.Template) -> int | None:
 
 
 def literals(tree: nodes.Template) -> Iterator[str]:
-    """Every text that a template itself can write."""
+    """Every text of a template's own: what it can write, and the names that it looks up."""
     for data in tree.find_all(nodes.TemplateData):
         yield data.data
     for constant in tree.find_all(nodes.Const):
         if isinstance(constant.value, str):
             yield constant.value
+    for attribute in tree.find_all(nodes.Getattr):
+        yield attribute.attr
 
 
 def metered(tree: nodes.Template, marked: Callable[[str], str]) -> nodes.Template:

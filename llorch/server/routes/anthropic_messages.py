@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -32,6 +32,7 @@ from llorch.server.routes.openai.requests import keywords_of_choices, new_id
 from llorch.server.streaming import sse_frame
 
 router = APIRouter(tags=["Anthropic"])
+Encode: TypeAlias = Callable[[OpenModel], list[int]]
 
 _NO_TOOLS = Kind(list[Any], "an empty list (/v1/chat/completions has tools)", {"max_length": 0})
 _COUNTED = {"tools": Field("tools", _NO_TOOLS, None, words="none")}
@@ -48,20 +49,21 @@ _KNOWN = _COUNTED | {
 }
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "abort": "pause_turn"}
 _ERROR_TYPES = {
-    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
-    500: "api_error", 503: "overloaded_error",
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    413: "request_too_large", 500: "api_error", 503: "overloaded_error",
 }  # fmt: skip
 _NAMES = {"prompt": "messages", "token_ids": "messages", "stop": "stop_sequences"}
 _TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": properties(type="string", text="string")}]}
-_TURN = {"type": "object", "properties": {"role": {"enum": ["user", "assistant"]}, "content": _TEXT}}
+_SYSTEM = {"anyOf": [*_TEXT["anyOf"], {"type": "null"}]}
+_TURN = properties(role="string", content="string")
+_TURN["properties"] = {"role": {"enum": ["user", "assistant"]}, "content": _TEXT}
 
 
 def _operation(known: Mapping[str, Field], answer: dict[str, Any]) -> dict[str, Any]:
     """OpenAPI's description of a route that takes the fields `known`."""
-    required = ["max_tokens"] if "max_tokens" in known else []
-    schema = object_schema(known, required) | {"additionalProperties": True}
+    schema = object_schema(known, known.keys() & {"max_tokens"}) | {"additionalProperties": True}
     schema["required"].append("messages")
-    schema["properties"] |= {"messages": {"type": "array", "minItems": 1, "items": _TURN}, "system": _TEXT}
+    schema["properties"] |= {"messages": {"type": "array", "minItems": 1, "items": _TURN}, "system": _SYSTEM}
     errors = refusals(POSTED, {0: properties(type="string", error="object")})
     return {"responses": {200: answer, **errors}, "openapi_extra": json_body(schema)}
 
@@ -73,8 +75,8 @@ def anthropic_shape(error: Exception) -> Response:
 
 
 def _error(status: int, message: str) -> dict[str, Any]:
-    kind = _ERROR_TYPES.get(status, "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": message}}
+    error = {"type": _ERROR_TYPES.get(status, "invalid_request_error"), "message": message}
+    return {"type": "error", "error": error}
 
 
 def parse_messages(
@@ -86,19 +88,19 @@ def parse_messages(
         RequestError: with every fault.
     """
     faults: list[FieldError] = []
-    turns = _checked(body.get("messages"), "messages", faults)
-    system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    messages = _checked(system, "system", faults) if system else []
-    for i, turn in enumerate(turns):
+    system = body.get("system")
+    said = [] if system in (None, "", []) else [{"role": "system", "content": system}]
+    messages = _checked(said, "system", faults) if said else []
+    for i, turn in enumerate(_checked(body.get("messages"), "messages", faults)):
         if turn["role"] not in ("user", "assistant"):
             faults.append(_fault(f"messages[{i}].role", "user or assistant (system is a field of its own)"))
-        if messages and messages[-1]["role"] == turn["role"]:
-            messages[-1]["content"] = f"{messages[-1]['content'] or ''}\n{turn['content'] or ''}"
+        if turn["content"] is None:
+            faults.append(_fault(f"messages[{i}].content", "a string, or a list of parts"))
+        elif messages and messages[-1]["role"] == turn["role"]:
+            messages[-1]["content"] += f"\n{turn['content']}"
         else:
-            messages.append({"role": turn["role"], "content": turn["content"]})
-    if turns and turns[-1]["role"] == "assistant":
-        faults.append(_fault("messages", "a user's turn at the end"))
-    if sum(len(message["content"] or "") for message in messages) > max_chars:
+            messages.append(turn)
+    if sum(len(message["content"]) for message in messages) > max_chars:
         faults.append(_fault("messages", f"characters of all contents <= {max_chars}"))
     required = known.keys() & {"max_tokens"}
     return check_fields(body, known, required=required, more_faults=faults, ignores_unknown=True), messages
@@ -116,14 +118,19 @@ def _checked(value: object, name: str, faults: list[FieldError]) -> list[dict[st
         return []
 
 
-async def _read(
-    request: Request, known: Mapping[str, Field]
-) -> tuple[dict[str, Any], Callable[[OpenModel], list[int]]]:
+async def _read(request: Request, known: Mapping[str, Field]) -> tuple[dict[str, Any], Encode]:
     """The fields of a body, and what makes the prompt."""
     settings = request.app.state.service.settings
     body = await read_json_object(request, settings.max_body_bytes)
     given, messages = await asyncio.to_thread(parse_messages, body, known, settings.max_prompt_chars)
-    return given, lambda loaded: loaded.chat_template.prompt_ids(loaded.tokenizer, messages)
+    return given, partial(_prompt_ids, messages)
+
+
+def _prompt_ids(messages: list[dict[str, Any]], loaded: OpenModel) -> list[int]:
+    """The chat as token ids; an assistant's turn at its end is the beginning of the answer."""
+    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    token_ids = loaded.chat_template.prompt_ids(loaded.tokenizer, messages[: -1 if begun else None])
+    return token_ids + loaded.tokenizer.encode(begun, add_bos=False)
 
 
 _ANSWER = stream_or_json("A `message`; with `stream` named events", properties(id="string", content="array"))
@@ -135,10 +142,8 @@ async def create_message(request: Request) -> Response:
     given, encode = await _read(request, _KNOWN)
     model = served_name(request.app.state.service)
     head = {"id": new_id("msg"), "type": "message", "role": "assistant", "model": model}
-    given["stop"] = given.get("stop_sequences", [])
-    asked = keywords_of_choices(
-        request, given, [{"encode": encode}], head["id"], max_tokens=given["max_tokens"]
-    )
+    given["stop"], n = given.get("stop_sequences", []), given["max_tokens"]
+    asked = keywords_of_choices(request, given, [{"encode": encode}], head["id"], max_tokens=n)
     try:
         choices = await submit_choices(request.app.state.service, asked)
     except RequestError as error:
@@ -153,9 +158,7 @@ async def create_message(request: Request) -> Response:
 _COUNT = {"content": {"application/json": {"schema": properties(input_tokens="integer")}}}
 
 
-@router.post(
-    "/v1/messages/count_tokens", summary="Count the tokens of a chat", **_operation(_COUNTED, _COUNT)
-)
+@router.post("/v1/messages/count_tokens", summary="Count tokens", **_operation(_COUNTED, _COUNT))
 async def count_tokens(request: Request) -> dict[str, int]:
     """Tokens that `POST /v1/messages` would read."""
     _, encode = await _read(request, _COUNTED)
@@ -168,12 +171,9 @@ def _ending(end: EndEvent) -> dict[str, str | None]:
 
 
 def _usage(usage: Usage) -> dict[str, int]:
-    return {
-        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.cached_tokens,
-        "output_tokens": usage.completion_tokens,
-    }
+    n_cached = usage.cached_tokens
+    read = {"input_tokens": usage.prompt_tokens - n_cached, "cache_read_input_tokens": n_cached}
+    return {**read, "output_tokens": usage.completion_tokens}
 
 
 def _event(name: str, **more: object) -> bytes:
@@ -184,8 +184,8 @@ def _frames(head: Mapping[str, Any], choice_event: ChoiceEvent) -> bytes:
     """What a stream sends when something has happened."""
     event = choice_event[1]
     if isinstance(event, StartedEvent):
-        usage = _usage(Usage(event.prompt_tokens, 0, 0))
-        message = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
+        nothing: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
+        message = {**head, **nothing, "usage": _usage(Usage(event.prompt_tokens, 0, 0))}
         block = _event("content_block_start", index=0, content_block={"type": "text", "text": ""})
         return _event("message_start", message=message) + block + _event("ping")
     if isinstance(event, TokenEvent) and event.text:

@@ -98,7 +98,7 @@ def parse_cancel(body: Mapping[str, Any]) -> dict[str, Any]:
         200: stream_or_json(
             "Events `started`, `token`..., `end` or `error`; with `stream: false` only `end`"
         ),
-        **refusals(POSTED, _ERRORS),
+        **refusals((*POSTED, 409), _ERRORS),
     },
     openapi_extra=json_body(_generate_schema()),
 )

@@ -47,7 +47,7 @@ def test_a_flag_of_that_meaning_is_a_spelling_of_the_setting(words: list[str], n
 )  # fmt: skip
 def test_a_flag_for_what_is_so_anyway_changes_nothing(words: str) -> None:
     given = settings(*words.split())
-    assert given == Settings(**({"ctx_size": 512} if "512" in words else {}))
+    assert given == (Settings(ctx_size=512) if "512" in words else Settings())
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,11 @@ def test_the_most_probable_token_has_the_identical_number_in_both_places(logits:
     assert found.logprob == max(value for _, value in found.top)
 
 
+def test_a_token_a_hair_less_probable_has_another_number() -> None:
+    logits = np.array([np.nextafter(np.float32(1), np.float32(0)), 1, *np.zeros(100000)], np.float32)
+    assert token_logprobs(logits, 0, 1).logprob < token_logprobs(logits, 1, 1).logprob
+
+
 def test_a_row_in_an_array_of_rows_gives_the_bits_that_it_gives_alone() -> None:
     padded = np.random.default_rng(0).standard_normal((7, 1003)).astype(np.float32) * 8
     for row in padded[:, :1001]:

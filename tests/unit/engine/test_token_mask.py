@@ -12,7 +12,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.sampling import Sampler
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
-from tests.support.constraints import Sets, bit_words
+from tests.support.allowed_sets import Sets, bit_words
 
 ROW = np.arange(70, dtype=np.float32)
 

@@ -76,3 +76,9 @@ def test_an_id_outside_the_vocabulary_is_refused() -> None:
         Detokenizer(llama2_tokenizer()).push(32_000)
     with pytest.raises(InputError, match="outside the vocabulary"):
         Detokenizer(llama2_tokenizer(), prompt_ids=[1, -1])
+
+
+def test_single_control_tokens_can_be_shown() -> None:
+    tokenizer = llama2_tokenizer()
+    detokenizer = Detokenizer(tokenizer, shown_ids={2})
+    assert [detokenizer.push(1), detokenizer.push(2)] == ["", "</s>"]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import MAX_TOKEN_ID
+from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA
 from llorch.fields.table import FIELDS
 from llorch.text.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ _RULE = (
 _BIAS = {"anyOf": [{"type": "number", "minimum": -LIMIT, "maximum": LIMIT}, {"const": False}]}
 _TOKEN = {
     "anyOf": [
-        {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID},
+        TOKEN_ID_SCHEMA,
         {"type": "string", "minLength": 1, "maxLength": MAX_CHARS},
     ]
 }

@@ -29,6 +29,7 @@ from llorch.server.routes.llama_server.completion_fields import (
 from llorch.server.routes.llama_server.descriptions import REFUSALS
 from llorch.server.routes.llama_server.prompts import Prompt, prompt_ids, shown_text
 from llorch.server.routes.openai.errors import renamed
+from llorch.server.routes.openai.structure import constraint_of
 from llorch.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["llama-server"])
@@ -54,10 +55,16 @@ async def completion(request: Request) -> Response:
     """Check the request, take a place for each of its generations, then answer."""
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
-    asked = parse_completion(body, service.settings.max_prompt_chars)
+    limit = service.settings.max_prompt_chars
+    if body.get("json_schema") is None:
+        asked = parse_completion(body, limit)
+    else:  # it may be large
+        asked = await asyncio.to_thread(parse_completion, body, limit)
     loaded = ready_model(service)
+    constraint = await constraint_of(asked.structure, loaded.structure)
+    options = {"owner": owner_of(request.scope), "constraint": constraint}
     try:
-        choices = await submit_choices(service, _generations(service, loaded, asked, owner_of(request.scope)))
+        choices = await submit_choices(service, _generations(service, loaded, asked, options))
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     try:
@@ -73,9 +80,15 @@ async def completion(request: Request) -> Response:
 
 
 def _generations(
-    service: EngineService, loaded: OpenModel, asked: CompletionRequest, owner: str
+    service: EngineService, loaded: OpenModel, asked: CompletionRequest, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Keywords of `EngineService.submit` for each generation: `n_cmpl` of each prompt, side by side.
+
+    Args:
+        service: what computes.
+        loaded: its model.
+        asked: what the client wants.
+        options: more of the engine's `Request`.
 
     Raises:
         RequestError: they will never have places all at once, or a biased text is not valid Unicode.
@@ -95,7 +108,7 @@ def _generations(
         "stop": asked.stop,
         "ignore_eos": asked.get("ignore_eos"),
         "options": {
-            "owner": owner,
+            **options,
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
             "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for

@@ -10,21 +10,22 @@ Source: llama.cpp 0.5.0-dev, `tools/server/server-schema.cpp`.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from llorch.engine.params import SamplingParams
+from llorch.engine.request import MAX_LOGPROBS
 from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.table import FIELDS, Field
 from llorch.server.body import check_fields, object_schema
 from llorch.server.routes.llama_server.biases import BIASES_SCHEMA, bias_faults
 from llorch.server.routes.llama_server.prompts import PROMPT_SCHEMA, Prompt, prompt_faults, prompts_of
 from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, switched_off
+from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
 
 INT32_MAX = 2**31 - 1
-MAX_PROBS = 100
-"""Most alternatives reported beside a token."""
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 
 
@@ -51,7 +52,6 @@ def _list_of(type_: type, rule: str, most: int) -> Kind:
 _ZERO, _ONE = _number("0", ge=0, le=0), _number("1", ge=1, le=1)
 _AT_MOST_0 = _number("a number <= 0", le=0)
 _FALSE = Kind(Literal[False], "false")
-_NOTHING = Kind(Literal[""], "null")
 
 _NATIVE = {
     "temperature": "temperature",
@@ -65,8 +65,8 @@ _NATIVE = {
 }
 """Fields with a native one of that meaning, by llama-server's name."""
 _ENDS: dict[str, tuple[float, float]] = {
-    "temperature": (0, INT32_MAX),
-    "top_k": (0, INT32_MAX),
+    "temperature": (0, math.inf),
+    "top_k": (0, math.inf),
     "top_p": (0, 1),
     "min_p": (0, 1),
 }
@@ -96,7 +96,7 @@ _TABLE = (
     _native("stop", "stop"),
     _native("ignore_eos", "ignore_eos"),
     Field("stream", BOOLEAN, False, words="server-sent events, the last with `stop: true`"),
-    Field("n_probs", integer(0, MAX_PROBS), 0, words="so many alternatives in `completion_probabilities`"),
+    Field("n_probs", integer(0, MAX_LOGPROBS), 0, words="so many alternatives in `completion_probabilities`"),
     Field(
         "cache_prompt", BOOLEAN, True, words="the beginning of the prompt may come from the cache of prefixes"
     ),
@@ -124,7 +124,9 @@ _TABLE = (
     _without("lora", "LoRA adapters", Kind(list[Any], "an empty list", {"max_length": 0})),
     _without("image_data", "images", Kind(list[Any], "an empty list", {"max_length": 0})),
     _without("grammar", "GBNF grammars", Kind(Literal[""], "an empty string")),
-    _without("json_schema", "JSON schemas on this path", _NOTHING),
+    Field(
+        "json_schema", Kind(dict[str, Any], "an object"), None, words="the text is JSON that fits this schema"
+    ),
 )
 FIELDS_OF_COMPLETION = {field.name: field for field in _TABLE}
 
@@ -149,12 +151,14 @@ class CompletionRequest:
         given: the fields that it gives, without null ones.
         off: native parameters that `samplers` switches off.
         logit_bias: as it came.
+        structure: what `json_schema` asks for.
     """
 
     prompts: list[Prompt]
     given: Mapping[str, Any]
     off: Mapping[str, float]
     logit_bias: list[Any] | dict[str, Any]
+    structure: Structure
 
     def get(self, name: str) -> Any:
         """The value of a field, or its default."""
@@ -197,6 +201,11 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> Completi
             known[name] = min(max(known[name], low), high)
     faults = prompt_faults(body.get("prompt"), max_prompt_chars)
     faults += bias_faults(body.get("logit_bias")) + sampler_faults(body.get("samplers"))
+    schema = known.get("json_schema")
+    # llama-server takes the empty schema for any object
+    structure = parse_structure(
+        {"json_schema": {"type": "object"} if schema == {} else schema}, faults, has_tools=False
+    )
     given = check_fields(known, FIELDS_OF_COMPLETION, more_faults=faults)
     samplers = body.get("samplers")
     return CompletionRequest(
@@ -204,4 +213,5 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> Completi
         given=given,
         off={} if samplers is None else switched_off(samplers),
         logit_bias=body.get("logit_bias") or {},
+        structure=structure,
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import MAX_TOKEN_ID, described
+from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA, described
 from llorch.text.tokenizer import Tokenizer
 
 Prompt: TypeAlias = tuple[str | int, ...]
@@ -18,20 +18,16 @@ Prompt: TypeAlias = tuple[str | int, ...]
 MAX_PROMPTS = 256
 """Most prompts of one request."""
 
-_ONE_SCHEMA: list[dict[str, Any]] = [
+_PARTS: list[dict[str, Any]] = [
     {"type": "string"},
-    {
-        "type": "array",
-        "minItems": 1,
-        "items": {
-            "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}],
-        },
-    },
+    {"type": "array", "minItems": 1, "items": {"anyOf": [{"type": "string"}, TOKEN_ID_SCHEMA]}},
+]
+_ONE_SCHEMA: list[dict[str, Any]] = [
+    *_PARTS,
     {
         "type": "object",
-        "properties": {"prompt_string": {"type": "string"}},
+        "properties": {"prompt_string": {"anyOf": _PARTS}, "multimodal_data": {"enum": [None, []]}},
         "required": ["prompt_string"],
-        "additionalProperties": False,
     },
 ]
 PROMPT_SCHEMA: dict[str, Any] = {
@@ -87,15 +83,15 @@ def parts_of(part: object) -> Sequence[Any]:
 
 def one_prompt_faults(part: object, max_chars: int | None, name: str) -> list[FieldError]:
     """What is wrong with `part` as one prompt; arguments as for `prompt_faults`."""
-    if isinstance(part, dict) and part.get("multimodal_data"):
+    if isinstance(part, dict) and part.get("multimodal_data") not in (None, []):
         return [_fault(name, "text", "multimodal_data, which llorch does not take")]
-    if not isinstance(part, str | list | dict):
-        return [_fault(name, _RULE, described(part))]
+    text = part.get("prompt_string") if isinstance(part, dict) else part
+    if not isinstance(text, str | list):
+        return [_fault(name, _RULE, described(text))]
     items = parts_of(part)
     n_bad = sum(not (isinstance(item, str) or _is_id(item)) for item in items)
     if n_bad:
-        got = f"{n_bad} of {len(items)} items wrong" if isinstance(part, list) else described(part)
-        return [_fault(name, _RULE, got)]
+        return [_fault(name, _RULE, f"{n_bad} of {len(items)} items wrong")]
     n_chars = sum(len(item) for item in items if isinstance(item, str))
     if max_chars is not None and n_chars > max_chars:
         return [_fault(name, f"characters <= {max_chars}", f"{n_chars} characters")]

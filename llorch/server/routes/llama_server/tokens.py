@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import BOOLEAN, token_ids
+from llorch.fields.kinds import BOOLEAN, TOKEN_ID_SCHEMA, token_ids
 from llorch.fields.table import Field
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.openapi import json_body
@@ -42,28 +42,26 @@ _FLAGS = {
     )
 }
 _TOKENS = {"tokens": Field("tokens", token_ids(), None, words="ids")}
-_CONTENT = {
-    "type": ["string", "array"],
-    "items": {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}]},
-}
 
 
 def _tokenize_schema() -> dict[str, Any]:
-    schema = object_schema(_FLAGS)
+    flags = object_schema(_FLAGS)["properties"]
+    content = {"type": ["string", "array"], "items": {"anyOf": [{"type": "string"}, TOKEN_ID_SCHEMA]}}
     texts = {
-        "content": {"anyOf": [_CONTENT, {"type": "null"}], "description": "the text (llama-server's name)"},
-        "prompt": {"type": ["string", "null"], "description": "the text (vLLM's name)"},
+        "content": {"description": "the text (llama-server)"},
+        "prompt": {"description": "the text (vLLM)"},
     }
-    one_is_given = [
-        {"required": ["content"], "properties": {"content": _CONTENT}},
-        {"required": ["prompt"], "properties": {"prompt": {"type": "string"}}},
-    ]
-    return {
-        "type": "object",
-        "properties": texts | schema["properties"],
-        "anyOf": one_is_given,
-        "additionalProperties": True,
+    by_content = {"required": ["content"], "properties": {"content": content}}
+    by_prompt = {
+        "required": ["prompt"],
+        "properties": {"content": {"type": "null"}, "prompt": {"type": "string"}},
     }
+    return {"type": "object", "properties": texts | flags, "anyOf": [by_content, by_prompt]}
+
+
+def _detokenize_schema() -> dict[str, Any]:
+    tokens = {"type": "array", "items": TOKEN_ID_SCHEMA, "description": "ids"}
+    return {"type": "object", "properties": {"tokens": tokens}, "required": ["tokens"]}
 
 
 @router.post(
@@ -126,7 +124,7 @@ def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
     "/detokenize",
     summary="Text of token ids",
     responses=REFUSALS,
-    openapi_extra=json_body({**object_schema(_TOKENS, required=_TOKENS), "additionalProperties": True}),
+    openapi_extra=json_body(_detokenize_schema()),
 )
 async def detokenize(request: Request) -> dict[str, str]:
     """The text is `content` to llama-server's clients and `prompt` to vLLM's; control tokens are shown."""

@@ -25,7 +25,7 @@ from llorch.server.routes.openai.kinds import (
 )
 
 MAX_LOGPROBS = 20
-MAX_N = 128
+MAX_N = 64
 
 
 def _same(name: str, *, kind: Kind | None = None, words: str = "") -> Field:

@@ -9,14 +9,13 @@ from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from llorch.chat.tools import MAX_TOOLS
-from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
+from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA, Kind, described
 
 INT32_MAX = 2**31 - 1
-MAX_PROMPTS = 128
+MAX_PROMPTS = 64
 """Prompts of one request; each needs a place in line."""
 
-_ID = {"type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
-_IDS = {"type": "array", "items": _ID, "minItems": 1}
+_IDS = {"type": "array", "items": TOKEN_ID_SCHEMA, "minItems": 1}
 _TEXT = {"type": "string", "minLength": 1}
 
 

@@ -21,6 +21,9 @@ def plain_messages(value: object, max_chars: int) -> tuple[list[dict[str, Any]],
         messages = checked_messages(value)
     except RequestError as error:
         return [], error.errors
+    for message in messages:
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""  # clients send empty answers back so, and no template expects them
     n_chars = sum(_n_chars(message) for message in messages)
     if n_chars <= max_chars:
         return messages, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from llorch.chat.messages import MAX_MESSAGES, ROLES
+from llorch.chat.messages import MAX_MESSAGES
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
 from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
@@ -28,10 +28,14 @@ _TEXT_PART = {
 _MESSAGE = {
     "type": "object",
     "properties": {
-        "role": {"enum": list(ROLES)},
+        "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
         "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}]},
     },
-    "required": ["role", "content"],
+    "required": ["role"],
+    "anyOf": [
+        {"properties": {"content": {"type": ["string", "array"]}}, "required": ["content"]},
+        {"properties": {"role": {"const": "assistant"}}},
+    ],
 }
 _MESSAGES = {
     "type": "array",

@@ -18,7 +18,7 @@ COMMON_FAULTS: list[tuple[str, object]] = [
     ("top_k", -2), ("top_k", 1.5), ("min_p", 2), ("repetition_penalty", 0), ("repeat_penalty", 3),
     ("presence_penalty", -2.1), ("frequency_penalty", True), ("penalty_last_n", -2), ("repeat_last_n", "64"),
     ("logit_bias", {"word": 1}), ("logit_bias", {"5": 101}), ("logit_bias", []), ("stop", [""]), ("stop", ["a"] * 17),
-    ("stop", 5), ("seed", 2**64), ("seed", -(2**63) - 1), ("seed", 1.0), ("n", 0), ("n", 129), ("n", True),
+    ("stop", 5), ("seed", 2**64), ("seed", -(2**63) - 1), ("seed", 1.0), ("n", 0), ("n", 65), ("n", True),
     ("stream", "true"), ("stream", 1), ("stream_options", True), ("stream_options", {"include_usage": 1}),
     ("ignore_eos", 1), ("cache_prompt", "yes"), ("return_token_ids", 0), ("return_progress", "no"),
     ("max_tokens", -2), ("max_tokens", 2**31), ("max_tokens", 1.5), ("max_tokens", "5"),
@@ -63,7 +63,7 @@ def test_value_out_of_range_names_its_field_on_both_routes(name: str, value: obj
 @pytest.mark.parametrize(
     "fields",
     [
-        {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "n": 128, "seed": -(2**63), "max_tokens": -1},
+        {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "n": 64, "seed": -(2**63), "max_tokens": -1},
         {"temperature": 2, "top_k": 0, "seed": 2**64 - 1, "stop": ["x" * 100] * 16, "max_tokens": 2**31 - 1},
         {"stop": "one", "stream": True, "stream_options": {}, "logit_bias": {"0": -100, "7": 100}},
         {
@@ -84,7 +84,6 @@ def test_fields_that_change_nothing_are_taken_whatever_they_say() -> None:
         "store": True,
         "metadata": {"a": "b"},
         "service_tier": "auto",
-        "parallel_tool_calls": 1,
         "x": [],
     }
     assert completion(**extra) == {"prompt": "a"}
@@ -115,7 +114,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a", "a" * 100, ["a", "b"], [0, 2**31 - 1], [[1], [2, 3]], ["a", [1]], ["a"] * 128],
+    ["a", "a" * 100, ["a", "b"], [0, 2**31 - 1], [[1], [2, 3]], ["a", [1]], ["a"] * 64],
 )
 def test_prompts_come_in_four_spellings(prompt: object) -> None:
     assert completion(prompt=prompt) == {"prompt": prompt}
@@ -125,7 +124,7 @@ def test_prompts_come_in_four_spellings(prompt: object) -> None:
     "prompt",
     [
         "", [], [""], ["a", ""], [[]], [[1], []], [1, "a"], ["a", 1], [True], [1.0], [-1], [2**31], [[2**31]], [[True]],
-        {}, 5, True, [None], [[[1]]], "\ud800", ["\ud800"], ["a"] * 129, "a" * 101, ["a" * 101, "b"],
+        {}, 5, True, [None], [[[1]]], "\ud800", ["\ud800"], ["a"] * 65, "a" * 101, ["a" * 101, "b"],
     ],
 )  # fmt: skip
 def test_other_prompts_are_refused_without_being_told_again(prompt: object) -> None:

@@ -19,6 +19,14 @@ def test_contents_in_parts_become_one_string() -> None:
     )
 
 
+def test_an_answer_without_content_is_empty_unless_it_calls_tools() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answers = [{"role": "assistant", "content": None}, {"role": "assistant", "tool_calls": [call]}]
+    messages, faults = plain_messages(answers, 1000)
+    assert [message["content"] for message in messages] == ["", None]
+    assert not faults
+
+
 @pytest.mark.parametrize("value", [None, [], {}, "text", 5])
 def test_no_list_of_messages_is_one_fault(value: object) -> None:
     assert fields(value) == ["messages"]

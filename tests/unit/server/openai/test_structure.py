@@ -1,0 +1,163 @@
+"""What `response_format` and `tools` ask for, and how their faults are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llorch.chat.builtin import BUILTIN
+from llorch.chat.structure import ModelStructure
+from llorch.chat.template import ChatTemplate
+from llorch.chat.tools import ToolChoice
+from llorch.engine.events import ErrorEvent
+from llorch.errors import FieldError, RequestError
+from llorch.server.errors import GenerationFailedError
+from llorch.server.routes.openai.chat import parse_chat
+from llorch.server.routes.openai.completions import parse_completion
+from llorch.server.routes.openai.errors import event_error
+from llorch.server.routes.openai.structure import FREE, Document, Structure, parse_structure
+from llorch.text.vocab import TokenType
+from tests.support.vocabularies import make_tokenizer
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+TOOL = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
+LOOK_AROUND = {"type": "object", "properties": {"a": {"type": "string", "pattern": "(?=a)b"}}}
+
+
+def structure(**body: Any) -> Structure:
+    faults: list[FieldError] = []
+    found = parse_structure(body, faults, has_tools=True)
+    assert faults == []
+    return found
+
+
+def model(template: str = "chatml") -> ModelStructure:
+    tokenizer = make_tokenizer(special=[("<|im_start|>", TokenType.CONTROL)])
+    return ModelStructure(tokenizer, ChatTemplate(BUILTIN[template], tokenizer, template))
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        ({}, None),
+        ({"response_format": None}, None),
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, Document({"type": "object"}, "response_format")),
+        (
+            {"response_format": {"type": "json_object", "schema": SCHEMA}},
+            Document(SCHEMA, "response_format.schema"),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "schema": SCHEMA}},
+            Document(SCHEMA, "response_format.schema"),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}},
+            Document(SCHEMA, "response_format.json_schema.schema"),
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}},
+            Document(SCHEMA, "response_format.json_schema.schema", is_lenient=True),
+        ),
+        ({"json_schema": SCHEMA}, Document(SCHEMA, "json_schema")),
+        ({"json_schema": {}}, None),
+    ],
+)
+def test_documents_have_the_spellings_of_openai_and_of_llama_server(
+    body: dict[str, Any], document: Document | None
+) -> None:
+    assert structure(**body).document == document
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        (5, "response_format"),
+        ("json", "response_format"),
+        ({}, "response_format"),
+        ({"type": "xml"}, "response_format"),
+        ({"type": ["json_object"]}, "response_format"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": 5}, "response_format.json_schema"),
+        ({"type": "json_schema", "json_schema": {}}, "response_format.json_schema.schema"),
+        ({"type": "json_schema", "json_schema": {"schema": []}}, "response_format.json_schema.schema"),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {"const": "x" * 5000}}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"schema": {}, "strict": 1}},
+            "response_format.json_schema.strict",
+        ),
+    ],
+)
+def test_a_fault_of_the_format_names_its_field(value: object, field: str) -> None:
+    for parse in (parse_chat, parse_completion):
+        body = {"messages": [{"role": "user", "content": "a"}], "prompt": "a", "response_format": value}
+        with pytest.raises(RequestError) as refused:
+            parse(body, 100)
+        assert [fault.field for fault in refused.value.errors] == [field]
+
+
+def test_faults_of_structure_are_told_with_all_others() -> None:
+    body = {"messages": [], "temperature": 9, "response_format": 5, "tools": [5], "tool_choice": "any"}
+    with pytest.raises(RequestError) as refused:
+        parse_chat(body, 100)
+    fields = {fault.field for fault in refused.value.errors}
+    assert fields == {"messages", "temperature", "response_format", "tools[0].type", "tool_choice"}
+
+
+def test_a_body_that_asks_for_nothing_asks_for_any_text() -> None:
+    assert structure(tools=[], tool_choice="auto", response_format={"type": "text"}) == FREE
+    assert structure() == FREE
+    assert FREE.constraint(model()) is None
+    assert FREE.parser(model()) is None
+
+
+def test_tools_make_a_parser_and_a_constraint_unless_none_is_chosen() -> None:
+    asked = structure(tools=[TOOL], parallel_tool_calls=False)
+    assert asked.choice == ToolChoice("auto")
+    assert not asked.is_parallel
+    assert asked.parser(model()) is not None
+    assert asked.constraint(model()) is not None
+    never = structure(tools=[TOOL], tool_choice="none")
+    assert never.parser(model()) is None
+    assert never.constraint(model()) is None
+
+
+def test_tools_are_shown_to_the_model_unless_none_may_be_called() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    (first, _), tools = structure(tools=[TOOL]).prompt_of(model(), messages)
+    assert "add" in first["content"]
+    assert tools is None  # the template would not show them
+    assert structure(tools=[TOOL], tool_choice="none").prompt_of(model(), messages) == (messages, None)
+    assert structure().prompt_of(model("llama2"), messages) == (messages, None)
+
+
+def test_a_model_that_cannot_call_tools_refuses_them() -> None:
+    with pytest.raises(RequestError) as refused:
+        structure(tools=[TOOL]).parser(model("llama2"))
+    assert refused.value.errors[0].field == "tools"
+    assert structure(tools=[TOOL], tool_choice="none").parser(model("llama2")) is None
+
+
+def test_tools_whose_schemas_cannot_be_enforced_are_refused_only_where_they_must_be() -> None:
+    loose = {"type": "function", "function": {"name": "f", "parameters": LOOK_AROUND}}
+    strict = {"type": "function", "function": {"name": "f", "parameters": LOOK_AROUND, "strict": True}}
+    assert structure(tools=[loose]).constraint(model()) is None
+    for asked in (structure(tools=[strict]), structure(tools=[loose], tool_choice="required")):
+        with pytest.raises(RequestError) as refused:
+            asked.constraint(model())
+        assert refused.value.errors[0].field == "tools[0].function.parameters"
+
+
+def test_a_grammar_that_fails_on_the_way_is_the_request_s_fault() -> None:
+    event = ErrorEvent("constraint_error", "the grammar cannot go on", retriable=False)
+    assert GenerationFailedError(event).status == 400
+    assert event_error(event)["error"] == {
+        "message": "the grammar cannot go on",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "constraint_error",
+    }

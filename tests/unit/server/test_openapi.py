@@ -1,0 +1,92 @@
+"""What OpenAPI says about the routes is what they do."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llorch.engine.service import EngineService
+from llorch.server.app import create_app
+from llorch.settings import Settings
+from tests.support.services import running
+
+POSTED = {"400", "401", "403", "408", "413", "415", "500", "503"}
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return create_app(EngineService(Settings())).openapi()
+
+
+def body_of(described: dict[str, Any], path: str) -> dict[str, Any]:
+    schema: dict[str, Any] = described["paths"][path]["post"]["requestBody"]["content"]["application/json"][
+        "schema"
+    ]
+    return schema
+
+
+def test_every_status_is_there(described: dict[str, Any]) -> None:
+    assert set(described["paths"]["/generate"]["post"]["responses"]) == {"200", "409", *POSTED}
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        assert set(described["paths"][path]["post"]["responses"]) == {"200", *POSTED}
+    assert set(described["paths"]["/cancel"]["post"]["responses"]) == {"200", "404", *POSTED}
+    assert set(described["paths"]["/v1/models"]["get"]["responses"]) == {"200", "401", "403", "500", "503"}
+    missing = described["paths"]["/v1/models/{model}"]["get"]["responses"]
+    assert {"401", "403", "404", "500", "503"} <= set(missing)
+
+
+def test_generate_takes_exactly_one_of_two_prompts(described: dict[str, Any]) -> None:
+    first, second = body_of(described, "/generate")["oneOf"]
+    assert (first["required"], second["required"]) == (["prompt"], ["token_ids"])
+    assert first["properties"]["token_ids"] == second["properties"]["prompt"] == {"type": "null"}
+
+
+def test_large_numbers_are_exact(described: dict[str, Any]) -> None:
+    seed = body_of(described, "/generate")["properties"]["seed"]
+    assert seed["anyOf"][0]["maximum"] == 2**64 - 1
+    assert body_of(described, "/v1/completions")["properties"]["seed"]["anyOf"][0]["minimum"] == -(2**63)
+
+
+def test_token_ids_have_the_bound_of_the_model_once_it_is_known(tiny_model: Path) -> None:
+    service = running(tiny_model)
+    app = create_app(EngineService(Settings()))
+    bounds = [_bound_of_ids(app.openapi())]
+    app.state.service = service
+    bounds.append(_bound_of_ids(app.openapi()))
+    assert service.loaded is not None
+    assert bounds == [2**31 - 1, service.loaded.config.n_vocab - 1]
+    asyncio.run(service.stop(0))
+
+
+def _bound_of_ids(described: dict[str, Any]) -> int:
+    ids = body_of(described, "/generate")["properties"]["token_ids"]["anyOf"][0]
+    several = body_of(described, "/v1/completions")["properties"]["prompt"]["oneOf"][2]["items"]["anyOf"][1]
+    assert ids["items"]["maximum"] == several["items"]["maximum"]
+    bound: int = ids["items"]["maximum"]
+    return bound
+
+
+def test_one_stop_string_may_stand_alone(described: dict[str, Any]) -> None:
+    kinds = body_of(described, "/generate")["properties"]["stop"]["anyOf"][0]["anyOf"]
+    assert [kind["type"] for kind in kinds] == ["string", "array"]
+
+
+def test_biases_are_by_token_id(described: dict[str, Any]) -> None:
+    biases = body_of(described, "/generate")["properties"]["logit_bias"]["anyOf"][0]
+    assert biases["propertyNames"] == {"pattern": "^[0-9]{1,9}$"}
+    assert biases["maxProperties"] == 1024
+
+
+def test_bodies_of_openais_routes_may_have_more_fields(described: dict[str, Any]) -> None:
+    assert body_of(described, "/v1/completions")["required"] == ["prompt"]
+    assert body_of(described, "/v1/chat/completions")["required"] == ["messages"]
+    assert body_of(described, "/v1/completions")["additionalProperties"] is True
+    assert body_of(described, "/generate")["additionalProperties"] is False
+
+
+def test_streams_are_described_by_their_events(described: dict[str, Any]) -> None:
+    content = described["paths"]["/generate"]["post"]["responses"]["200"]["content"]
+    assert content["text/event-stream"]["schema"]["required"] == ["data"]
