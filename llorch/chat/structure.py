@@ -27,7 +27,7 @@ class ModelStructure:
         """
         self.vocab = tokenizer.vocab
         self.grammars = Grammars(tokenizer)
-        self.tool_format = tool_format_of(template.tool_source, knows_tools=template.supports_tools)
+        self.tool_format = tool_format_of(template)
         self.shown_ids = frozenset[int]()
         if self.tool_format is not None:
             self.shown_ids = self.tool_format.shown_ids(tokenizer.vocab)

@@ -26,7 +26,6 @@ class ChatTemplate:
 
     Attributes:
         source: Jinja.
-        tool_source: Jinja of the template for requests with tools.
         name: of a built-in template, or where it comes from.
         problem: why it cannot be used; None if it can. One that cannot refuses every request.
         tool_problem: why its variant for requests with tools cannot be used; None if it can, or there is none.
@@ -45,7 +44,6 @@ class ChatTemplate:
             tool_source: in its place for requests with tools.
         """
         self.source = source
-        self.tool_source = source if tool_source is None else tool_source
         self.name = name
         self.problem: str | None = None
         self._tool_template: MarkedTemplate | None = None

@@ -17,6 +17,7 @@ PAGES = [
     "docs/generations.md",
     "docs/how-it-works.md",
     "docs/serving.md",
+    "docs/structured.md",
     "docs/validation.md",
 ]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
