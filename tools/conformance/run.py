@@ -36,6 +36,9 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "schemathesis": ("schemathesis_session",),
 }
 """Programs of `tools.conformance.clients`, by the client's name."""
+SMALL = ("demo", ("-c", "128"))
+"""Model and flags for a client that sends many odd requests: what they generate costs nothing there."""
+OWN_SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {"schemathesis": SMALL}
 N_PARALLEL = 8
 CLIENT_S = 280.0
 """Most seconds of one program."""
@@ -58,25 +61,39 @@ def run_client(python: Path, module: str, url: str, key: str, name: str, model: 
         return 1
 
 
-def run_clients(names: list[str], python: Path, url: str, key: str, name: str, model: str) -> int:
-    """Run the programs of the clients `names`; 1 if a check of one does not hold."""
+def run_clients(args: argparse.Namespace, python: Path) -> list[str]:
+    """Run the programs of the clients that were asked for; those of which a check does not hold."""
     failed = []
-    for client in names:
-        for module in CLIENTS[client]:
-            print(f"{module}:", flush=True)
-            began_s = time.monotonic()
-            if run_client(python, module, url, key, name, model):
-                failed.append(module)
-            print(f"  {time.monotonic() - began_s:.0f} s", flush=True)
-    print(f"differences: {', '.join(failed)}" if failed else "no difference", flush=True)
-    return 1 if failed else 0
+    with contextlib.ExitStack() as servers:
+        shared: str | None = args.url
+        for client in args.clients:
+            model, flags = OWN_SERVERS.get(client, (args.model, ()))
+            with contextlib.ExitStack() as own:
+                if args.url is None and client in OWN_SERVERS:
+                    url, _ = own.enter_context(serving(llorch_command(model, N_PARALLEL, *flags)))
+                else:
+                    shared = shared or servers.enter_context(serving(_command(args)))[0]
+                    url = shared
+                for module in CLIENTS[client]:
+                    print(f"{module}:", flush=True)
+                    began_s = time.monotonic()
+                    if run_client(python, module, url, args.key, args.name, model):
+                        failed.append(module)
+                    print(f"  {time.monotonic() - began_s:.0f} s", flush=True)
+    return failed
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    """Of the server that most clients share."""
+    if args.llama_server:
+        n_ctx = str(N_PARALLEL * 8192)
+        return llama_server_command(args.llama_server, args.model, N_PARALLEL, "-c", n_ctx, "--jinja")
+    return llorch_command(args.model, N_PARALLEL)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)"
-    )
+    parser.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)")
     parser.add_argument(
         "-m", "--model", help="what is served (default: smollm2 if it has been pulled, else demo)"
     )
@@ -98,21 +115,15 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments(argv)
     try:
         python = ensure_environment()
-        if args.llama_server:
-            command = llama_server_command(
-                args.llama_server, args.model, N_PARALLEL, "-c", "65536", "--jinja"
-            )
-        else:
-            command = llorch_command(args.model, N_PARALLEL)
-        server = contextlib.nullcontext((args.url, None)) if args.url else serving(command)
-        with server as (url, _):
-            return run_clients(args.clients, python, url, args.key, args.name, args.model)
+        failed = run_clients(args, python)
     except InstallError as error:
         print(f"conformance: the clients could not be installed:\n{error}", file=sys.stderr)
         return OFFLINE if error.is_offline else 2
     except ServerError as error:
         print(f"conformance: {error}", file=sys.stderr)
         return 2
+    print(f"differences: {', '.join(failed)}" if failed else "no difference", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

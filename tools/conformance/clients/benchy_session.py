@@ -84,7 +84,8 @@ def load(target: Target) -> None:
         result = folder / "result.json"
         words = ["--base-url", target.v1, "--api-key", target.key, "--model", target.model]
         words += ["--tokenizer", str(folder / "tokenizer.json"), "--book-url", book]
-        words += ["--pp", str(N_PROMPT), "--tg", str(N_GENERATED), "--exact-tg", "--no-cache", "--runs", "1"]
+        words += ["--pp", str(N_PROMPT), "--tg", str(N_GENERATED), "--extra-body", "ignore_eos=true"]
+        words += ["--no-cache", "--runs", "1"]
         words += ["--concurrency", "1", str(N_STREAMS), "--skip-coherence", "--exit-on-first-fail"]
         words += ["--format", "json", "--save-result", str(result)]
         done = subprocess.run(
@@ -99,7 +100,15 @@ def load(target: Target) -> None:
         expect(done.returncode == 0, f"llama-benchy ended with {done.returncode}:\n{done.stdout[-1500:]}")
         expect("No complete token_ids" not in done.stdout, "chunks without token_ids")
         report = json.loads(result.read_text("utf-8"))
-    print(json.dumps(report)[:3000])
+    runs = report["benchmarks"]
+    expect_equal("concurrencies", [run["concurrency"] for run in runs], [1, N_STREAMS])
+    for run in runs:
+        expect_equal("streams", len(run["tg_req_throughput"]["values"]), run["concurrency"])
+        first, speed = run["ttfr"]["mean"], run["tg_throughput"]["mean"]
+        expect(first > 0 and speed > 0, f"nothing was measured: {run}")
+        print(
+            f"             {run['concurrency']} at once: {speed:.1f} tokens/s, first after {first:.0f} ms", flush=True
+        )
 
 
 CHECKS: list[Check] = [load]

@@ -10,6 +10,8 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks GitHub for pri
 
 import litellm
 
+litellm.suppress_debug_info = True
+
 from tools.conformance.checks import Check, Target, expect, expect_equal, expect_error, main
 from tools.conformance.clients.openai_structure import ASK_WEATHER, WEATHER
 
@@ -66,7 +68,7 @@ def errors(target: Target) -> None:
         "temperature 3",
         lambda: litellm.completion(messages=MESSAGES, **_ask(target, temperature=3)),
     )
-    long = [{"role": "user", "content": "word " * 20_000}]
+    long = [{"role": "user", "content": "a b " * 8_000}]
     expect_error(
         litellm.ContextWindowExceededError,
         "over-long prompt",

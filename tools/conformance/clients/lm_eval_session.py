@@ -7,7 +7,9 @@ Python that has llorch), with one request at a time and with eight.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import os
 import subprocess
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = tempfile.TemporaryDirectory()
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": FOLDER.name}
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": FOLDER.name, "LMEVAL_LOG_LEVEL": "ERROR"}
 
 import lm_eval
 import yaml
@@ -77,9 +79,9 @@ def _write_tasks(folder: Path) -> None:
 @functools.cache
 def _evaluate(target: Target, n_concurrent: int, batch_size: int) -> dict[str, Any]:
     """Arguments and answers of every request, by task, and the results."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        _write_tasks(folder)
+    os.environ["OPENAI_API_KEY"] = target.key
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
+        _write_tasks(Path(name))
         tasks = [str(task["task"]) for task in (CHOICE, ROLLING, GENERATE)]
         report = lm_eval.simple_evaluate(
             model="local-completions",

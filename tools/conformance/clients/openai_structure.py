@@ -18,7 +18,12 @@ SCHEMA: dict[str, Any] = {
         "city": {"type": "string", "maxLength": 12},
         "kind": {"enum": ["town", "village"]},
         "stars": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 3},
-        "inner": {"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]},
+        "inner": {
+            "type": "object",
+            "properties": {"a": {"const": 1}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
     },
     "required": ["city", "kind", "stars", "inner"],
     "additionalProperties": False,
