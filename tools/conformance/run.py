@@ -93,7 +93,9 @@ def _command(args: argparse.Namespace) -> list[str]:
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)")
+    parser.add_argument(
+        "clients", nargs="*", metavar="CLIENT", help=f"of {', '.join(CLIENTS)} (default: all)"
+    )
     parser.add_argument(
         "-m", "--model", help="what is served (default: smollm2 if it has been pulled, else demo)"
     )

@@ -52,7 +52,9 @@ class Stream:
 async def _request(port: int, method: str, path: str, body: bytes = b"") -> tuple[Any, Any]:
     """Reader and writer of a connection whose answer begins; the status is 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+    )
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     writer.write(head.encode() + b"\r\n" + body)
@@ -102,7 +104,9 @@ def _stream_of(sent_s: float, lines: list[tuple[float, bytes]], end_s: float, n_
             usage = event.get("usage") or usage
     n_tokens = usage.get("completion_tokens", 0)
     if not times or n_tokens != n_predict:
-        raise LoadError(f"/v1/completions: expected {n_predict} tokens, got {n_tokens} in {len(times)} events")
+        raise LoadError(
+            f"/v1/completions: expected {n_predict} tokens, got {n_tokens} in {len(times)} events"
+        )
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
     return Stream(sent_s, tuple(times), end_s, n_tokens, cached)
 

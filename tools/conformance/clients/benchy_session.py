@@ -107,7 +107,8 @@ def load(target: Target) -> None:
         first, speed = run["ttfr"]["mean"], run["tg_throughput"]["mean"]
         expect(first > 0 and speed > 0, f"nothing was measured: {run}")
         print(
-            f"             {run['concurrency']} at once: {speed:.1f} tokens/s, first after {first:.0f} ms", flush=True
+            f"             {run['concurrency']} at once: {speed:.1f} tokens/s, first after {first:.0f} ms",
+            flush=True,
         )
 
 
