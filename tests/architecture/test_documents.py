@@ -13,6 +13,7 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/engine.md",
     "docs/generations.md",
     "docs/how-it-works.md",
     "docs/serving.md",

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from llorch.engine.block_pool import BlockPool
-from llorch.engine.kv_blocks import KVBlocks
+from llorch.engine.kv_blocks import BlockStore, KVBlocks
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
@@ -152,6 +152,16 @@ def test_owners_take_turns_and_each_owner_is_served_in_order() -> None:
     assert order == ["a1", "b1", "c1", "a2", "b2", "c2", "a3"]
 
 
+def test_prompts_of_different_owners_are_read_side_by_side_and_those_of_one_in_order() -> None:
+    scheduler = new_scheduler(100, 5)
+    for name, n_prompt, owner in (("a1", 40, "a"), ("a2", 9, "a"), ("b1", 20, "b"), ("c1", 3, "c")):
+        scheduler.add(sequence(name, n_prompt, owner=owner))
+    assert step(scheduler, 17) == [("c1", 3), ("b1", 7), ("a1", 7)]
+    assert step(scheduler, 17) == [("c1", 1), ("b1", 8), ("a1", 8)]
+    assert step(scheduler, 17) == [("c1", 1), ("b1", 5), ("a1", 11)]
+    assert step(scheduler, 18) == [("b1", 1), ("c1", 1), ("a1", 14), ("a2", 2)]
+
+
 def test_the_youngest_gives_way_and_is_the_first_to_come_back() -> None:
     scheduler = new_scheduler(6, 3, keeps_prefixes=False)
     a, b, c, d = (sequence(name, 7, max_tokens=13) for name in "abcd")
@@ -242,3 +252,25 @@ def test_who_reads_no_cache_finds_only_what_was_computed_for_itself() -> None:
     scheduler._give_way(s)
     assert step(scheduler, 100) == [("a", 1), ("b", 3)]
     assert s.n_cached == 0
+
+
+def test_a_store_that_fails_when_a_sequence_ends_costs_no_block(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenStore:
+        def holds(self, key: bytes) -> bool:
+            return False
+
+        def save(self, key: bytes, block: int) -> None:
+            raise RuntimeError("a fault of ours")
+
+        def note_use(self, keys: object) -> None:
+            pass
+
+    pool = BlockPool(10, BLOCK)
+    blocks = KVBlocks(pool, 1, 10, store=cast(BlockStore, BrokenStore()))
+    scheduler = Scheduler(blocks, 1)
+    s = sequence("a", 10)
+    scheduler.add(s)
+    step(scheduler, 100)
+    scheduler.remove(s)
+    assert (pool.n_free, s.slot) == (10, -1)
+    assert "blocks of a are not kept" in caplog.text
