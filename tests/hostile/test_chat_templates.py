@@ -84,9 +84,10 @@ ENDLESS = {
     "a power": "{{ 9 ** (9 ** 9) }}",
     "squares": "{% set n = namespace(s=3) %}{% for i in range(99) %}{% set n.s = n.s * n.s %}{% endfor %}",
     "a number of many digits": "{{ ('f' * 4000000) | int(0, 16) }}",
-    "many small lists": "{% for i in range(99999) %}"
-    + "{% set x = [[], [], [], [], [], [], [], []] %}" * 99
-    + "{% endfor %}",
+    "searched ranges": "{% for i in range(99999) %}{{ 'a' in range(99999) }}{% endfor %}",
+    "numbers of many digits": "{% set x = '1' * 4000000 %}{% for i in range(99999) %}{{ x | float }}{% endfor %}",
+    "empty texts": "{% set x = [''] * 99999 %}{% for i in range(99999) %}{{ ''.join(x) }}{% endfor %}",
+    "counted items": "{% set x = [[1, 2]] * 99999 %}{% for i in range(99999) %}{{ x.count([1, 3]) }}{% endfor %}",
     "batches of characters": "{% set x = 'a' * 4000000 %}{{ x | batch(1) | first }}",
     "rounding": "{{ 1.5 | round(1000000000) }}",
     "rounding up": "{{ 1 | round(1000000000, 'ceil') }}",
