@@ -172,14 +172,14 @@ class EngineService:
         finally:
             self.release(submission)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, owner: str = "") -> bool:
         """End a generation within one step; its `end` event says ``"abort"``.
 
         Returns:
-            Whether there was an unfinished one of that name.
+            Whether `owner` had an unfinished one of that name.
         """
         submission = self._ledger.find(job_id)
-        if submission is None:
+        if submission is None or submission.owner != owner:
             return False
         self.release(submission)
         return True

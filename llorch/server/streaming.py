@@ -168,6 +168,8 @@ def finish(service: EngineService, submission: Submission, last: Event | None) -
         "prompt_tokens": submission.n_prompt,
         "total_s": round(total_s, 4),
     }
+    if submission.owner:
+        extra["owner"] = submission.owner
     outcome = last.code if isinstance(last, ErrorEvent) else "client left"
     if isinstance(last, EndEvent):
         outcome = str(last.finish_reason)
@@ -175,4 +177,5 @@ def finish(service: EngineService, submission: Submission, last: Event | None) -
         extra |= {name: round(value, 4) for name, value in dataclasses.asdict(last.timings).items()}
     extra["outcome"] = outcome
     counts = f"{submission.n_prompt} + {extra.get('completion_tokens', '?')} tokens"
-    logger.info("%s: %s, %s in %.2f s", submission.job_id, outcome, counts, total_s, extra=extra)
+    of = f" of {submission.owner}" if submission.owner else ""
+    logger.info("%s%s: %s, %s in %.2f s", submission.job_id, of, outcome, counts, total_s, extra=extra)
