@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.errors import SettingsError, shown
+from llorch.fields.api_keys import MAX_KEYS, split_key
 from llorch.fields.table import SETTINGS, Field, suggest
 
 ENV_PREFIX = "LLORCH_"
@@ -38,7 +39,7 @@ OTHER_VARIABLES = frozenset(
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 MAX_CONFIG_BYTES = 1 << 20
-MAX_KEY_BYTES = 4096
+MAX_KEY_BYTES = 1 << 18
 
 _SERVICE_LINK = re.compile(
     r"LLORCH_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
@@ -113,7 +114,7 @@ def service_links() -> str | None:
 
 
 def read_key_file(path: Path) -> str:
-    """What stands in the file of an API key.
+    """What stands in a file of API keys.
 
     Raises:
         SettingsError: the file cannot be read, or is too large to be a key.
@@ -131,21 +132,30 @@ def read_key_file(path: Path) -> str:
         raise SettingsError(f"api_key_file {path} is not UTF-8, so it holds no key") from None
 
 
-def clean_key(key: str, origin: str) -> str:
-    """`key` without the line feed that editors and secret stores put at the end.
+def keys_of_file(text: str) -> list[str]:
+    """The keys in a file, one on each line; empty lines and those that begin with ``#`` say nothing."""
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def clean_keys(keys: list[str], origin: str) -> str:
+    """`keys`, each with or without a name, as the setting has them: one on each line.
 
     Raises:
-        SettingsError: no client could send it; the message does not repeat it.
+        SettingsError: there is none, or one that no client could send, or one twice; the message repeats no key.
     """
-    key = key.removesuffix("\n").removesuffix("\r")
-    if not key:
+    if not keys or not all(keys):
         raise SettingsError(f"{origin}: the API key is empty; leave it out to serve without a key")
-    if key != key.strip() or any(ord(c) < 32 or ord(c) == 127 for c in key):
+    if len(keys) > MAX_KEYS:
+        raise SettingsError(f"{origin}: {len(keys)} API keys, at most {MAX_KEYS} are possible")
+    if any(key != key.strip() or any(ord(c) < 32 or ord(c) == 127 for c in key) for key in keys):
         raise SettingsError(
             f"{origin}: the API key has blanks at its ends or control characters (a second line, a tab), which no "
             "client could send"
         )
-    return key
+    if len({split_key(key)[1] for key in keys}) < len(keys):
+        raise SettingsError(f"{origin}: the same API key stands there twice")
+    return "\n".join(keys)
 
 
 def suggestion(name: str, *, variables: bool = False) -> str:

@@ -20,10 +20,11 @@ from llorch.fields.table import SETTINGS
 from llorch.setting_sources import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
-    clean_key,
+    clean_keys,
     from_environment,
     from_file,
     got,
+    keys_of_file,
     read_key_file,
     suggestion,
 )
@@ -137,24 +138,26 @@ def load_settings(
         if name != "api_key" and SETTINGS[name].faults(merged[name]):
             problems.append(f"{origins[name]}: expected {SETTINGS[name].rule}{got(name, value)}")
     if not problems:
-        problems += _resolve_key(merged, origins)
+        problems += _resolve_keys(merged, origins)
     if problems:
         raise SettingsError("; ".join(problems))
     return Settings(**merged)
 
 
-def _resolve_key(merged: dict[str, Any], origins: Mapping[str, str]) -> list[str]:
-    """Put the key of `api_key_file`, if there is one, into `merged`; returns what is wrong with either."""
+def _resolve_keys(merged: dict[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """Put the keys of either source, if there are any, into `merged`; returns what is wrong with them."""
     if "api_key" in merged and "api_key_file" in merged:
         return [f"{origins['api_key']} and {origins['api_key_file']} exclude each other"]
     try:
         if "api_key_file" in merged:
             path = merged["api_key_file"]
-            merged["api_key"] = clean_key(read_key_file(Path(path)), f"{origins['api_key_file']} ({path})")
+            keys = keys_of_file(read_key_file(Path(path)))
+            merged["api_key"] = clean_keys(keys, f"{origins['api_key_file']} ({path})")
         elif "api_key" in merged:
             if not isinstance(merged["api_key"], str):
                 return [f"{origins['api_key']}: expected a string"]
-            merged["api_key"] = clean_key(merged["api_key"], origins["api_key"])
+            keys = merged["api_key"].removesuffix("\n").removesuffix("\r").split(",")
+            merged["api_key"] = clean_keys(keys, origins["api_key"])
     except SettingsError as error:
         return [str(error)]
     return []

@@ -11,6 +11,7 @@ import logging
 import time
 
 from llorch.cli.console import Progress, human_bytes
+from llorch.cli.llama_server_flags import add_llama_server_flags
 from llorch.cli.options import add_field, settings_from
 from llorch.engine.service import EngineService
 from llorch.fields.table import SETTINGS
@@ -30,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for name, field in SETTINGS.items():
         if name != "model":  # every command has that one
             add_field(sections[field.section], name)
+    add_llama_server_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:

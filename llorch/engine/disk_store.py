@@ -69,7 +69,10 @@ class DiskStore:
         """Begin to keep a copy of `block`, unless too many wait to be written."""
         if self._files.holds(key) or self._writer.n_queued >= MAX_QUEUED or self._writer.has_failed:
             return
-        content = b"".join(array[:, block].tobytes() for array in self._arrays)
+        try:
+            content = b"".join(array[:, block].tobytes() for array in self._arrays)
+        except MemoryError:
+            return
         self._writer.put(lambda: self._files.write(key, content))
 
     def note_use(self, keys: Sequence[bytes]) -> None:
@@ -140,9 +143,9 @@ def open_store(settings: Settings, loaded: OpenModel, kv_cache: KVCache) -> Disk
         block_bytes = KVCache.bytes_per_block(loaded.config, kv_cache.kv_type)
         max_bytes = settings.prefix_cache_dir_mib << 20
         try:
-            return DiskStore(
-                BlockFiles(root, identity_of(loaded, kv_cache), block_bytes, max_bytes), kv_cache
-            )
+            files = BlockFiles(root, identity_of(loaded, kv_cache), block_bytes, max_bytes)
+            logger.info("prefixes are kept in %s too (%d MiB now)", root, files.n_bytes >> 20)
+            return DiskStore(files, kv_cache)
         except OSError as error:
             fault = str(error.strerror or error)
     logger.warning("prefix_cache_dir: %s cannot be used (%s); prefixes are kept in memory only", root, fault)

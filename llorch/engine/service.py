@@ -139,7 +139,7 @@ class EngineService:
             job_id = uuid.uuid4().hex
         elif faults := FIELDS["job_id"].python_faults(job_id):
             raise RequestError(faults)
-        submission = self._ledger.reserve(job_id)
+        submission = self._ledger.reserve(job_id, options.get("owner", ""))
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
         try:
@@ -172,14 +172,14 @@ class EngineService:
         finally:
             self.release(submission)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, owner: str = "") -> bool:
         """End a generation within one step; its `end` event says ``"abort"``.
 
         Returns:
-            Whether there was an unfinished one of that name.
+            Whether `owner` had an unfinished one of that name.
         """
         submission = self._ledger.find(job_id)
-        if submission is None:
+        if submission is None or submission.owner != owner:
             return False
         self.release(submission)
         return True

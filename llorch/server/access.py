@@ -6,7 +6,7 @@ Plain ASGI middleware: it decides on the raw scope and leaves streams and discon
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,7 @@ from llorch.errors import FieldError
 from llorch.fields.hosts import host_of, is_address, is_loopback
 from llorch.server.errors import HTTPRefusalError, error_response
 
-OPEN_PATHS = frozenset({"/health", "/health/", "/ready", "/ready/"})
+OPEN_PATHS = frozenset({"/health", "/health/", "/ready", "/ready/", "/v1/health"})
 """Paths that need no key, so that a supervisor can ask whether the process lives and is ready."""
 
 
@@ -64,31 +64,43 @@ def _advice(scope: Scope) -> str:
 
 
 class KeyCheck:
-    """Refuses requests without the API key; everything but `OPEN_PATHS` needs it."""
+    """Refuses requests without an API key; everything but `OPEN_PATHS` needs one. Whose it is, the scope says then.
 
-    def __init__(self, app: ASGIApp, api_key: str) -> None:
+    Args:
+        app: gets the other requests.
+        owners: whose each key is.
+    """
+
+    def __init__(self, app: ASGIApp, owners: Mapping[bytes, str]) -> None:
         self.app = app
-        self._api_key = api_key.encode()
+        self._owners = owners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on requests for open paths and those with the key."""
-        if (
-            scope["type"] == "http"
-            and scope["path"] not in OPEN_PATHS
-            and not self._has_key(Headers(scope=scope))
-        ):
-            error = FieldError(
-                "Authorization", "Bearer <API key>", "the API key is missing or wrong (also taken: X-Api-Key)"
-            )
-            refusal = HTTPRefusalError(401, error, {"WWW-Authenticate": "Bearer"})
-            await error_response(scope, refusal)(scope, receive, send)
-            return
+        """Pass on requests for open paths and those with a key."""
+        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
+            owner = self._owner(Headers(scope=scope))
+            if owner is None:
+                error = FieldError(
+                    "Authorization",
+                    "Bearer <API key>",
+                    "the API key is missing or wrong (also taken: X-Api-Key)",
+                )
+                refusal = HTTPRefusalError(401, error, {"WWW-Authenticate": "Bearer"})
+                await error_response(scope, refusal)(scope, receive, send)
+                return
+            scope["llorch.owner"] = owner
         await self.app(scope, receive, send)
 
-    def _has_key(self, headers: Headers) -> bool:
+    def _owner(self, headers: Headers) -> str | None:
+        """Whose the key in `headers` is. All keys are compared, so that the time tells nothing about them."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        return hmac.compare_digest(given.encode("latin-1", "replace"), self._api_key)
+        sent = given.encode("latin-1", "replace")
+        found = None
+        for key, owner in self._owners.items():
+            if hmac.compare_digest(sent, key):
+                found = owner
+        return found
 
 
 def owner_of(scope: Scope) -> str:

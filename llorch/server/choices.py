@@ -22,6 +22,7 @@ from llorch.engine.events import (
     TokenEvent,
 )
 from llorch.engine.ledger import Submission
+from llorch.engine.request import Request as GenerationRequest
 from llorch.engine.service import EngineService
 from llorch.server.errors import GenerationFailedError
 from llorch.server.streaming import EventStream, finish, on_departure
@@ -55,6 +56,12 @@ class Choices:
 
     def __len__(self) -> int:
         return len(self._submissions)
+
+    @property
+    def requests(self) -> list[GenerationRequest]:
+        """What is computed for each generation."""
+        requests = [submission.request for submission in self._submissions]
+        return [request for request in requests if request is not None]  # none is None once all are admitted
 
     @property
     def prompts(self) -> list[tuple[int, ...]]:

@@ -132,6 +132,16 @@ def native_shape(error: Exception) -> Response:
     return failure("internal_error", "the server failed; its log says why")
 
 
+def outline(error: Exception) -> tuple[int, str, dict[str, str]]:
+    """Status, message and headers of the answer to a request that ended in `error`, for APIs that say no more."""
+    native = native_shape(error)
+    message = str(error) if isinstance(error, LlorchError) else "the server failed; its log says why"
+    if isinstance(error, RequestError):  # fields may have been renamed since it was raised
+        message = "; ".join(fault.message for fault in error.errors)
+    headers = {name: value for name, value in native.headers.items() if not name.startswith("content-")}
+    return native.status_code, message, headers
+
+
 _HTTP_MESSAGES = {
     404: ("path", "a path of this server", "there is nothing at this path; /docs lists what there is"),
     405: (

@@ -37,9 +37,13 @@ _LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 break an event there, so they travel as JSON escapes. JSON escapes the other ones itself."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` would make one for every event."""
+
+
 def sse_frame(payload: object, name: str | None = None) -> bytes:
     """A server-sent event with `payload` as JSON data, called `name` if there is one."""
-    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = _ENCODER.encode(payload)
     event = "" if name is None else f"event: {name}\n"
     return f"{event}data: {data.translate(_LINE_ENDS)}\n\n".encode()
 
@@ -164,6 +168,8 @@ def finish(service: EngineService, submission: Submission, last: Event | None) -
         "prompt_tokens": submission.n_prompt,
         "total_s": round(total_s, 4),
     }
+    if submission.owner:
+        extra["owner"] = submission.owner
     outcome = last.code if isinstance(last, ErrorEvent) else "client left"
     if isinstance(last, EndEvent):
         outcome = str(last.finish_reason)
@@ -171,4 +177,5 @@ def finish(service: EngineService, submission: Submission, last: Event | None) -
         extra |= {name: round(value, 4) for name, value in dataclasses.asdict(last.timings).items()}
     extra["outcome"] = outcome
     counts = f"{submission.n_prompt} + {extra.get('completion_tokens', '?')} tokens"
-    logger.info("%s: %s, %s in %.2f s", submission.job_id, outcome, counts, total_s, extra=extra)
+    of = f" of {submission.owner}" if submission.owner else ""
+    logger.info("%s%s: %s, %s in %.2f s", submission.job_id, of, outcome, counts, total_s, extra=extra)

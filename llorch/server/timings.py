@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from llorch.engine.events import EndEvent, ProgressEvent
+from llorch.engine.events import ProgressEvent, Timings, Usage
 
 
-def timings_json(end: EndEvent) -> dict[str, float]:
+def timings_json(usage: Usage, timings: Timings) -> dict[str, float]:
     """Durations in milliseconds, and speeds; nothing is null or infinite.
 
     Source: llama.cpp tools/server, `timings`. A generation of n tokens takes n - 1 steps after its prompt.
     """
-    usage, timings = end.usage, end.timings
     n_prompt = usage.prompt_tokens - usage.cached_tokens
     prompt_ms, predicted_ms = timings.prompt_s * 1000, timings.decode_s * 1000
     report: dict[str, float] = {

@@ -14,6 +14,7 @@ PAGES = [
     "CHANGELOG.md",
     "docs/architecture.md",
     "docs/chat.md",
+    "docs/engine.md",
     "docs/generations.md",
     "docs/how-it-works.md",
     "docs/openai.md",

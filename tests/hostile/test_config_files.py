@@ -128,7 +128,32 @@ def test_a_key_file_that_cannot_be_one_is_one_line(tmp_path: Path) -> None:
     assert "is not UTF-8" in said(tmp_path / "binary")
 
 
-def test_two_keys_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_has_a_key_on_each_line_and_may_say_whose_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(b"# of the team\r\n\r\nalice: one,1\r\n  \ntwo\n# the end\n")
+    assert key_of(load_settings(overrides={"api_key_file": str(path)})) == "alice: one,1\ntwo"
+    for content, message in (
+        ("# nothing\n", "the API key is empty"),
+        (" one\n", "blanks at its ends"),
+        ("one\ntw\to", "control characters"),
+        ("one\nalice: one", "the same API key stands there twice"),
+        ("\n".join(map(str, range(1001))), "1001 API keys, at most 1000"),
+    ):
+        path.write_text(content)
+        with pytest.raises(SettingsError, match=message):
+            load_settings(overrides={"api_key_file": str(path)})
+
+
+def test_commas_separate_keys_of_a_flag_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert key_of(load_settings(overrides={"api_key": "one,bob: two"})) == "one\nbob: two"
+    monkeypatch.setenv("LLORCH_API_KEY", "one,two\n")
+    assert key_of(load_settings()) == "one\ntwo"
+    for keys in ("one,", ",", "one,,two"):
+        with pytest.raises(SettingsError, match="the API key is empty"):
+            load_settings(overrides={"api_key": keys})
+
+
+def test_keys_from_two_sources_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("one")
     monkeypatch.setenv("LLORCH_API_KEY", "two")
     with pytest.raises(SettingsError, match="LLORCH_API_KEY and flag --api-key-file exclude each other"):

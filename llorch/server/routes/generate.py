@@ -15,6 +15,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError
 from llorch.fields.table import REQUEST
+from llorch.server.access import owner_of
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
 from llorch.server.openapi import POSTED, json_body, properties, refusals, stream_or_json
@@ -118,6 +119,7 @@ async def generate(request: Request) -> Response:
         stop=given.get("stop", ()),
         ignore_eos=given.get("ignore_eos", False),
         job_id=given.get("job_id"),
+        options={"owner": owner_of(request.scope)},
     )
     if given.get("stream", True):
         return event_stream(service, submission, event_frame)
@@ -138,7 +140,7 @@ async def cancel(request: Request) -> dict[str, Any]:
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
     job_id = parse_cancel(body)["job_id"]
-    if not service.cancel(job_id):
+    if not service.cancel(job_id, owner_of(request.scope)):
         message = "no unfinished generation has this job_id"
         raise HTTPRefusalError(404, FieldError("job_id", "an unfinished generation", message))
     return {"job_id": job_id, "cancelled": True}

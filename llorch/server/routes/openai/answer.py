@@ -96,4 +96,4 @@ class Answer:
 
     def _timings(self, ends: Sequence[EndEvent]) -> dict[str, Any]:
         """Of a single generation; several ran side by side, and have no durations in common."""
-        return {"timings": timings_json(ends[0])} if len(ends) == 1 else {}
+        return {"timings": timings_json(ends[0].usage, ends[0].timings)} if len(ends) == 1 else {}
