@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llorch.chat.template import ChatTemplate
+from llorch.chat.trial import TOOLS
+from llorch.errors import RequestError
 from llorch.text.vocab import TokenType, Vocabulary
 
 
@@ -54,30 +57,37 @@ LLAMA = ToolFormat("llama", "<|python_tag|>", arguments_key="parameters", is_who
 MISTRAL = ToolFormat("mistral", "[TOOL_CALLS]", is_list=True)
 """Mistral Nemo and 7B v0.3."""
 
-_JSON_NAME = re.compile(r'\{\\*"name\\*": ')
-_OTHER_FORMS = ("<function=", "<arg_key>", "[ARGS]", "[CALL_ID]")
-"""Marks of forms whose arguments are no JSON object beside a name."""
+_TRIAL: list[dict[str, Any]] = [
+    {"role": "user", "content": "What is up?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call00001", "type": "function", "function": {"name": "see", "arguments": {"where": "up"}}}
+        ],
+    },
+    {"role": "tool", "content": "the sky", "name": "see", "tool_call_id": "call00001"},
+]
+_CALL = r'\{{\s*"name":\s*"see",\s*"{}":\s*\{{\s*"where":\s*"up"\s*\}}\s*'
+_RENDERED = (
+    (HERMES, r"<tool_call>\s*" + _CALL.format("arguments") + r"\}\s*</tool_call>"),
+    (MISTRAL, r"\[TOOL_CALLS\]\s*\[\s*" + _CALL.format("arguments") + "[,}]"),
+    (LLAMA, r"(<\|end_header_id\|>|<\|python_tag\|>)\s*" + _CALL.format("parameters") + r"\}"),
+)
+"""How the call of the trial looks in each form."""
 
 
-def tool_format_of(template: str, *, knows_tools: bool) -> ToolFormat | None:
-    """The form that a chat template teaches; None if there is none, or one that llorch does not know.
-
-    Args:
-        template: the Jinja source.
-        knows_tools: whether it writes descriptions of tools.
-    """
-    if not knows_tools:
-        return SMOLLM2 if "<|im_start|>" in template else None
-    if any(mark in template for mark in _OTHER_FORMS):
+def tool_format_of(template: ChatTemplate) -> ToolFormat | None:
+    """The form in which a chat template writes calls; None if it writes none, or in one that llorch does not know."""
+    if template.problem is not None:
         return None
-    if "[TOOL_CALLS]" in template:
-        return MISTRAL
-    if _JSON_NAME.search(template) and "tool_call" in template:
-        if "<tool_call>" in template:
-            return HERMES
-        if '"parameters": ' in template:
-            return LLAMA
-    return None
+    if not template.supports_tools:
+        return SMOLLM2 if "<|im_start|>" in template.source else None
+    try:
+        text = template.render(_TRIAL, tools=TOOLS)
+    except RequestError:
+        return None
+    return next((form for form, pattern in _RENDERED if re.search(pattern, text)), None)
 
 
 def taught_messages(

@@ -69,7 +69,10 @@ class DiskStore:
         """Begin to keep a copy of `block`, unless too many wait to be written."""
         if self._files.holds(key) or self._writer.n_queued >= MAX_QUEUED or self._writer.has_failed:
             return
-        content = b"".join(array[:, block].tobytes() for array in self._arrays)
+        try:
+            content = b"".join(array[:, block].tobytes() for array in self._arrays)
+        except MemoryError:
+            return
         self._writer.put(lambda: self._files.write(key, content))
 
     def note_use(self, keys: Sequence[bytes]) -> None:

@@ -5,6 +5,7 @@ Only full blocks are shared, and nobody writes into a full block again. `docs/en
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from typing import Protocol
@@ -14,6 +15,8 @@ import numpy as np
 from llorch.engine.block_pool import BlockPool
 from llorch.engine.prefix_keys import first_key, next_key
 from llorch.engine.sequence import Sequence
+
+logger = logging.getLogger(__name__)
 
 LOADS_PER_STEP = 8
 """Blocks read from the disk in one step; more would keep the running streams waiting."""
@@ -145,7 +148,10 @@ class KVBlocks:
         """Take all blocks of `sequence`; those it has filled can be found as long as they are not needed."""
         if not sequence.kv_blocks:
             return
-        self._name_filled(sequence)
+        try:
+            self._name_filled(sequence)
+        except Exception as error:  # it is at its end, and must not hold its blocks for ever
+            logger.warning("blocks of %s are not kept", sequence.request.job_id, exc_info=error)
         if self._store is not None:
             self._store.note_use(sequence.block_keys[: sequence.n_named])
         self.pool.release(sequence.kv_blocks)

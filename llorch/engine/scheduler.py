@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import bisect
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.sequence import Sequence
@@ -30,6 +31,23 @@ class Chunk:
     n_tokens: int
     n_outputs: int = 0
     draft: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Step:
+    """A step that is being put together.
+
+    Attributes:
+        n_rows: rows that are left.
+        n_outputs: logits that are left.
+        chunks: what has been given.
+        under_way: keys of blocks that will be filled by those chunks and the ones behind them.
+    """
+
+    n_rows: int
+    n_outputs: int
+    chunks: list[Chunk] = field(default_factory=list)
+    under_way: set[bytes] = field(default_factory=set)
 
 
 class Scheduler:
@@ -90,28 +108,46 @@ class Scheduler:
     def schedule(self, n_rows: int) -> list[Chunk]:
         """Divide at most `n_rows` rows of the next batch, and `max_outputs` logits, among the running sequences.
 
-        Sequences that need one token come first, so that a long prompt never keeps the others from going on;
-        within that, the older come first.
+        Sequences that need one token come first, so that a long prompt never keeps the others from going on. What is
+        left is shared out evenly between the owners of prompts; what one does not need goes to the others. Within
+        all that, the older come first.
         """
         self.blocks.begin_step(self.running)
-        chunks: list[Chunk] = []
-        under_way: set[bytes] = set()
-        n_outputs_left = self._max_outputs
-        for sequence in sorted(self.running, key=lambda sequence: sequence.n_pending > 1):
-            if sequence.slot < 0 or not n_rows:  # it has given way to one before it, or nothing is left
-                continue
-            if not self.blocks.read_cache(sequence) or self.blocks.next_key(sequence) in under_way:
-                continue
-            n_tokens, _ = sequence.fit(n_rows, n_outputs_left)
-            n_tokens, n_outputs = sequence.fit(self._make_room(sequence, n_tokens), n_outputs_left)
-            if n_tokens:
-                if sequence.n_pending > 1:
-                    under_way.update(self.blocks.keys_to_come(sequence))
-                self.blocks.grow(sequence, n_tokens)
-                chunks.append(Chunk(sequence, n_tokens, n_outputs))
-                n_rows -= n_tokens
-                n_outputs_left -= n_outputs
-        return [chunk for chunk in chunks if chunk.sequence.slot >= 0]
+        step = _Step(n_rows, self._max_outputs)
+        for sequence in [sequence for sequence in self.running if sequence.n_pending == 1]:
+            self._schedule_one(sequence, step, step.n_rows)
+        by_owner: defaultdict[str, list[Sequence]] = defaultdict(list)
+        for sequence in self.running:
+            if sequence.n_pending > 1:
+                by_owner[sequence.request.owner].append(sequence)
+        owners = sorted(by_owner.values(), key=lambda group: sum(sequence.n_pending for sequence in group))
+        for n_owners, group in zip(range(len(owners), 0, -1), owners, strict=True):
+            share = -(-step.n_rows // n_owners)
+            for sequence in group:
+                share -= self._schedule_one(sequence, step, share)
+        return [chunk for chunk in step.chunks if chunk.sequence.slot >= 0]
+
+    def _schedule_one(self, sequence: Sequence, step: _Step, n_rows: int) -> int:
+        """Give `sequence` its chunk of the step, of at most `n_rows` rows; returns how many those are."""
+        if sequence.slot < 0 or not n_rows:  # it has given way to one before it, or nothing is left
+            return 0
+        is_reading = sequence.n_pending > 1
+        if is_reading and not self._must_compute(sequence, step.under_way):
+            return 0
+        n_tokens, _ = sequence.fit(n_rows, step.n_outputs)
+        n_tokens, n_outputs = sequence.fit(self._make_room(sequence, n_tokens), step.n_outputs)
+        if n_tokens:
+            if is_reading:
+                step.under_way.update(self.blocks.keys_to_come(sequence))
+            self.blocks.grow(sequence, n_tokens)
+            step.chunks.append(Chunk(sequence, n_tokens, n_outputs))
+            step.n_rows -= n_tokens
+            step.n_outputs -= n_outputs
+        return n_tokens
+
+    def _must_compute(self, sequence: Sequence, under_way: set[bytes]) -> bool:
+        """Whether `sequence` has to compute its next block; else it is being read, or another computes it."""
+        return self.blocks.read_cache(sequence) and self.blocks.next_key(sequence) not in under_way
 
     def take_back(self, sequences: list[Sequence]) -> None:
         """Let sequences that were admitted last wait again, first in line."""

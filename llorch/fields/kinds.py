@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 MAX_TOKEN_ID = 2**31 - 1
 TOKEN_ID_SCHEMA = {"title": "token id", "type": "integer", "minimum": 0, "maximum": MAX_TOKEN_ID}
 """JSON schema of a token id of any model."""
+TOKEN_ID_KEY_SCHEMA = {"title": "token id as text", "pattern": "^[0-9]+$", "maxLength": 9}
+"""The same, where it is the key of an object."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ def json_biases(low: int, high: int, max_pairs: int) -> Kind:
         biases = dict[str, Annotated[float, Field(ge=low, le=high)]]
         schema = {
             "type": "object",
-            "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+            "propertyNames": TOKEN_ID_KEY_SCHEMA,
             "additionalProperties": {"type": "number", "minimum": low, "maximum": high},
             "maxProperties": max_pairs,
         }

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from llorch.fields.kinds import TOKEN_ID_SCHEMA
+from llorch.fields.kinds import TOKEN_ID_KEY_SCHEMA, TOKEN_ID_SCHEMA
 
 _WORDS = {
     400: "Everything that is wrong with the request",
@@ -55,6 +55,20 @@ def _make_exact(node: Any, n_vocab: int | None) -> None:
                 node[name] = min(int(bound), 2**64 - 1)
         if n_vocab is not None and node.get("title") == TOKEN_ID_SCHEMA["title"]:
             node["maximum"] = n_vocab - 1
+        if n_vocab is not None and node.get("title") == TOKEN_ID_KEY_SCHEMA["title"]:
+            node["pattern"] = f"^0*({numbers_to(n_vocab - 1)})$"
+
+
+def numbers_to(largest: int) -> str:
+    """A regular expression for the decimal numbers from 0 to `largest`, without zeros in front."""
+    digits = str(largest)
+    parts = [f"[1-9][0-9]{{{n}}}" for n in range(1, len(digits) - 1)]
+    parts += ["[0-9]"] if len(digits) > 1 else []
+    for i, digit in enumerate(digits):
+        low = 1 if i == 0 and len(digits) > 1 else 0
+        if int(digit) > low:
+            parts.append(f"{digits[:i]}[{low}-{int(digit) - 1}][0-9]{{{len(digits) - i - 1}}}")
+    return "|".join([*parts, digits])
 
 
 def refusals(

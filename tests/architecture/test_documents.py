@@ -13,10 +13,13 @@ PAGES = [
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "docs/architecture.md",
+    "docs/engine.md",
     "docs/chat.md",
     "docs/generations.md",
     "docs/how-it-works.md",
+    "docs/openai.md",
     "docs/serving.md",
+    "docs/structured.md",
     "docs/validation.md",
 ]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llorch.engine.events import EndEvent, StartedEvent
+from llorch.engine.events import EndEvent, StartedEvent, TokenEvent
 from llorch.engine.service import EngineService
 from llorch.errors import ContextLengthError, QueueFullError, RequestError
 from tests.support.live_server import wait_until
@@ -48,6 +48,23 @@ def test_events_arrive_in_order(service: EngineService, model: Path) -> None:
     assert end.text.startswith(greedy_text(model)[:24])
     assert len(events) == 12
     assert service.n_open == 0
+
+
+def test_a_snapshot_can_be_taken_while_a_request_is_computed(endless: EngineService) -> None:
+    assert EngineService(endless.settings).snapshot() is None  # nothing is loaded
+
+    async def watch() -> None:
+        submission = await endless.submit(**ENDLESS, options={"owner": "me"})
+        while not isinstance(await submission.events.get(), TokenEvent):
+            pass
+        snapshot = endless.snapshot()
+        assert snapshot is not None
+        (slot,) = snapshot.slots
+        assert (slot.request, slot.request.owner) == (submission.request, "me")
+        assert slot.n_generated > 0
+        endless.release(submission)
+
+    do(watch())
 
 
 def test_requests_side_by_side_write_what_they_write_alone(service: EngineService) -> None:

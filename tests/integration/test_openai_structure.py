@@ -98,7 +98,7 @@ def test_an_answer_fits_its_schema(demo: LiveServer, temperature: float, stream:
 
 @pytest.mark.parametrize(("temperature", "stream"), WAYS)
 def test_a_chosen_tool_is_called(demo: LiveServer, temperature: float, stream: bool) -> None:
-    fields = {"tools": TOOLS, "tool_choice": CHOSEN, "parallel_tool_calls": False}
+    fields: dict[str, Any] = {"tools": TOOLS, "tool_choice": CHOSEN, "parallel_tool_calls": False}
     message, reason = answer(demo, temperature=temperature, stream=stream, **fields)
     check_call(message)
     assert reason == "tool_calls"
@@ -177,7 +177,7 @@ def test_a_schema_that_no_document_satisfies_ends_with_the_limit(demo: LiveServe
         "required": ["a"],
         "additionalProperties": False,
     }
-    fields = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    fields: dict[str, Any] = {"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
     message, reason = answer(demo, max_tokens=60, temperature=0, **fields)
     assert reason == "length"
     assert message["content"].count("{") > 2
@@ -192,7 +192,7 @@ def test_a_real_model_writes_what_was_asked_for(real: LiveServer, temperature: f
     check_person(message["content"])
     message, reason = answer(real, response_format={"type": "json_object"}, **way)
     assert reason == "length" or isinstance(json.loads(message["content"]), dict)
-    asked = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
+    asked: dict[str, Any] = {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}
     message, reason = answer(real, messages=[{"role": "user", "content": "Make it blue!"}], **asked, **way)
     (call,) = message["tool_calls"]
     assert call["function"]["name"] in ("set_colour", "stop")

@@ -59,11 +59,14 @@ class Simulation:
 
     def step(self) -> None:
         self.scheduler.admit()
-        chunks = self.scheduler.schedule(self.random.randrange(1, 12))
+        n_rows = self.random.randrange(1, 12)
+        chunks = self.scheduler.schedule(n_rows)
         assert chunks or not self.alive
         if self.alive:
             oldest = min(self.scheduler.running, key=lambda sequence: sequence.turn)
-            assert self.scheduler.n_decoding or chunks[0].sequence is oldest
+            n_owners = len({sequence.request.owner for sequence in self.scheduler.running})
+            n_left = n_rows - self.scheduler.n_decoding
+            assert n_left < n_owners or oldest in [chunk.sequence for chunk in chunks]
         for chunk in chunks:
             self.compute(chunk)
         self.check()

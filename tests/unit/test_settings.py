@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
 
+from llorch.cli import serve
 from llorch.errors import SettingsError
 from llorch.settings import Settings, load_settings
 
@@ -172,3 +174,36 @@ def test_a_bad_list_of_hosts_is_one_clear_line(tmp_path: Path, text: str, messag
     with pytest.raises(SettingsError, match=message) as caught:
         load_settings(config(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("False", False), ("0", False)])
+def test_the_environment_says_true_and_false_in_two_ways(
+    text: str, value: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLORCH_PREFIX_CACHE", text)
+    assert load_settings().prefix_cache is value
+
+
+def test_what_is_neither_true_nor_false_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLORCH_PREFIX_CACHE", "perhaps")
+    with pytest.raises(SettingsError, match="LLORCH_PREFIX_CACHE: expected true or false"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [
+        ([], {}),
+        (["--prefix-cache"], {"prefix_cache": True}),
+        (["--no-prefix-cache"], {"prefix_cache": False}),
+        (
+            ["--cache-dir", "/x", "--cache-dir-mib", "7"],
+            {"prefix_cache_dir": "/x", "prefix_cache_dir_mib": 7},
+        ),
+    ],
+)
+def test_the_prefix_cache_has_flags(flags: list[str], given: dict[str, object]) -> None:
+    parser = argparse.ArgumentParser()
+    serve.configure(parser)
+    found = vars(parser.parse_args(flags))
+    assert {name: value for name, value in found.items() if name.startswith("prefix_cache")} == given

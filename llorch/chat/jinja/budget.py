@@ -24,6 +24,9 @@ MAX_CALLS = 64
 STEP = 64
 """Price of a turn of a loop or a filter; a call costs four."""
 
+_CHARS_A_UNIT = 4
+"""Characters made for one unit; templates that add to a text in a loop make it many times."""
+
 _ITEM = 16
 """Price of an item of a container: it takes more memory than a character."""
 
@@ -48,7 +51,7 @@ class Budget:
         self._sizes: dict[int, tuple[object, int, int]] = {}
 
     def charge(self, units: int) -> None:
-        """Pay for work of `units`, about one for each character.
+        """Pay for work of `units`.
 
         Raises:
             LimitError: so much is not left.
@@ -77,7 +80,7 @@ class Budget:
         """
         if n_chars > MAX_CHARS:
             raise LimitError(f"it makes a text of more than {MAX_CHARS} characters")
-        self.charge(n_chars)
+        self.charge(n_chars // _CHARS_A_UNIT)
 
     @contextmanager
     def call(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ _LINEAR = ("list", "map", "reject", "rejectattr", "reverse", "select", "selectat
 """Filters of Jinja that pass items on, and look at each once."""
 
 _THOROUGH = (
-    "capitalize", "dictsort", "groupby", "lower", "max", "min", "sort", "title", "trim", "unique", "upper", "wordcount",
+    "capitalize", "dictsort", "groupby", "lower", "max", "min", "title", "trim", "unique", "upper", "wordcount",
 )  # fmt: skip
 """Filters of Jinja that look at every character; their results are no larger than what they are given."""
 
@@ -38,7 +38,9 @@ def tojson(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> str:
-    """`value` as JSON; unlike Jinja's own filter it leaves ``<``, ``>`` and ``&`` as they are."""
+    """`value`, also a lazy one, as JSON; unlike Jinja's own filter it leaves ``<``, ``>`` and ``&`` as they are."""
+    if isinstance(value, Iterator):
+        value = list(value)
     width = len(indent) if isinstance(indent, str) else indent or 0
     if not 0 <= width <= _MAX_JSON_INDENT or len(as_text(separators)) > 100:
         raise LimitError(f"tojson: indent is at most {_MAX_JSON_INDENT}")
@@ -120,6 +122,10 @@ def _n_chars(value: object) -> int:
     return budget().size(value) // 4
 
 
+def _n_orders(value: object) -> int:
+    return 2 * budget().size(value)
+
+
 def _paid(function: Callable[..., Any], price: Callable[[object], int]) -> Callable[..., Any]:
     """`function`, which first pays for its arguments; its results are measured, lazy ones worked out."""
 
@@ -142,7 +148,12 @@ def allowed_filters() -> dict[str, Callable[..., Any]]:
     """By name."""
     prices = {
         name: price
-        for names, price in ((_CHEAP, _free), (_LINEAR, _n_items), (_THOROUGH, _n_chars))
+        for names, price in (
+            (_CHEAP, _free),
+            (_LINEAR, _n_items),
+            (_THOROUGH, _n_chars),
+            (("sort",), _n_orders),
+        )
         for name in names
     }
     functions: dict[str, Any] = dict(filters.FILTERS)

@@ -32,7 +32,7 @@ _ALLOWED: dict[type, frozenset[str]] = {
 
 _MAX_NUMBER_BITS = 4096
 _PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[#0 +-]*\d{0,3}(?:\.\d{0,3})?[sdifgeGErxXc%]|[^%]+")
-_PLAIN_FIELD = re.compile(r"\{\{|\}\}|\{\w*(?::[<>^]?0?\d{0,3}(?:\.\d{1,3})?[dfgesx]?)?\}|[^{}]+")
+_PLAIN_FIELD = re.compile(r"\{\{|\}\}|\{\w*(?::[<>^]?0?\d{0,3},?(?:\.\d{1,3})?[dfgesx]?)?\}|[^{}]+")
 
 
 class StringFormat:

@@ -24,25 +24,31 @@ from tests.support.vocabularies import make_tokenizer
 
 CALL = '{"name": "add", "arguments": {"a": 1}}'
 
-# What the families' templates say about calls, in the fewest words.
+# How the families' templates write calls, in the fewest words.
+CALLS = """{{ tools | tojson }}{% for message in messages %}{{ message.content or '' }}\
+{% for call in message.tool_calls or [] %}CALL{% endfor %}{% endfor %}"""
 TEMPLATES: list[tuple[str, ToolFormat | None]] = [
-    (r"{{- '\n<tool_call>\n{\"name\": \"' + tool_call.name + '\", \"arguments\": ' }}{{ tools }}", HERMES),
-    ('{{- \'<tool_call>\\n{"name": "\' + tool_call.name }}{{ tools }}', HERMES),
-    (
-        "{{- '{\"name\": \"' + tool_call.name + '\", ' }}{{- '\"parameters\": ' }}{{ tools }}{{ message.tool_calls }}",
-        LLAMA,
-    ),
-    ("{{- '[TOOL_CALLS][' }}{{ tools }}", MISTRAL),
-    ("{{- '[TOOL_CALLS]' + name + '[ARGS]' }}{{ tools }}", None),
-    ("{{- '<tool_call>\\n<function=' + tool_call.name }}{{ tools }} {\"name\": ", None),
-    ("{{- '<tool_call>' + tool_call.name + '<arg_key>' }}{{ tools }} {\"name\": ", None),
-    ("{{- tools | tojson }}", None),
-]
+    ('''<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>''', HERMES),
+    ("<tool_call>{{ call.function | tojson }}</tool_call>", HERMES),
+    ('<|end_header_id|>\n\n{"name": "{{ call.function.name }}", "parameters": {{ call.function.arguments | tojson }}}',
+     LLAMA),
+    ("[TOOL_CALLS][{{ call.function | tojson }}]", MISTRAL),
+    ("[TOOL_CALLS]{{ call.function.name }}[ARGS]{{ call.function.arguments | tojson }}", None),
+    ("<tool_call>\n<function={{ call.function.name }}>", None),
+    ("<tool_calls>[{{ call.function | tojson }}]</tool_calls>", None),
+    ('[{"tool_name": "{{ call.function.name }}", "parameters": {{ call.function.arguments | tojson }}}]', None),
+    ("{{ raise_exception('no calls') }}", None),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("template", "tool_format"), TEMPLATES)
-def test_the_template_tells_the_form(template: str, tool_format: ToolFormat | None) -> None:
-    assert tool_format_of(template, knows_tools=True) == tool_format
+@pytest.mark.parametrize(("call", "tool_format"), TEMPLATES)
+def test_what_a_template_makes_of_a_call_tells_the_form(call: str, tool_format: ToolFormat | None) -> None:
+    tokenizer = make_tokenizer()
+    template = ChatTemplate(CALLS.replace("CALL", call), tokenizer, "test")
+    assert template.problem is None
+    assert tool_format_of(template) == tool_format
 
 
 @pytest.mark.parametrize(("name", "tool_format"), [("chatml", SMOLLM2), ("llama2", None), ("zephyr", None)])

@@ -97,8 +97,8 @@ def test_a_free_answer_is_any_text_but_behind_an_opener_comes_a_call(
 
 def test_a_free_answer_of_llama_is_not_bound(tokenizer: Tokenizer) -> None:
     grammars = Grammars(tokenizer)
-    options = {"is_required": False, "is_parallel": True}
-    assert tool_calls_constraint(grammars, LLAMA, tokenizer.vocab, TOOLS, **options) is None
+    make = tool_calls_constraint(grammars, LLAMA, tokenizer.vocab, TOOLS, is_required=False, is_parallel=True)
+    assert make is None
 
 
 @pytest.mark.parametrize("tool_format", FORMATS)

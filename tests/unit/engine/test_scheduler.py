@@ -152,6 +152,16 @@ def test_owners_take_turns_and_each_owner_is_served_in_order() -> None:
     assert order == ["a1", "b1", "c1", "a2", "b2", "c2", "a3"]
 
 
+def test_prompts_of_different_owners_are_read_side_by_side_and_those_of_one_in_order() -> None:
+    scheduler = new_scheduler(100, 5)
+    for name, n_prompt, owner in (("a1", 40, "a"), ("a2", 9, "a"), ("b1", 20, "b"), ("c1", 3, "c")):
+        scheduler.add(sequence(name, n_prompt, owner=owner))
+    assert step(scheduler, 17) == [("c1", 3), ("b1", 7), ("a1", 7)]
+    assert step(scheduler, 17) == [("c1", 1), ("b1", 8), ("a1", 8)]
+    assert step(scheduler, 17) == [("c1", 1), ("b1", 5), ("a1", 11)]
+    assert step(scheduler, 18) == [("b1", 1), ("c1", 1), ("a1", 14), ("a2", 2)]
+
+
 def test_the_youngest_gives_way_and_is_the_first_to_come_back() -> None:
     scheduler = new_scheduler(6, 3, keeps_prefixes=False)
     a, b, c, d = (sequence(name, 7, max_tokens=13) for name in "abcd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from llorch.engine.service import EngineService
 from llorch.server.app import create_app
+from llorch.server.openapi import numbers_to
 from llorch.settings import Settings
 from tests.support.services import running
 
@@ -76,8 +78,17 @@ def test_one_stop_string_may_stand_alone(described: dict[str, Any]) -> None:
 
 def test_biases_are_by_token_id(described: dict[str, Any]) -> None:
     biases = body_of(described, "/generate")["properties"]["logit_bias"]["anyOf"][0]
-    assert biases["propertyNames"] == {"pattern": "^[0-9]{1,9}$"}
+    assert biases["propertyNames"]["pattern"] == "^[0-9]+$"
     assert biases["maxProperties"] == 1024
+
+
+@pytest.mark.parametrize("largest", [0, 1, 9, 10, 99, 100, 101, 262, 3071, 32000, 49151])
+def test_numbers_up_to_the_largest_id_and_no_others_fit(largest: int) -> None:
+    pattern = re.compile(f"^({numbers_to(largest)})$")
+    near = {*range(300), *range(largest - 300, largest + 300), largest * 2, largest * 10, largest // 7}
+    assert {i for i in near if i >= 0 and pattern.search(str(i))} == {i for i in near if 0 <= i <= largest}
+    assert not pattern.search("")
+    assert not pattern.search("01")
 
 
 def test_bodies_of_openais_routes_may_have_more_fields(described: dict[str, Any]) -> None:

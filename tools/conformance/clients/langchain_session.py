@@ -1,0 +1,72 @@
+"""`langchain-openai`: chat models, completions, structured output, tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import langchain_openai
+from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
+
+from tools.conformance.checks import Check, Target, expect, expect_equal, main
+from tools.conformance.clients.openai_structure import WEATHER, Place
+
+
+def _chat(target: Target, **fields: Any) -> Any:
+    fields = {"temperature": 0, "max_tokens": 12, "max_retries": 0, **fields}
+    return langchain_openai.ChatOpenAI(
+        model=target.model, base_url=target.v1, api_key=target.key, use_responses_api=False, **fields
+    )
+
+
+def invoke(target: Target) -> None:
+    """A chat answers; streamed and in a batch it answers the same, with its usage."""
+    chat = _chat(target)
+    messages = [SystemMessage("Be terse."), HumanMessage("Say hi.")]
+    whole = chat.invoke(messages)
+    expect(whole.usage_metadata["output_tokens"] > 0, "no usage")
+    chunks = list(_chat(target, stream_usage=True).stream(messages))
+    expect_equal("streamed", "".join(chunk.text for chunk in chunks), whole.text)
+    counted = [chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata]
+    expect_equal("usage of the stream", sum(counted), whole.usage_metadata["output_tokens"])
+    batch = chat.batch([messages] * 3)
+    expect_equal("batch", [answer.text for answer in batch], [whole.text] * 3)
+
+
+def completion(target: Target) -> None:
+    """The completion model writes text, for one prompt and for two at once."""
+    model = langchain_openai.OpenAI(
+        model=target.model,
+        base_url=target.v1,
+        api_key=target.key,
+        temperature=0,
+        max_tokens=8,
+        max_retries=0,
+    )
+    prompts = ["Once upon a time", "The capital of France is"]
+    found = [generations[0].text for generations in model.generate(prompts).generations]
+    expect_equal("two at once", found, [model.invoke(prompt) for prompt in prompts])
+
+
+def structured(target: Target) -> None:
+    """`with_structured_output` gives an instance, by schema and by a function call."""
+    for method in ("json_schema", "function_calling"):
+        model = _chat(target, max_tokens=100).with_structured_output(Place, method=method)
+        expect(isinstance(model.invoke("A village?"), Place), f"{method} gave no instance")
+
+
+def tools(target: Target) -> None:
+    """A bound tool is called; its result is taken."""
+    chat = _chat(target, max_tokens=120)
+    question = HumanMessage("What is the weather in Paris?")
+    called = chat.bind_tools([WEATHER], tool_choice="get_weather").invoke([question])
+    (call,) = called.tool_calls
+    expect_equal("tool", call["name"], "get_weather")
+    result = ToolMessage("blue sky", tool_call_id=call["id"])
+    answer = chat.bind_tools([WEATHER], tool_choice="none").invoke([question, called, result])
+    expect(bool(answer.text), "no words after the result")
+
+
+CHECKS: list[Check] = [invoke, completion, structured, tools]
+
+if __name__ == "__main__":
+    main(CHECKS)
