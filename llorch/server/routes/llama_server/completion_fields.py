@@ -31,7 +31,7 @@ from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sam
 from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
 
-INT32_MAX = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 
 
@@ -48,6 +48,7 @@ def _without(name: str, what: str, kind: Kind) -> Field:
 
 
 def _make_false() -> Any:
+    """Not `Literal[False]` alone, to which 0 is equal."""
     from pydantic import BeforeValidator
 
     return Annotated[Literal[False], BeforeValidator(lambda value: value if type(value) is bool else None)]
@@ -83,7 +84,7 @@ _ENDS: dict[str, tuple[float, float]] = {
 }
 _KINDS = {
     "temperature": _number("a number, temperature <= 2", le=2),
-    "top_k": Kind(int, "an integer, top_k < 2^31", {"le": INT32_MAX}),
+    "top_k": Kind(int, "an integer, top_k < 2^31", {"le": _INT32_MAX}),
     "top_p": _number("a number"),
     "min_p": _number("a number"),
 }
@@ -98,7 +99,7 @@ _ALIASES = {
 _TABLE = (
     Field(
         "n_predict",
-        integer(-1, INT32_MAX),
+        integer(-1, _INT32_MAX),
         None,
         words="most tokens to generate; -1: to the end of the context",
     ),
