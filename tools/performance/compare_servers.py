@@ -33,7 +33,9 @@ Run = dict[str, Any]
 """``round``, ``model``, ``server``, ``load`` and its ``figures``."""
 
 
-def measure_server(command: list[str], names: list[str], load: Load, seed: str) -> dict[str, dict[str, float]]:
+def measure_server(
+    command: list[str], names: list[str], load: Load, seed: str
+) -> dict[str, dict[str, float]]:
     """Start a server, warm it up, run every load once; the figures by load."""
     with serving(command) as (url, _):
         port = int(url.rpartition(":")[2])
@@ -89,7 +91,9 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--streams", type=int, default=8, metavar="N", help="at once (default: 8)")
     parser.add_argument("--n-prompt", type=int, default=128, metavar="N", help="of a prompt (default: 128)")
     parser.add_argument("-n", "--n-predict", type=int, default=128, metavar="N", help="(default: 128)")
-    parser.add_argument("-t", "--threads", type=int, default=default_threads()[0], metavar="N", help="of both")
+    parser.add_argument(
+        "-t", "--threads", type=int, default=default_threads()[0], metavar="N", help="of both"
+    )
     parser.add_argument("-r", "--rounds", type=int, default=5, metavar="N", help="(default: 5)")
     args = parser.parse_args(words)
     args.loads = args.loads.split(",")

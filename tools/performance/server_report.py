@@ -67,7 +67,9 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
 def _version_of(program: Path | None) -> str:
     if program is None:
         return ""
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, errors="replace", timeout=60)
+    done = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, errors="replace", timeout=60
+    )
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
     return "; ".join(line for line in lines if line.startswith(("version", "built")))
 
@@ -94,11 +96,16 @@ def write_bundle(
         f"CPU: {kernels['cpu']}, {kernels['path']} kernels; {args.threads} threads",
         f"{args.streams} streams, prompts of {args.n_prompt} tokens, answers of {args.n_predict}; "
         f"medians of {args.rounds} alternated rounds, each with fresh servers",
-        f"llorch {facts['llorch']}, commit {facts['commit']}" + (", modified" if facts["is_modified"] else ""),
+        f"llorch {facts['llorch']}, commit {facts['commit']}"
+        + (", modified" if facts["is_modified"] else ""),
         *(f"{peer['name']}: {peer['version']}" for peer in peers),
         *(f"{m['file']}: {m['type']}, {m['bytes']:,} bytes, sha256 {m['sha256']}" for m in models),
     ]
-    page = [f"# Servers under load: run {bundle.run_id}", table(runs), "\n".join(f"- {line}" for line in lines)]
+    page = [
+        f"# Servers under load: run {bundle.run_id}",
+        table(runs),
+        "\n".join(f"- {line}" for line in lines),
+    ]
     bundle.add_summary("\n\n".join(page) + "\n")
     command = reproducible_command(["python", "-m", "tools.performance.compare_servers", *words])
     return bundle.write({"models": models, "peers": peers}, None, command)

@@ -22,7 +22,24 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from tools.conformance.checks import Check, Target, expect, expect_equal, main
 
-WORDS = "the a one old new sea boat wind sails over under to from and then by".split()
+WORDS = [
+    "the",
+    "a",
+    "one",
+    "old",
+    "new",
+    "sea",
+    "boat",
+    "wind",
+    "sails",
+    "over",
+    "under",
+    "to",
+    "from",
+    "and",
+    "then",
+    "by",
+]
 N_PROMPT, N_GENERATED, N_STREAMS = 64, 32, 8
 
 
@@ -90,7 +107,8 @@ def load(target: Target) -> None:
         first, speed = run["ttfr"]["mean"], run["tg_throughput"]["mean"]
         expect(first > 0 and speed > 0, f"nothing was measured: {run}")
         print(
-            f"             {run['concurrency']} at once: {speed:.1f} tokens/s, first after {first:.0f} ms", flush=True
+            f"             {run['concurrency']} at once: {speed:.1f} tokens/s, first after {first:.0f} ms",
+            flush=True,
         )
 
 

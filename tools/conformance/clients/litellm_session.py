@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks GitHub for prices when it is imported
-
 import litellm
-
-litellm.suppress_debug_info = True
 
 from tools.conformance.checks import Check, Target, expect, expect_equal, expect_error, main
 from tools.conformance.clients.openai_structure import ASK_WEATHER, WEATHER
 
+litellm.suppress_debug_info = True
 MESSAGES = [{"role": "user", "content": "Say hi."}]
 
 

@@ -17,9 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-FOLDER = tempfile.TemporaryDirectory()
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": FOLDER.name, "LMEVAL_LOG_LEVEL": "ERROR"}
-
 import lm_eval
 import yaml
 from lm_eval.tasks import TaskManager
@@ -108,7 +105,9 @@ def same_bits(target: Target) -> None:
     """One request at a time and eight, one text in a request and four: the same numbers and texts."""
     alone = _evaluate(target, 1, 1)
     for n_concurrent, batch_size in ((8, 1), (8, 4)):
-        expect_equal(f"{n_concurrent} at once, {batch_size} each", _evaluate(target, n_concurrent, batch_size), alone)
+        expect_equal(
+            f"{n_concurrent} at once, {batch_size} each", _evaluate(target, n_concurrent, batch_size), alone
+        )
 
 
 def direct_scores(target: Target) -> None:

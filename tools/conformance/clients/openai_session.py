@@ -111,9 +111,7 @@ def several_choices(target: Target) -> None:
     expect_equal("the same seed again", texts[1], texts[0])
     expect(len(set(texts[0])) > 1, "all choices are equal")
     streamed = {0: "", 1: "", 2: ""}
-    for chunk in client.chat.completions.create(
-        model=target.model, messages=SAY_HI, stream=True, **wanted
-    ):
+    for chunk in client.chat.completions.create(model=target.model, messages=SAY_HI, stream=True, **wanted):
         for choice in chunk.choices:
             streamed[choice.index] += choice.delta.content or ""
     expect_equal("streamed choices", list(streamed.values()), texts[0])
@@ -166,9 +164,7 @@ async def _together(target: Target, n: int) -> list[str | None]:
         async def one(number: int) -> str | None:
             messages: Any = [{"role": "user", "content": f"Count from {number}."}]
             if number % 2:
-                answer = await client.chat.completions.create(
-                    model=target.model, messages=messages, **GREEDY
-                )
+                answer = await client.chat.completions.create(model=target.model, messages=messages, **GREEDY)
                 return answer.choices[0].message.content
             stream = await client.chat.completions.create(
                 model=target.model, messages=messages, stream=True, **GREEDY
