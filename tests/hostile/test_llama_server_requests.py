@@ -37,7 +37,7 @@ WRONG: dict[str, list[Any]] = {
     "return_progress": [0, "x"],
     "timings_per_token": [0, "x"],
     "response_fields": ["content", [1], ["a"] * 65],
-    "n_cmpl": [0, 257, "1", 1.5],
+    "n_cmpl": [0, 65, "1", 1.5],
     "mirostat": [1, 2, "0"],
     "dynatemp_range": [0.1],
     "typical_p": [0.9, 0],
@@ -47,7 +47,7 @@ WRONG: dict[str, list[Any]] = {
     "dry_multiplier": [0.8, -1],
     "adaptive_target": [0.5],
     "min_keep": [2, -1],
-    "post_sampling_probs": [True],
+    "post_sampling_probs": [True, 0],
     "n_indent": [1],
     "t_max_predict_ms": [1],
     "lora": [[{"id": 0, "scale": 1}], {}],
@@ -104,7 +104,7 @@ def test_values_at_their_limits_are_taken(server: LiveServer) -> None:
     "prompt",
     [
         None, 5, True, {}, {"prompt_string": 5}, {"prompt_string": "a", "multimodal_data": ["x"]}, [], [[]], [{}],
-        [None], [1.5, 1], [-1], [2**31], [10**30], [10**9], ["a", [10**9]], [True, 1], [["a", None]], ["a"] * 257,
+        [None], [1.5, 1], [-1], [2**31], [10**30], [10**9], ["a", [10**9]], [True, 1], [["a", None]], ["a"] * 65,
         "x" * 40_000, ["x" * 40_000], [1, "x" * 40_000], "\ud800", [1, "\ud800"], [[[1]]], ["a"] * 5,
     ],
 )  # fmt: skip

@@ -62,3 +62,14 @@ def test_nobody_cancels_a_generation_of_another_owner(guarded: LiveServer) -> No
 def test_probes_need_none(guarded: LiveServer) -> None:
     for path in ("/health", "/ready", "/v1/health"):
         assert guarded.get(path).status_code == 200
+
+
+def test_each_api_refuses_in_its_own_shape(guarded: LiveServer) -> None:
+    types = {}
+    for path in ("/v1/messages", "/v1/completions", "/props"):
+        answer = guarded.post(path, json={}) if path.startswith("/v1") else guarded.get(path)
+        assert answer.status_code == 401
+        types[path] = answer.json()["error"]["type"]
+    assert types["/v1/messages"] == types["/props"] == "authentication_error"
+    anthropic = {"x-api-key": "tahini", "anthropic-version": "2023-06-01"}
+    assert guarded.post("/v1/messages", json={}, headers=anthropic).status_code == 400

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import httpx
 import pytest
 
@@ -103,3 +105,28 @@ def test_chats_are_answered_without_a_version_too(server: LiveServer) -> None:
 def test_the_version_of_health_is_a_probe(server: LiveServer) -> None:
     assert server.get("/v1/health").json() == {"status": "ok"}
     assert httpx.head(f"{server.url}/v1/health").status_code == 200
+
+
+def test_a_full_line_is_503_with_a_time_to_come_back_and_takes_none_of_several_prompts(
+    server: LiveServer,
+) -> None:
+    _wait_for_idle(server)
+    with ExitStack() as stack:
+        for _ in range(4):  # two places, two may wait
+            stack.enter_context(server.stream("/completion", json={**LONG, "return_progress": True}))
+        answer = server.post("/completion", json={"prompt": ["a", "b"], "n_predict": 1})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (503, "unavailable_error")
+        assert int(answer.headers["retry-after"]) >= 1
+    _wait_for_idle(server)
+    assert server.post("/completion", json={"prompt": ["a", "b"], "n_predict": 1}).status_code == 200
+    message = server.post("/completion", json={"prompt": ["a"] * 5}).json()["error"]["message"]
+    assert "at most 4 are taken at once" in message
+
+
+def test_a_client_that_leaves_ends_all_of_its_generations(server: LiveServer) -> None:
+    _wait_for_idle(server)
+    with server.stream("/completion", json={**LONG, "prompt": ["a", "b"]}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+    _wait_for_idle(server)
+    assert not any(slot["is_processing"] for slot in server.get("/slots").json())

@@ -96,7 +96,7 @@ def test_tokenizer_info_says_what_an_evaluation_needs(server: LiveServer) -> Non
         ({"content": [True]}, "1 of 1 items wrong"),
         ({"content": "a", "add_special": "yes"}, "add_special: expected true or false"),
         ({"content": "a\ud800"}, "lone surrogate"),
-        ({"content": [10**9], "with_pieces": True}, "outside the vocabulary"),
+        ({"content": [10**9]}, "ids of the vocabulary"),
     ],
 )
 def test_a_text_that_cannot_be_tokenized_is_refused_in_words(
@@ -114,7 +114,7 @@ def test_a_text_that_cannot_be_tokenized_is_refused_in_words(
         {"tokens": [-1]},
         {"tokens": [10**9]},
         {"tokens": [10**20]},
-        {"tokens": [1.0]},
+        {"tokens": [1.5]},
     ],
 )
 def test_ids_that_are_none_are_refused(server: LiveServer, body: dict[str, object]) -> None:

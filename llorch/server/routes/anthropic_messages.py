@@ -53,7 +53,9 @@ _ERROR_TYPES = {
     413: "request_too_large", 500: "api_error", 503: "overloaded_error",
 }  # fmt: skip
 _NAMES = {"prompt": "messages", "token_ids": "messages", "stop": "stop_sequences"}
-_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": properties(type="string", text="string")}]}
+_PART = properties(text="string") | {"required": ["type", "text"]}
+_PART["properties"]["type"] = {"const": "text"}
+_TEXT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 _SYSTEM = {"anyOf": [*_TEXT["anyOf"], {"type": "null"}]}
 _TURN = properties(role="string", content="string")
 _TURN["properties"] = {"role": {"enum": ["user", "assistant"]}, "content": _TEXT}
@@ -88,8 +90,7 @@ def parse_messages(
         RequestError: with every fault.
     """
     faults: list[FieldError] = []
-    system = body.get("system")
-    said = [] if system in (None, "", []) else [{"role": "system", "content": system}]
+    said = body.get("system") not in (None, "", []) and [{"role": "system", "content": body["system"]}]
     messages = _checked(said, "system", faults) if said else []
     for i, turn in enumerate(_checked(body.get("messages"), "messages", faults)):
         if turn["role"] not in ("user", "assistant"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from llorch.engine.events import EndEvent, ProgressEvent, Timings, Usage
+from llorch.engine.events import ProgressEvent, Timings, Usage
 from llorch.server.timings import progress_json, timings_json
 
 KEYS = {
@@ -13,12 +13,8 @@ KEYS = {
 }  # fmt: skip
 
 
-def end(usage: Usage, timings: Timings) -> EndEvent:
-    return EndEvent("a", "stop", "", (), usage, 1, None, timings)
-
-
 def test_cached_tokens_took_no_time_and_the_first_token_is_no_step() -> None:
-    report = timings_json(end(Usage(10, 5, cached_tokens=6), Timings(1.0, 0.2, 20.0, 0.4, 10.0)))
+    report = timings_json(Usage(10, 5, cached_tokens=6), Timings(1.0, 0.2, 20.0, 0.4, 10.0))
     assert set(report) == KEYS
     assert (report["cache_n"], report["prompt_n"], report["predicted_n"]) == (6, 4, 5)
     assert math.isclose(report["prompt_per_token_ms"], 50)
@@ -27,12 +23,12 @@ def test_cached_tokens_took_no_time_and_the_first_token_is_no_step() -> None:
 
 
 def test_nothing_is_infinite_when_nothing_happened() -> None:
-    report = timings_json(end(Usage(3, 0, 0), Timings(0.0, 0.0, 0.0, 0.0, 0.0)))
+    report = timings_json(Usage(3, 0, 0), Timings(0.0, 0.0, 0.0, 0.0, 0.0))
     assert all(math.isfinite(value) for value in report.values())
 
 
 def test_drafts_are_counted_where_there_were_any() -> None:
-    report = timings_json(end(Usage(3, 9, 0), Timings(0.0, 0.1, 30.0, 0.1, 80.0, 8, 6)))
+    report = timings_json(Usage(3, 9, 0), Timings(0.0, 0.1, 30.0, 0.1, 80.0, 8, 6))
     assert (report["draft_n"], report["draft_n_accepted"]) == (8, 6)
 
 

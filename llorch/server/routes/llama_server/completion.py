@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -16,7 +15,7 @@ from llorch.errors import FieldError, RequestError
 from llorch.open_model import OpenModel
 from llorch.server.access import owner_of
 from llorch.server.body import read_json_object
-from llorch.server.choices import ChoiceEvent, Choices, submit_choices
+from llorch.server.choices import ChoiceEvent, Choices, Outcome, submit_choices
 from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
 from llorch.server.routes.llama_server.biases import biases_of
@@ -29,6 +28,7 @@ from llorch.server.routes.llama_server.completion_fields import (
 from llorch.server.routes.llama_server.descriptions import REFUSALS
 from llorch.server.routes.llama_server.prompts import Prompt, prompt_ids, shown_text
 from llorch.server.routes.openai.errors import renamed
+from llorch.server.routes.openai.requests import params_of_choice
 from llorch.server.routes.openai.structure import constraint_of
 from llorch.text.tokenizer import Tokenizer
 
@@ -56,9 +56,9 @@ async def completion(request: Request) -> Response:
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
     limit = service.settings.max_prompt_chars
-    if body.get("json_schema") is None:
+    if isinstance(body.get("prompt"), str) and body.get("json_schema") is None:
         asked = parse_completion(body, limit)
-    else:  # it may be large
+    else:  # lists and schemas may be long
         asked = await asyncio.to_thread(parse_completion, body, limit)
     loaded = ready_model(service)
     constraint = await constraint_of(asked.structure, loaded.structure)
@@ -75,6 +75,12 @@ async def completion(request: Request) -> Response:
     if asked.get("stream"):
         return choices.stream(partial(_frame, answers))
     outcomes = await choices.outcomes(request)
+    if asked.get("n_probs"):  # there may be a hundred thousand
+        return await asyncio.to_thread(_whole, answers, outcomes)
+    return _whole(answers, outcomes)
+
+
+def _whole(answers: list[CompletionAnswer], outcomes: list[Outcome]) -> Response:
     documents = [answer.whole(outcome) for answer, outcome in zip(answers, outcomes, strict=True)]
     return JSONResponse(documents[0] if len(documents) == 1 else documents)
 
@@ -119,9 +125,7 @@ def _generations(
         {
             **shared,
             "encode": partial(_encoded, prompt),
-            "params": params
-            if params.seed is None
-            else dataclasses.replace(params, seed=(params.seed + k) % 2**64),
+            "params": params_of_choice(params, k),
         }
         for prompt in asked.prompts
         for k in range(n)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import MAX_LOGPROBS
@@ -20,12 +20,18 @@ from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.table import FIELDS, Field
 from llorch.server.body import check_fields, object_schema
 from llorch.server.routes.llama_server.biases import BIASES_SCHEMA, bias_faults
-from llorch.server.routes.llama_server.prompts import PROMPT_SCHEMA, Prompt, prompt_faults, prompts_of
+from llorch.server.routes.llama_server.prompts import (
+    MAX_PROMPTS,
+    PROMPT_SCHEMA,
+    Prompt,
+    prompt_faults,
+    prompts_of,
+)
 from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, switched_off
 from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
 
-INT32_MAX = 2**31 - 1
+_INT32_MAX = 2**31 - 1
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 
 
@@ -41,6 +47,13 @@ def _without(name: str, what: str, kind: Kind) -> Field:
     return Field(name, kind, None, words=f"llorch has no {what}")
 
 
+def _make_false() -> Any:
+    """Not `Literal[False]` alone, to which 0 is equal."""
+    from pydantic import BeforeValidator
+
+    return Annotated[Literal[False], BeforeValidator(lambda value: value if type(value) is bool else None)]
+
+
 def _number(rule: str, **limits: float) -> Kind:
     return Kind(float, rule, limits)
 
@@ -51,7 +64,6 @@ def _list_of(type_: type, rule: str, most: int) -> Kind:
 
 _ZERO, _ONE = _number("0", ge=0, le=0), _number("1", ge=1, le=1)
 _AT_MOST_0 = _number("a number <= 0", le=0)
-_FALSE = Kind(Literal[False], "false")
 
 _NATIVE = {
     "temperature": "temperature",
@@ -72,7 +84,7 @@ _ENDS: dict[str, tuple[float, float]] = {
 }
 _KINDS = {
     "temperature": _number("a number, temperature <= 2", le=2),
-    "top_k": Kind(int, "an integer, top_k < 2^31", {"le": INT32_MAX}),
+    "top_k": Kind(int, "an integer, top_k < 2^31", {"le": _INT32_MAX}),
     "top_p": _number("a number"),
     "min_p": _number("a number"),
 }
@@ -87,7 +99,7 @@ _ALIASES = {
 _TABLE = (
     Field(
         "n_predict",
-        integer(-1, INT32_MAX),
+        integer(-1, _INT32_MAX),
         None,
         words="most tokens to generate; -1: to the end of the context",
     ),
@@ -108,7 +120,7 @@ _TABLE = (
     Field(
         "response_fields", _list_of(str, "a list of strings", 64), None, words="what the answer shall hold"
     ),
-    Field("n_cmpl", integer(1, 256), 1, words="completions of each prompt"),
+    Field("n_cmpl", integer(1, MAX_PROMPTS), 1, words="completions of each prompt"),
     _without("mirostat", "Mirostat", _ZERO),
     _without("dynatemp_range", "dynamic temperature", _ZERO),
     _without("typical_p", "locally typical sampling", _ONE),
@@ -118,7 +130,7 @@ _TABLE = (
     _without("dry_multiplier", "DRY sampling", _ZERO),
     _without("adaptive_target", "adaptive sampling", _AT_MOST_0),
     _without("min_keep", "min_keep", integer(0, 1)),
-    _without("post_sampling_probs", "probabilities after sampling", _FALSE),
+    _without("post_sampling_probs", "probabilities after sampling", Kind(_make_false, "false")),
     _without("n_indent", "minimal indentation", _ZERO),
     _without("t_max_predict_ms", "limit of time", _AT_MOST_0),
     _without("lora", "LoRA adapters", Kind(list[Any], "an empty list", {"max_length": 0})),

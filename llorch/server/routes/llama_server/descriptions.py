@@ -1,6 +1,9 @@
-"""What OpenAPI says about refusals of llama-server's paths."""
+"""What OpenAPI says about the answers of llama-server's paths."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from llorch.server.openapi import ASKED, POSTED, properties, refusals
 
@@ -13,3 +16,8 @@ NOT_READY = refusals(ASKED, {0: _ERROR})
 """Refusals of every path."""
 REFUSALS = refusals(POSTED, {0: _ERROR})
 """Refusals of a path that reads a body."""
+
+
+def answer(schema: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """An answer whose JSON body is of `schema`."""
+    return {200: {"description": "The answer", "content": {"application/json": {"schema": schema}}}}

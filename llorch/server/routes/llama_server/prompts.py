@@ -15,8 +15,8 @@ from llorch.text.tokenizer import Tokenizer
 Prompt: TypeAlias = tuple[str | int, ...]
 """Texts and token ids, in the order in which they stand."""
 
-MAX_PROMPTS = 256
-"""Most prompts of one request."""
+MAX_PROMPTS = 64
+"""Most prompts of one request; unless few may wait, there is a place for each."""
 
 _PARTS: list[dict[str, Any]] = [
     {"type": "string"},

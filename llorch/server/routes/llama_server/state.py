@@ -18,7 +18,7 @@ from llorch.errors import FieldError
 from llorch.server.errors import HTTPRefusalError
 from llorch.server.openapi import properties
 from llorch.server.ready import ready_model
-from llorch.server.routes.llama_server.descriptions import NOT_READY
+from llorch.server.routes.llama_server.descriptions import NOT_READY, answer
 from llorch.server.routes.llama_server.generation_settings import generation_settings
 from llorch.server.routes.llama_server.tokens import special_text
 from llorch.version import __version__
@@ -43,12 +43,7 @@ _FAIL = {
 }
 
 
-def _operation(schema: dict[str, Any]) -> dict[str, Any]:
-    answer = {"description": "What there is", "content": {"application/json": {"schema": schema}}}
-    return {"responses": {200: answer, **NOT_READY}}
-
-
-@router.get("/props", summary="What the server serves, and how", **_operation(_PROPS))
+@router.get("/props", summary="What the server serves, and how", responses=answer(_PROPS) | NOT_READY)
 async def props(request: Request) -> dict[str, Any]:
     """The model, the defaults of requests, the memory there is for them."""
     service: EngineService = request.app.state.service
@@ -96,9 +91,8 @@ def _memory(service: EngineService) -> dict[str, int]:
 @router.get(
     "/slots",
     summary="What runs now",
-    **_operation(
-        {"type": "array", "items": properties(id="integer", n_ctx="integer", is_processing="boolean")}
-    ),
+    responses=answer(_SLOTS) | NOT_READY,
+    openapi_extra={"parameters": [_FAIL]},
 )
 async def slots(request: Request) -> list[dict[str, Any]]:
     """A member for each place; with `fail_on_no_slot=1`, 503 if none is free."""

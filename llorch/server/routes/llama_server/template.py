@@ -17,7 +17,7 @@ from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.openapi import json_body, properties
 from llorch.server.ready import ready_model
-from llorch.server.routes.llama_server.descriptions import REFUSALS
+from llorch.server.routes.llama_server.descriptions import REFUSALS, answer
 
 router = APIRouter(tags=["llama-server"])
 
@@ -54,7 +54,7 @@ def _schema() -> dict[str, Any]:
 @router.post(
     "/apply-template",
     summary="Messages to a prompt",
-    responses={200: {"content": {"application/json": {"schema": properties(prompt="string")}}}, **REFUSALS},
+    responses=answer(properties(prompt="string")) | REFUSALS,
     openapi_extra=json_body(_schema()),
 )
 async def apply_template(request: Request) -> dict[str, str]:

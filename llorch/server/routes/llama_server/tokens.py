@@ -10,15 +10,16 @@ from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError, InputError, RequestError
 from llorch.fields.kinds import BOOLEAN, TOKEN_ID_SCHEMA, token_ids
 from llorch.fields.table import Field
 from llorch.server.body import check_fields, object_schema, read_json_object
-from llorch.server.openapi import json_body
+from llorch.server.openapi import json_body, properties
 from llorch.server.ready import ready_model
-from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS
+from llorch.server.routes.llama_server.descriptions import NOT_READY, REFUSALS, answer
 from llorch.server.routes.llama_server.prompts import (
     Prompt,
     one_prompt_faults,
@@ -67,25 +68,31 @@ def _detokenize_schema() -> dict[str, Any]:
 @router.post(
     "/tokenize",
     summary="Token ids of a text",
-    responses=REFUSALS,
+    responses=answer(properties(tokens="array", count="integer", max_model_len="integer")) | REFUSALS,
     openapi_extra=json_body(_tokenize_schema()),
 )
-async def tokenize(request: Request) -> dict[str, Any]:
+async def tokenize(request: Request) -> Response:
     """`content` is llama-server's name of the text, `prompt` vLLM's, which gets BOS unless it says otherwise."""
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
+    return await asyncio.to_thread(_tokenized, service, body)
+
+
+def _tokenized(service: EngineService, body: dict[str, Any]) -> Response:
     name, add_special = "content", "add_special"
     if body.get("content") is None and body.get("prompt") is not None:
         name, add_special = "prompt", "add_special_tokens"
-    known = {key: value for key, value in body.items() if key in _FLAGS}
-    given = check_fields(known, _FLAGS, more_faults=_text_faults(body.get(name), name))
+    faults = _text_faults(body.get(name), name)
+    given = check_fields(body, _FLAGS, more_faults=faults, ignores_unknown=True)
     flags = {flag.name: given.get(flag.name, flag.default) for flag in _FLAGS.values()}
-    tokenizer = ready_model(service).tokenizer
-    prompt = tuple(parts_of(body[name]))
-    tokens = await asyncio.to_thread(
-        _tokens, tokenizer, prompt, flags[add_special], flags["parse_special"], flags["with_pieces"]
+    tokens = _tokens(
+        ready_model(service).tokenizer,
+        tuple(parts_of(body[name])),
+        add_special=flags[add_special],
+        parse_special=flags["parse_special"],
+        with_pieces=flags["with_pieces"],
     )
-    return {"tokens": tokens, "count": len(tokens), "max_model_len": service.n_ctx}
+    return JSONResponse({"tokens": tokens, "count": len(tokens), "max_model_len": service.n_ctx})
 
 
 def _text_faults(value: object, name: str) -> list[FieldError]:
@@ -96,24 +103,21 @@ def _text_faults(value: object, name: str) -> list[FieldError]:
 
 
 def _tokens(
-    tokenizer: Tokenizer, prompt: Prompt, add_special: bool, parse_special: bool, with_pieces: bool
+    tokenizer: Tokenizer, prompt: Prompt, *, add_special: bool, parse_special: bool, with_pieces: bool
 ) -> list[int] | list[dict[str, Any]]:
     ids = prompt_ids(tokenizer, prompt, add_special=add_special, parse_special=parse_special)
+    n_vocab = tokenizer.vocab.n_vocab
+    if any(token_id >= n_vocab for token_id in ids):
+        message = f"content: expected ids of the vocabulary, 0 <= id < {n_vocab}"
+        raise RequestError([FieldError("content", f"0 <= id < {n_vocab}", message)])
     if not with_pieces:
         return ids
     return [{"id": token_id, "piece": piece_json(tokenizer, token_id)} for token_id in ids]
 
 
 def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
-    """The text of a token; its bytes where they are no text by themselves.
-
-    Raises:
-        RequestError: the id is outside the vocabulary.
-    """
-    try:
-        piece = tokenizer.token_bytes(token_id, special=True)
-    except InputError as error:
-        raise RequestError([FieldError("content", "ids of the vocabulary", str(error))]) from None
+    """The text of a token; its bytes where they are no text by themselves."""
+    piece = tokenizer.token_bytes(token_id, special=True)
     try:
         return piece.decode()
     except UnicodeDecodeError:
@@ -123,22 +127,24 @@ def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
 @router.post(
     "/detokenize",
     summary="Text of token ids",
-    responses=REFUSALS,
+    responses=answer(properties(content="string", prompt="string")) | REFUSALS,
     openapi_extra=json_body(_detokenize_schema()),
 )
-async def detokenize(request: Request) -> dict[str, str]:
+async def detokenize(request: Request) -> Response:
     """The text is `content` to llama-server's clients and `prompt` to vLLM's; control tokens are shown."""
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
+    return await asyncio.to_thread(_detokenized, service, body)
+
+
+def _detokenized(service: EngineService, body: dict[str, Any]) -> Response:
     is_empty = body.get("tokens") == []
-    known = {key: value for key, value in body.items() if key in _TOKENS}
-    tokens = [] if is_empty else check_fields(known, _TOKENS, required=_TOKENS)["tokens"]
-    tokenizer = ready_model(service).tokenizer
+    tokens = [] if is_empty else check_fields(body, _TOKENS, required=_TOKENS, ignores_unknown=True)["tokens"]
     try:
-        text = await asyncio.to_thread(shown_text, tokenizer, tokens)
+        text = shown_text(ready_model(service).tokenizer, tokens)
     except InputError as error:
         raise RequestError([FieldError("tokens", "ids of the vocabulary", str(error))]) from None
-    return {"content": text, "prompt": text}
+    return JSONResponse({"content": text, "prompt": text})
 
 
 @router.get("/tokenizer_info", summary="What a client must know about the tokenizer", responses=NOT_READY)

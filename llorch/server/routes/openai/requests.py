@@ -79,7 +79,7 @@ def keywords_of_choices(
         {
             **shared,
             **prompt,
-            "params": _of_choice(params, k),
+            "params": params_of_choice(params, k),
             "job_id": answer_id if is_alone else f"{answer_id}.{i * n + k}",
         }
         for i, prompt in enumerate(prompts)
@@ -87,7 +87,7 @@ def keywords_of_choices(
     ]
 
 
-def _of_choice(params: SamplingParams, k: int) -> SamplingParams:
+def params_of_choice(params: SamplingParams, k: int) -> SamplingParams:
     """The parameters of choice k, which has a seed of its own: alone, with that seed, it is the same."""
     if params.seed is None or k == 0:
         return params

@@ -1,0 +1,1 @@
+"""Parts of llama-server's paths."""
