@@ -39,13 +39,20 @@ class MarkedTemplate:
         names: of the variables that the template asks for.
     """
 
-    def __init__(self, source: str, special_texts: Mapping[str, int], control_ids: Iterable[int]) -> None:
+    def __init__(
+        self,
+        source: str,
+        special_texts: Mapping[str, int],
+        control_ids: Iterable[int],
+        own: Mapping[str, str],
+    ) -> None:
         """Compile `source`.
 
         Args:
             source: Jinja.
             special_texts: ids of all special tokens, longest text first.
             control_ids: those of them that users must not write.
+            own: variables whose texts are the template's own, such as `bos_token`.
 
         Raises:
             TemplateFault: it cannot be used.
@@ -58,9 +65,10 @@ class MarkedTemplate:
         self._taints: dict[int, int] = {}
         self._untaints: dict[int, int] = {}
         self._program = Program(source, self._marker)
+        self._own = {name: self._mark(text) for name, text in own.items()}
         self.names = self._program.names
 
-    def mark(self, text: str) -> str:
+    def _mark(self, text: str) -> str:
         """What stands for `text` inside the template: a mark for a control token, else the text itself."""
         token_id = self._special_texts.get(text)
         if token_id is None or token_id not in self._control_ids:
@@ -72,12 +80,11 @@ class MarkedTemplate:
             self._ids[self._marks[text]] = token_id
         return self._marks[text]
 
-    def parts(self, variables: Mapping[str, Any], own: Mapping[str, Any]) -> list[str | int]:
+    def parts(self, variables: Mapping[str, Any]) -> list[str | int]:
         """What the template makes of `variables`: texts, and the control tokens between them.
 
         Args:
-            variables: from a request.
-            own: values that are the template's own, such as `bos_token`, as `mark` spells them.
+            variables: from a request; ``messages`` among them.
 
         Raises:
             TemplateFault: the rendering fails.
@@ -87,7 +94,7 @@ class MarkedTemplate:
         for message, given in zip(prepared.get("messages", ()), variables.get("messages", ()), strict=True):
             if given.get("role") in ROLES:
                 message["role"] = given["role"]
-        text = self._program.run(prepared | dict(own))
+        text = self._program.run(prepared | self._own)
         parts: list[str | int] = []
         for piece in _MARK.split(text):
             if piece in self._ids:
@@ -97,7 +104,11 @@ class MarkedTemplate:
         return _merged(parts)
 
     def learn(self, trial_parts: Iterable[str | int]) -> None:
-        """Find the control tokens that the template spells from pieces, in a rendering without a user's text."""
+        """Find the control tokens that the template spells from pieces, in a rendering without a user's text.
+
+        Raises:
+            TemplateFault: there are too many.
+        """
         known = {text for part in trial_parts if isinstance(part, str) for text in self._controls_in(part)}
         if not known:
             return
@@ -106,7 +117,9 @@ class MarkedTemplate:
         ordered = sorted(known, key=len, reverse=True)
         self._composed = re.compile(f"({'|'.join(map(re.escape, ordered))})")
         characters = sorted({ord(character) for text in known for character in text})
-        self._taints = {code: _FIRST_TAINT + i for i, code in enumerate(characters[: _LAST - _FIRST_TAINT])}
+        if len(characters) > _LAST - _FIRST_TAINT:
+            raise TemplateFault("it spells too many different control tokens")
+        self._taints = {code: _FIRST_TAINT + i for i, code in enumerate(characters)}
         self._untaints = {taint: code for code, taint in self._taints.items()}
 
     def _controls_in(self, text: str) -> list[str]:
@@ -125,7 +138,7 @@ class MarkedTemplate:
         if not found:
             return lambda text: text
         pattern = re.compile("|".join(found))
-        return lambda text: pattern.sub(lambda match: self.mark(match[0]), text)
+        return lambda text: pattern.sub(lambda match: self._mark(match[0]), text)
 
     def _prepared(self, value: Any, n_levels: int) -> Any:
         """A copy of a request's `value`, in which no text can spell a composed control token."""

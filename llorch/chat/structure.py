@@ -19,7 +19,7 @@ class ModelStructure:
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
-        """Set up; grammars are prepared when the first is asked for.
+        """Set up, and prepare the grammars if llguidance is there: no request shall wait for that.
 
         Args:
             tokenizer: the model's.
@@ -27,6 +27,7 @@ class ModelStructure:
         """
         self.vocab = tokenizer.vocab
         self.grammars = Grammars(tokenizer)
+        self.grammars.prepare()
         self.tool_format = tool_format_of(template)
         self.shown_ids = frozenset[int]()
         if self.tool_format is not None:

@@ -46,18 +46,21 @@ class ChatTemplate:
         self.source = source
         self.name = name
         self.problem: str | None = None
+        self.tool_problem: str | None = None
+        self._tokenizer = tokenizer
+        self._special_texts = tokenizer.special_texts()
+        self._texts = {token_id: text for text, token_id in self._special_texts.items()}
         self._tool_template: MarkedTemplate | None = None
         habits = Habits()
         try:
-            self._template = self._compiled(source, tokenizer)
-            habits = find_habits(self._template, self._own)
+            self._template = self._compiled(source)
+            habits = find_habits(self._template)
         except TemplateFault as fault:
             self.problem = str(fault)
-        self.tool_problem: str | None = None
         if tool_source is not None and self.problem is None:
             try:
-                tool_template = self._compiled(tool_source, tokenizer)
-                find_habits(tool_template, self._own, tools=TOOLS)
+                tool_template = self._compiled(tool_source)
+                find_habits(tool_template, tools=TOOLS)
                 self._tool_template = tool_template
             except TemplateFault as fault:
                 self.tool_problem = str(fault)
@@ -121,15 +124,14 @@ class ChatTemplate:
                 parts.insert(0, bos_id)
         return tokenizer.encode_parts(parts)
 
-    def _compiled(self, source: str, tokenizer: Tokenizer) -> MarkedTemplate:
-        vocab, special = tokenizer.vocab, tokenizer.special_texts()
-        template = MarkedTemplate(source, special, filter(vocab.is_control, special.values()))
-        self._texts = {token_id: text for text, token_id in special.items()}
-        self._own = {}
-        for name, token_id in (("bos_token", vocab.bos_id), ("eos_token", vocab.eos_id)):
-            text = "" if token_id is None else vocab.tokens[token_id].decode(errors="replace")
-            self._own[name] = template.mark(text)
-        return template
+    def _compiled(self, source: str) -> MarkedTemplate:
+        vocab = self._tokenizer.vocab
+        own = {
+            name: "" if token_id is None else vocab.tokens[token_id].decode(errors="replace")
+            for name, token_id in (("bos_token", vocab.bos_id), ("eos_token", vocab.eos_id))
+        }
+        controls = filter(vocab.is_control, self._special_texts.values())
+        return MarkedTemplate(source, self._special_texts, controls, own)
 
     def _parts(
         self,
@@ -152,7 +154,7 @@ class ChatTemplate:
         template = self._template if not tools or self._tool_template is None else self._tool_template
         given = {**self._habits.variables(messages, tools, add_generation_prompt), **variables}
         try:
-            return template.parts(given, self._own)
+            return template.parts(given)
         except UnfitValue as fault:
             raise _refusal("valid values", f"messages: {fault}") from None
         except TemplateFault as fault:

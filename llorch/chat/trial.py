@@ -84,20 +84,17 @@ class Habits:
         return adapted
 
 
-def find_habits(
-    template: MarkedTemplate, own: Mapping[str, Any], tools: Sequence[Mapping[str, Any]] | None = None
-) -> Habits:
+def find_habits(template: MarkedTemplate, tools: Sequence[Mapping[str, Any]] | None = None) -> Habits:
     """Try `template`, and let it learn which control tokens it spells from pieces.
 
     Args:
         template: compiled.
-        own: its own values.
         tools: given in all renderings, not only in those that call one.
 
     Raises:
         TemplateFault: it works with no conversation, not even the shortest; or does too much.
     """
-    trial = _Trial(template, own)
+    trial = _Trial(template)
     habits = Habits(needs_text=False)
     if not trial.works(habits, tools):
         habits = replace(habits, omits_none=True)
@@ -123,9 +120,8 @@ def find_habits(
 class _Trial:
     """Renderings of one template, which learns from each; faults are kept."""
 
-    def __init__(self, template: MarkedTemplate, own: Mapping[str, Any]) -> None:
+    def __init__(self, template: MarkedTemplate) -> None:
         self._template = template
-        self._own = own
         self.faults: list[TemplateFault] = []
 
     def works(self, habits: Habits, tools: Any) -> bool:
@@ -138,7 +134,7 @@ class _Trial:
     ) -> list[str | int] | None:
         """Parts of a conversation; None if the template fails."""
         try:
-            parts = self._template.parts(habits.variables(messages, tools), self._own)
+            parts = self._template.parts(habits.variables(messages, tools))
         except TemplateFault as fault:
             if fault.is_limit:
                 raise

@@ -217,8 +217,8 @@ class Engine:
             batch = batch_of(chunks, self._blocks.tables)
             begun_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache)
-            n_decoding = sum(chunk.sequence.n_pending == 1 for chunk in chunks)
-            self._pace.record(n_decoding, batch.n_rows - n_decoding, time.perf_counter() - begun_s)
+            n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
+            self._pace.record(batch.n_rows - n_prompt, n_prompt, time.perf_counter() - begun_s)
         except KernelError:
             raise
         except Exception as error:

@@ -56,7 +56,7 @@ class Pace:
         """Learn from a step.
 
         Args:
-            n_decoding: rows that were no prompt's.
+            n_decoding: rows that were no prompt's: of answers, and drafts of them.
             n_prompt: rows of prompts.
             duration_s: what it took.
         """
@@ -100,9 +100,11 @@ class Pace:
         self._row_s = max(_mean(self._row_s, row_s), 1e-9)
 
     def _alone_s(self, n_decoding: int) -> float | None:
-        """What a step of so many rows without prompts takes; of fewer, if that is not known."""
-        known = [n for n in self._decode_s if n <= n_decoding]
-        return self._decode_s[max(known)] if known else None
+        """What a step of so many rows without prompts takes; if that is not known, of fewer, or else of more."""
+        if not self._decode_s:
+            return None
+        fewer = [n for n in self._decode_s if n <= n_decoding]
+        return self._decode_s[max(fewer) if fewer else min(self._decode_s)]
 
 
 def _mean(before: float | None, new: float) -> float:

@@ -17,6 +17,7 @@ PAGES = [
     "docs/engine.md",
     "docs/generations.md",
     "docs/how-it-works.md",
+    "docs/openai.md",
     "docs/serving.md",
     "docs/structured.md",
     "docs/validation.md",

@@ -83,6 +83,11 @@ ENDLESS = {
     "joining by method": "{{ ('x' * 9999).join('a' * 99999) }}",
     "a power": "{{ 9 ** (9 ** 9) }}",
     "squares": "{% set n = namespace(s=3) %}{% for i in range(99) %}{% set n.s = n.s * n.s %}{% endfor %}",
+    "a number of many digits": "{{ ('f' * 4000000) | int(0, 16) }}",
+    "many small lists": "{% for i in range(99999) %}"
+    + "{% set x = [[], [], [], [], [], [], [], []] %}" * 99
+    + "{% endfor %}",
+    "batches of characters": "{% set x = 'a' * 4000000 %}{{ x | batch(1) | first }}",
     "rounding": "{{ 1.5 | round(1000000000) }}",
     "rounding up": "{{ 1 | round(1000000000, 'ceil') }}",
     "batches": "{{ [1] | batch(1000000000, 0) | list }}",

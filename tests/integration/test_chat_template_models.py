@@ -113,11 +113,16 @@ def test_a_setting_replaces_a_broken_template(broken: Path, caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize("template", ["chatmel", BROKEN])
-def test_a_wrong_setting_is_refused_before_a_server_listens(own: Path, template: str) -> None:
+def test_a_wrong_setting_is_refused(own: Path, template: str) -> None:
     with pytest.raises(InputError, match=r"^chat_template: "):
         check_model(own, chat_template=template)
-    line = refused("serve", "-m", str(own), "--chat-template", template, "--port", "0")
-    assert "chat_template: " in line
+    with pytest.raises(InputError, match=r"^chat_template: "):
+        opened(own, chat_template=template)
+
+
+def test_a_server_refuses_a_wrong_setting_before_it_listens(own: Path) -> None:
+    line = refused("serve", "-m", str(own), "--chat-template", "chatmel", "--port", "0")
+    assert "chat_template: 'chatmel' is no built-in template" in line
 
 
 @pytest.mark.parametrize("flag", ["--chat-template", "--chat-template-file"])

@@ -10,6 +10,7 @@ import pytest
 from llorch.engine.drafts import MAX_ROWS
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import Timings
+from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.open_model import OpenModel
@@ -69,25 +70,27 @@ def test_what_repeats_and_goes_on_otherwise_is_drafted_seldom(loaded: OpenModel)
 def test_many_users_get_no_drafts_and_few_share_the_rows_that_are_cheap(
     loaded: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, sizes = loaded.llama.forward, list[int]()
+    forward, sizes = loaded.llama.forward, list[tuple[int, int]]()
 
     def count_rows(batch, cache):  # type: ignore[no-untyped-def]
         if batch.n_rows == len(batch.output_rows):  # no prompt is being read
-            sizes.append(batch.n_rows)
+            sizes.append((len(set(batch.slots.tolist())), batch.n_rows))
         return forward(batch, cache)
 
     monkeypatch.setattr(loaded.llama, "forward", count_rows)
-    for n, has_drafts in ((1, True), (2, True), (3, True), (5, False), (8, False)):
+    run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(8)))
+    assert max(n for n, _ in sizes) == 8
+    assert all(n_rows == n for n, n_rows in sizes if n >= 5)
+    for n_few in (1, 2, 3):
         sizes.clear()
-        engine = new_engine(loaded, "ngram", ctx_size=CTX)
-        events = run(engine, *(writing(PASSAGE, f"{i}") for i in range(n)))
-        drafted = sum(end_of(events[f"{i}"]).timings.drafted_tokens for i in range(n))
-        assert (drafted > 0) == has_drafts, n
-        assert max(sizes) == (MAX_ROWS if has_drafts else n)
+        run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(n_few)))
+        assert max(n_rows for n, n_rows in sizes if n == n_few) == MAX_ROWS
 
 
-def test_no_drafter_is_there_unless_it_is_wanted(loaded: OpenModel) -> None:
-    engine = Engine(loaded, Settings(ctx_size=CTX))
-    engine.add(writing(PASSAGE))
-    (sequence,) = engine._sequences.values()
-    assert sequence.drafter is None
+def test_no_drafter_is_made_unless_it_is_wanted(loaded: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(NgramDrafter, "append", lambda self, token_id: made.append(self))
+    run(Engine(loaded, Settings(ctx_size=CTX)), writing(PASSAGE))
+    assert made == []
+    run(new_engine(loaded, "ngram", ctx_size=CTX), writing(PASSAGE))
+    assert len(made) == len(PASSAGE)

@@ -45,7 +45,8 @@ def test_stream_is_started_then_tokens_then_one_end(server: LiveServer) -> None:
         "cached_tokens": 0,
     }
     assert set(end["timings"]) == {
-        "queue_s", "prompt_s", "prompt_tokens_per_s", "decode_s", "decode_tokens_per_s",
+        "queue_s", "prompt_s", "prompt_tokens_per_s", "decode_s", "decode_tokens_per_s", "drafted_tokens",
+            "accepted_tokens",
     }  # fmt: skip
 
 

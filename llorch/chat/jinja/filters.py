@@ -17,14 +17,14 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from llorch.chat.jinja.budget import STEP, LimitError, budget
 from llorch.chat.jinja.methods import as_text, check_width, joined, printf, replaced
 
-_CHEAP = ("abs", "attr", "count", "d", "default", "first", "float", "int", "items", "last", "length")
+_CHEAP = ("abs", "attr", "count", "d", "default", "first", "items", "last", "length")
 """Filters of Jinja that look at no more than one item."""
 
-_LINEAR = ("list", "map", "reject", "rejectattr", "reverse", "select", "selectattr")
-"""Filters of Jinja that pass items on, and look at each once."""
+_LINEAR = ("float", "int", "list", "map", "reject", "rejectattr", "reverse", "select", "selectattr")
+"""Filters of Jinja that look at each item once."""
 
 _THOROUGH = (
-    "capitalize", "dictsort", "groupby", "lower", "max", "min", "sort", "title", "trim", "unique", "upper", "wordcount",
+    "capitalize", "dictsort", "groupby", "lower", "max", "min", "title", "trim", "unique", "upper", "wordcount",
 )  # fmt: skip
 """Filters of Jinja that look at every character; their results are no larger than what they are given."""
 
@@ -38,7 +38,9 @@ def tojson(
     separators: Any = None,
     sort_keys: bool = False,
 ) -> str:
-    """`value` as JSON; unlike Jinja's own filter it leaves ``<``, ``>`` and ``&`` as they are."""
+    """`value`, also a lazy one, as JSON; unlike Jinja's own filter it leaves ``<``, ``>`` and ``&`` as they are."""
+    if isinstance(value, Iterator):
+        value = list(value)
     width = len(indent) if isinstance(indent, str) else indent or 0
     if not 0 <= width <= _MAX_JSON_INDENT or len(as_text(separators)) > 100:
         raise LimitError(f"tojson: indent is at most {_MAX_JSON_INDENT}")
@@ -120,6 +122,10 @@ def _n_chars(value: object) -> int:
     return budget().size(value) // 4
 
 
+def _n_orders(value: object) -> int:
+    return 2 * budget().size(value)
+
+
 def _paid(function: Callable[..., Any], price: Callable[[object], int]) -> Callable[..., Any]:
     """`function`, which first pays for its arguments; its results are measured, lazy ones worked out."""
 
@@ -129,9 +135,7 @@ def _paid(function: Callable[..., Any], price: Callable[[object], int]) -> Calla
         own.charge(STEP + sum(map(price, (*args, *kwargs.values()))))
         result = function(*args, **kwargs)
         if isinstance(result, Iterator):
-            items = list(result)
-            own.size(items)
-            return iter(items)
+            return iter(own.listed(result))
         own.size(result)
         return result
 
@@ -142,7 +146,12 @@ def allowed_filters() -> dict[str, Callable[..., Any]]:
     """By name."""
     prices = {
         name: price
-        for names, price in ((_CHEAP, _free), (_LINEAR, _n_items), (_THOROUGH, _n_chars))
+        for names, price in (
+            (_CHEAP, _free),
+            (_LINEAR, _n_items),
+            (_THOROUGH, _n_chars),
+            (("sort",), _n_orders),
+        )
         for name in names
     }
     functions: dict[str, Any] = dict(filters.FILTERS)

@@ -41,7 +41,13 @@ def _made(context: Any, value: Any) -> Any:
 
 @pass_context
 def _compared(context: Any, value: Any) -> Any:
-    budget().charge(1 + budget().size(value) // 16)
+    budget().charge(1 + budget().size(value) // 4)
+    return value
+
+
+@pass_context
+def _cut(context: Any, value: Any) -> Any:
+    budget().charge(1 + len(value) // 4 if isinstance(value, str | list | tuple) else 1)
     return value
 
 
@@ -52,7 +58,8 @@ def _concatenated(context: Any, values: Any) -> str:
 
 # Names that no template can write as a filter; those that take the context are never run while it is compiled.
 METERS: dict[str, Callable[..., Any]] = {
-    "a step": _tick, "a value made": _made, "a value compared": _compared, "values joined": _concatenated,
+    "a step": _tick, "a value made": _made, "a value compared": _compared, "a part": _cut,
+    "values joined": _concatenated,
 }  # fmt: skip
 """Filters that `metered` puts into a template."""
 
@@ -126,7 +133,7 @@ class _Metering(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _through("a value compared", node, node.lineno) if isinstance(node.arg, nodes.Slice) else node
+        return _through("a part", node, node.lineno) if isinstance(node.arg, nodes.Slice) else node
 
 
 def _through(name: str, node: nodes.Expr, line: int) -> nodes.Filter:

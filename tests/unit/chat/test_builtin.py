@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,11 @@ def test_each_takes_an_answer_that_only_called_a_tool(name: str) -> None:
         "content": None,
         "tool_calls": [{"function": {"name": "f", "arguments": {}}}],
     }
-    messages = [{"role": "user", "content": "Hi"}, call, {"role": "tool", "content": "3"}]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Hi"},
+        call,
+        {"role": "tool", "content": "3"},
+    ]
     assert "None" not in template(name).render(messages)
 
 

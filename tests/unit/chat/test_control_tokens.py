@@ -24,7 +24,7 @@ def user(content: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def said(source: str, messages: list[dict[str, Any]], **arguments: Any) -> list[str]:
+def said(source: str, messages: Any, **arguments: Any) -> list[str]:
     """Control tokens of a prompt, without its BOS."""
     template = ChatTemplate(source, TOKENIZER, "x")
     assert template.problem is None

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from llorch.chat.grammar import Grammars
+from llorch.chat.structure import ModelStructure
+from llorch.chat.template import ChatTemplate
 from llorch.errors import ConstraintError, RequestError
 from llorch.text.tokenizer import Tokenizer
 from tests.support.constraints import allowed_ids, random_answer, real_tokenizer
@@ -126,6 +128,16 @@ def test_a_token_that_was_not_allowed_is_an_error(tokenizer: Tokenizer) -> None:
     constraint = Grammars(tokenizer).json_object()()
     with pytest.raises(ConstraintError, match="cannot go on"):
         constraint.accept(tokenizer.encode("hello", add_bos=False)[-1])
+
+
+def test_a_loaded_model_has_its_grammars_prepared_if_there_can_be_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tokenizer = make_tokenizer()
+    template = ChatTemplate("", tokenizer, "none")
+    assert ModelStructure(tokenizer, template).grammars._prepared is not None
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    assert ModelStructure(tokenizer, template).grammars._prepared is None
 
 
 def test_without_the_extra_the_refusal_says_how_to_get_it(

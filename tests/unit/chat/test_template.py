@@ -45,6 +45,7 @@ def rendered(source: str, *messages: dict[str, Any], **arguments: Any) -> str:
         ("{{ {'a': '<ü>', 'b': [1, none, true]} | tojson }}", '{"a": "<ü>", "b": [1, null, true]}'),
         ("{{ {'a': 1} | tojson(indent=2) }}", '{\n  "a": 1\n}'),
         ("{{ {'b': 1, 'a': [2]} | tojson(separators=(',', ':'), sort_keys=true) }}", '{"a":[2],"b":1}'),
+        ("{{ [{'a': 1}] | map(attribute='a') | tojson }}", "[1]"),
         ("{{ 'ü' | tojson(ensure_ascii=true) }}", '"\\u00fc"'),
         ("{{ ' a ' | trim | upper }}{{ 'a,b'.split(',') | join('-') }}{{ 'abc'[::-1] }}", "Aa-bcba"),
         ("{{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join }}", "Hi"),
@@ -113,6 +114,12 @@ def test_the_template_for_tools_is_used_for_requests_with_tools_only() -> None:
     assert (template.render([USER]), template.render([USER], tools=[])) == ("plain", "plain")
     assert template.render([USER], tools=TOOLS) == "f"
     assert template.supports_tools
+
+
+def test_both_templates_know_their_own_tokens() -> None:
+    template = made("{{ bos_token }}<|eot_id|>{{ eos_token }}", "<|im_end|>{{ eos_token }}<|eot_id|>")
+    assert template.render([USER]) == "<s><|eot_id|></s>"
+    assert template.render([USER], tools=TOOLS) == "<|im_end|></s><|eot_id|>"
 
 
 def test_a_template_for_tools_that_is_broken_leaves_the_other_one() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from llorch.engine.engine import Engine, open_configured
-from llorch.engine.events import EndEvent, ErrorEvent, PromptEvent
+from llorch.engine.events import EndEvent, ErrorEvent, PromptEvent, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
@@ -143,6 +143,24 @@ def test_log_probabilities_of_a_prompt_are_all_computed(loaded: OpenModel) -> No
     assert [event for event in before if isinstance(event, PromptEvent)] == [
         event for event in after if isinstance(event, PromptEvent)
     ]
+
+
+def test_log_probabilities_are_the_same_when_their_generation_gives_way(loaded: OpenModel) -> None:
+    judged = request(n_prompt_logprobs=2)
+    undisturbed = run(new_engine(loaded), judged)["a"]
+    engine = new_engine(loaded)
+    engine.add(judged)
+    events = []
+    for _ in range(3):
+        events += engine.step()
+        for sequence in list(engine._scheduler.running):
+            engine._scheduler._give_way(sequence)
+    while engine.has_work:
+        events += engine.step()
+    for kind in (PromptEvent, TokenEvent):
+        assert [e.event for e in events if isinstance(e.event, kind)] == [
+            event for event in undisturbed if isinstance(event, kind)
+        ]
 
 
 def test_a_generation_that_failed_leaves_nothing_behind(

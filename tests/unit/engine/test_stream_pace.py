@@ -15,6 +15,7 @@ import llorch.engine.engine as engine_module
 import llorch.engine.postprocess as postprocess_module
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import EndEvent, TokenEvent
+from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.model.batch import Batch
@@ -55,7 +56,7 @@ def request(job_id: str, n_prompt: int, max_tokens: int) -> Request:
     return Request(job_id, token_ids, SamplingParams(temperature=0), max_tokens, ignore_eos=True)
 
 
-@pytest.mark.parametrize("n_streams", [1, 4, 8])
+@pytest.mark.parametrize("n_streams", [1, 4])
 def test_tokens_come_at_most_twice_as_late_while_prompts_of_2000_tokens_arrive(
     n_streams: int, loaded: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,3 +81,19 @@ def test_tokens_come_at_most_twice_as_late_while_prompts_of_2000_tokens_arrive(
     assert len(prompts) == 2
     for end in prompts:
         assert end.timings.prompt_s < 4 * 2000 * (ROW_S + 1000 * POSITION_S)  # not starved either
+
+
+def test_a_prompt_is_read_beside_a_stream_with_drafts_in_every_step(
+    loaded: OpenModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NgramDrafter, "propose", lambda self, price, most: (5,) * min(most, 3))
+    engine = Engine(loaded, Settings(parallel=2, ctx_size=4096, draft="ngram"))
+    Clock(loaded, monkeypatch)
+    engine.add(request("stream", 30, 1000))
+    for _ in range(5):
+        engine.step()
+    engine.add(request("prompt", 500, 1))
+    ends = []
+    while not ends:
+        ends = [event for event in engine.step() if isinstance(event.event, EndEvent)]
+    assert ends[0].job_id == "prompt"

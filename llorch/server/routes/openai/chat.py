@@ -100,7 +100,8 @@ async def create_chat_completion(request: Request) -> Response:
     if given.get("stream", False):
         return choices.stream(text.frames)
     outcomes = await choices.outcomes(request)
-    content = await asyncio.to_thread(text.body, outcomes) if has_logprobs else text.body(outcomes)
+    is_slow = has_logprobs or structure.has_tools
+    content = await asyncio.to_thread(text.body, outcomes) if is_slow else text.body(outcomes)
     return Response(content, media_type="application/json")
 
 

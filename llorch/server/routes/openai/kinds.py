@@ -118,19 +118,26 @@ def _looked_at_elsewhere(rule: str, schema: dict[str, Any]) -> Kind:
     return _kind(rule, lambda value: value, schema)
 
 
+_SCHEMA = {
+    "type": "object",
+    "properties": {"schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}},
+    "required": ["schema"],
+}
 RESPONSE_FORMAT = _looked_at_elsewhere(
     "an object of type text, json_object or json_schema",
     {
-        "type": "object",
-        "properties": {
-            "type": {"enum": ["text", "json_object", "json_schema"]},
-            "json_schema": {
+        "anyOf": [
+            {
                 "type": "object",
-                "properties": {"schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}},
-                "required": ["schema"],
+                "properties": {"type": {"enum": ["text", "json_object"]}},
+                "required": ["type"],
             },
-        },
-        "required": ["type"],
+            {
+                "type": "object",
+                "properties": {"type": {"const": "json_schema"}, "json_schema": _SCHEMA},
+                "required": ["type", "json_schema"],
+            },
+        ]
     },
 )
 TOOLS = _looked_at_elsewhere(
@@ -159,22 +166,7 @@ TOOLS = _looked_at_elsewhere(
 )
 TOOL_CHOICE = _looked_at_elsewhere(
     "none, auto, required, or a function",
-    {
-        "anyOf": [
-            {"enum": ["none", "auto", "required"]},
-            {
-                "type": "object",
-                "properties": {
-                    "type": {"const": "function"},
-                    "function": {
-                        "type": "object",
-                        "properties": {"name": {"type": "string"}},
-                        "required": ["name"],
-                    },
-                },
-                "required": ["type", "function"],
-            },
-        ]
-    },
+    # The name of a function must be one of `tools`, which no schema can say.
+    {"enum": ["none", "auto", "required"]},
 )
 NAME = Kind(str, "a string")

@@ -9,6 +9,7 @@ from llorch.chat.messages import MAX_MESSAGES
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
 from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.routes.openai.kinds import MAX_PROMPTS
 
 _ERROR = {
     "type": "object",
@@ -58,11 +59,27 @@ _MODEL = properties(
 )
 
 
+def _with(**fields: dict[str, Any]) -> dict[str, Any]:
+    """Bodies in which these fields, where they are given, have values of these schemas."""
+    return {"properties": fields}
+
+
+_END_RULE = [
+    _with(ignore_eos={"enum": [False, None]}),
+    _with(
+        response_format={"anyOf": [{"type": "null"}, _with(type={"const": "text"})]},
+        json_schema={"type": "null"},
+        tool_choice={"enum": ["none", "auto", None]},
+    ),
+]
+"""A grammar says itself where the answer ends."""
+
+
 def _posted(
     known: Mapping[str, Field],
     required: Collection[str],
     own: Mapping[str, Any],
-    either: list[dict[str, Any]],
+    rules: list[list[dict[str, Any]]],
     words: str,
 ) -> dict[str, Any]:
     """Keywords of a route.
@@ -71,14 +88,14 @@ def _posted(
         known: fields of its body that the table has.
         required: those of them that must be there.
         own: schemas of other fields, all required.
-        either: schemas of which the body fits one or both.
+        rules: about several fields together; a body fits at least one schema of each.
         words: about its answer.
     """
     schema = object_schema(known, required)
-    schema["anyOf"] = either
     schema["properties"] |= own
     schema["required"] = [*required, *own]
     schema["additionalProperties"] = True
+    schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE]]
     return {
         "responses": {200: stream_or_json(words, _ANSWER), **refusals(POSTED, _ERRORS)},
         "openapi_extra": json_body(schema),
@@ -88,19 +105,30 @@ def _posted(
 def completion_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of the route `POST /v1/completions`, which takes the fields `known`."""
     words = "A `text_completion`; with `stream` its chunks, then `[DONE]`"
-    some_tokens = {"properties": {"max_tokens": {"not": {"const": 0}}}}
-    return _posted(known, ("prompt",), {}, [some_tokens, _is_true("echo")], words)
+    tokens_or_echo = [_with(max_tokens={"not": {"const": 0}}), _is_true("echo")]
+    few_choices = [
+        _with(prompt={"anyOf": [{"type": "string"}, {"items": {"type": "integer"}}, {"maxItems": 1}]}),
+        *(
+            _with(prompt={"maxItems": n}, n={"anyOf": [{"maximum": MAX_PROMPTS // n}, {"type": "null"}]})
+            for n in (4, 8, 16, 32, MAX_PROMPTS)
+        ),
+    ]
+    return _posted(known, ("prompt",), {}, [tokens_or_echo, few_choices], words)
 
 
 def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of the route `POST /v1/chat/completions`, which takes `messages` and the fields `known`."""
     words = "A `chat.completion`; with `stream` its chunks, then `[DONE]`"
-    no_top = {"properties": {"top_logprobs": {"enum": [0, None]}}}
-    return _posted(known, (), {"messages": _MESSAGES}, [no_top, _is_true("logprobs")], words)
+    top_with_logprobs = [_with(top_logprobs={"enum": [0, None]}), _is_true("logprobs")]
+    calls_with_tools = [
+        _with(tool_choice={"enum": ["none", "auto", None]}),
+        {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
+    ]
+    return _posted(known, (), {"messages": _MESSAGES}, [top_with_logprobs, calls_with_tools], words)
 
 
 def _is_true(name: str) -> dict[str, Any]:
-    return {"properties": {name: {"const": True}}, "required": [name]}
+    return {**_with(**{name: {"const": True}}), "required": [name]}
 
 
 def _asked(schema: Mapping[str, Any], *statuses: int) -> dict[str, Any]:

@@ -27,12 +27,12 @@ class Document:
     Attributes:
         schema: what it satisfies.
         field: name of the field that holds the schema, for errors.
-        is_lenient: ignore keywords of the schema that no grammar can enforce.
+        is_strict: refuse keywords of the schema that no grammar can enforce, instead of ignoring them.
     """
 
     schema: Any
     field: str
-    is_lenient: bool = False
+    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,12 @@ class Structure:
         if self.document is None:
             return None
         wanted = self.document
-        return model.grammars.json_schema(wanted.schema, field=wanted.field, is_lenient=wanted.is_lenient)
+        return model.grammars.json_schema(wanted.schema, field=wanted.field, is_lenient=not wanted.is_strict)
 
     def _constraint_of_calls(self, model: ModelStructure) -> Factory | None:
         assert model.tool_format is not None  # there is a parser
         wanted, is_required = self.document, self.choice.mode == "required"
-        document = None if wanted is None else json_rule(wanted.schema, wanted.field, wanted.is_lenient)
+        document = None if wanted is None else json_rule(wanted.schema, wanted.field, not wanted.is_strict)
         tools = self.choice.allowed(self.tools)
         try:
             return tool_calls_constraint(
@@ -204,4 +204,4 @@ def _schema_document(value: Mapping[str, Any], faults: list[FieldError]) -> Docu
         rule = "a JSON schema, an object"
         faults.append(FieldError(f"{name}.schema", rule, f"{name}.schema: expected {rule}"))
         return None
-    return Document(schema, f"{name}.schema", is_lenient=strict is False)
+    return Document(schema, f"{name}.schema", is_strict=strict is True)

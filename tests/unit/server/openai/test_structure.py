@@ -57,8 +57,8 @@ def model(template: str = "chatml") -> ModelStructure:
             Document(SCHEMA, "response_format.json_schema.schema"),
         ),
         (
-            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": False}}},
-            Document(SCHEMA, "response_format.json_schema.schema", is_lenient=True),
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA, "strict": True}}},
+            Document(SCHEMA, "response_format.json_schema.schema", is_strict=True),
         ),
         ({"json_schema": SCHEMA}, Document(SCHEMA, "json_schema")),
         ({"json_schema": {}}, None),
@@ -161,3 +161,17 @@ def test_a_grammar_that_fails_on_the_way_is_the_request_s_fault() -> None:
         "param": None,
         "code": "constraint_error",
     }
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+def test_only_a_strict_schema_is_refused_for_what_no_grammar_enforces(strict: bool | None) -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+    asked = structure(
+        response_format={"type": "json_schema", "json_schema": {"schema": schema, "strict": strict}}
+    )
+    if not strict:
+        assert asked.constraint(model()) is not None
+        return
+    with pytest.raises(RequestError, match="uniqueItems") as refused:
+        asked.constraint(model())
+    assert refused.value.errors[0].field == "response_format.json_schema.schema"
