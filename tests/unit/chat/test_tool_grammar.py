@@ -59,7 +59,11 @@ def fault(tokenizer: Tokenizer, tool_format: ToolFormat, text: str, **options: A
     """What keeps `text` from being an answer."""
     defaults: dict[str, Any] = {"is_required": False, "is_parallel": True}
     make = tool_calls_constraint(
-        Grammars(tokenizer), tool_format, tokenizer.vocab, TOOLS, **{**defaults, **options}
+        Grammars(tokenizer),
+        tool_format,
+        tool_format.control_marks(tokenizer.vocab),
+        TOOLS,
+        **{**defaults, **options},
     )
     assert make is not None
     return fault_of(make(), tokenizer, text)
@@ -97,7 +101,7 @@ def test_a_free_answer_is_any_text_but_behind_an_opener_comes_a_call(
 
 def test_a_free_answer_of_llama_is_not_bound(tokenizer: Tokenizer) -> None:
     grammars = Grammars(tokenizer)
-    make = tool_calls_constraint(grammars, LLAMA, tokenizer.vocab, TOOLS, is_required=False, is_parallel=True)
+    make = tool_calls_constraint(grammars, LLAMA, {}, TOOLS, is_required=False, is_parallel=True)
     assert make is None
 
 
@@ -118,7 +122,12 @@ def test_an_opener_that_is_a_control_token_is_that_token() -> None:
         for is_required in (True, False):
             assert fault(tokenizer, tool_format, ONE[tool_format], is_required=is_required) is None
     make = tool_calls_constraint(
-        Grammars(tokenizer), SMOLLM2, tokenizer.vocab, TOOLS, is_required=True, is_parallel=True
+        Grammars(tokenizer),
+        SMOLLM2,
+        SMOLLM2.control_marks(tokenizer.vocab),
+        TOOLS,
+        is_required=True,
+        is_parallel=True,
     )
     assert make is not None
     allowed = np.unpackbits(make().allowed().view(np.uint8), bitorder="little").nonzero()[0]
@@ -128,7 +137,12 @@ def test_an_opener_that_is_a_control_token_is_that_token() -> None:
 @pytest.mark.parametrize("tool_format", FORMATS)
 def test_the_parser_finds_what_the_grammar_makes(tokenizer: Tokenizer, tool_format: ToolFormat) -> None:
     make = tool_calls_constraint(
-        Grammars(tokenizer), tool_format, tokenizer.vocab, TOOLS, is_required=True, is_parallel=True
+        Grammars(tokenizer),
+        tool_format,
+        tool_format.control_marks(tokenizer.vocab),
+        TOOLS,
+        is_required=True,
+        is_parallel=True,
     )
     assert make is not None
     rng = np.random.default_rng(3)
@@ -149,8 +163,6 @@ def test_a_fault_of_a_schema_names_its_tool(tokenizer: Tokenizer) -> None:
         *parse_tools([{"type": "function", "function": {"name": "x", "parameters": faulty}}] * 1, []),
     )
     with pytest.raises(RequestError) as refused:
-        tool_calls_constraint(
-            Grammars(tokenizer), HERMES, tokenizer.vocab, tools, is_required=True, is_parallel=True
-        )
+        tool_calls_constraint(Grammars(tokenizer), HERMES, {}, tools, is_required=True, is_parallel=True)
     assert refused.value.errors[0].field == "tools[0].function.parameters"
     assert "regex" in refused.value.errors[0].message
