@@ -1,4 +1,4 @@
-"""Clients of the routes that others know, which leave, half-close or crowd: their places are free again, nothing fails."""
+"""Clients of the routes that others know, which leave, half-close or crowd: places are free again, nothing fails."""
 
 from __future__ import annotations
 

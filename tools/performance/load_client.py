@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tools.conformance.served import KEY
 
@@ -98,7 +99,8 @@ async def stream_completion(port: int, prompt: Sequence[int], n_predict: int) ->
 
 
 def _stream_of(sent_s: float, lines: list[tuple[float, bytes]], end_s: float, n_predict: int) -> Stream:
-    times, usage = [], {}
+    times: list[float] = []
+    usage: dict[str, Any] = {}
     for at_s, line in lines:
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])

@@ -62,18 +62,24 @@ def errors(target: Target) -> None:
     expect_error(
         litellm.BadRequestError,
         "temperature 3",
-        lambda: litellm.completion(messages=MESSAGES, **_ask(target, temperature=3)),
+        litellm.completion,
+        messages=MESSAGES,
+        **_ask(target, temperature=3),
     )
     long = [{"role": "user", "content": "a b " * 8_000}]
     expect_error(
         litellm.ContextWindowExceededError,
         "over-long prompt",
-        lambda: litellm.completion(messages=long, **_ask(target)),
+        litellm.completion,
+        messages=long,
+        **_ask(target),
     )
     expect_error(
         litellm.AuthenticationError,
         "wrong key",
-        lambda: litellm.completion(messages=MESSAGES, **_ask(target, api_key="wrong")),
+        litellm.completion,
+        messages=MESSAGES,
+        **_ask(target, api_key="wrong"),
     )
 
 
