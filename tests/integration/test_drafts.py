@@ -10,12 +10,13 @@ import pytest
 from llorch.engine.drafts import MAX_ROWS
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import Timings
+from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
 from tests.support.allowed_sets import Sets
-from tests.support.drafts import new_engine
+from tests.support.drafts import new_engine, untimed
 from tests.support.generations import end_of, run
 
 PASSAGE = tuple(3 + i * 7 % 300 for i in range(100))
@@ -69,25 +70,44 @@ def test_what_repeats_and_goes_on_otherwise_is_drafted_seldom(loaded: OpenModel)
 def test_many_users_get_no_drafts_and_few_share_the_rows_that_are_cheap(
     loaded: OpenModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward, steps = loaded.llama.forward, list[tuple[int, int]]()
+    forward, sizes = loaded.llama.forward, list[tuple[int, int]]()
 
     def count_rows(batch, cache):  # type: ignore[no-untyped-def]
         if batch.n_rows == len(batch.output_rows):  # no prompt is being read
-            steps.append((batch.n_rows, len(set(batch.slots.tolist()))))
+            sizes.append((len(set(batch.slots.tolist())), batch.n_rows))
         return forward(batch, cache)
 
     monkeypatch.setattr(loaded.llama, "forward", count_rows)
-    for n in (1, 2, 3, 5, 8):
-        steps.clear()
-        run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(n)))
-        assert max(n_sequences for _, n_sequences in steps) == n
-        drafted = {n_sequences for n_rows, n_sequences in steps if n_rows > n_sequences}
-        assert n in drafted if n < 5 else max(drafted, default=0) < 5
-        assert all(n_rows <= MAX_ROWS for n_rows, n_sequences in steps if n_sequences in drafted)
+    run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(8)))
+    assert max(n for n, _ in sizes) == 8
+    assert all(n_rows == n for n, n_rows in sizes if n >= 5)
+    for n_few in (1, 2, 3):
+        sizes.clear()
+        run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(n_few)))
+        assert max(n_rows for n, n_rows in sizes if n == n_few) == MAX_ROWS
 
 
-def test_no_drafter_is_there_unless_it_is_wanted(loaded: OpenModel) -> None:
-    engine = Engine(loaded, Settings(ctx_size=CTX))
-    engine.add(writing(PASSAGE))
-    (sequence,) = engine._generations.all()
-    assert sequence.drafter is None
+def test_no_drafter_is_made_unless_it_is_wanted(loaded: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(NgramDrafter, "append", lambda self, token_id: made.append(self))
+    run(Engine(loaded, Settings(ctx_size=CTX)), writing(PASSAGE))
+    assert made == []
+    run(new_engine(loaded, "ngram", ctx_size=CTX), writing(PASSAGE))
+    assert len(made) == len(PASSAGE)
+
+
+def test_a_real_model_writes_the_same_with_and_without_drafts_alone_and_in_company(real_model: Path) -> None:
+    """Greedy and sampled, with the bits of every token's probability."""
+    with open_configured(Settings(model=str(real_model), threads=2)) as loaded:
+        text = "One day, Lily went to the park. Lily saw a big dog. The dog was big. Lily went to the dog. One day,"
+        prompt = tuple(loaded.tokenizer.encode(text))
+        requests = [
+            Request(f"{t}", prompt, SamplingParams(temperature=t, seed=2), 24, n_logprobs=2, ignore_eos=True)
+            for t in (0, 0.4)
+        ]
+        alone = [untimed(run(new_engine(loaded, "off", ctx_size=CTX), r)[r.job_id])[1:] for r in requests]
+        drafted = [run(new_engine(loaded, "ngram", ctx_size=CTX), r)[r.job_id] for r in requests]
+        together = run(new_engine(loaded, "ngram", ctx_size=CTX), *requests)
+    assert [untimed(events)[1:] for events in drafted] == alone
+    assert [untimed(together[r.job_id])[1:] for r in requests] == alone
+    assert any(end_of(events).timings.accepted_tokens for events in drafted)
