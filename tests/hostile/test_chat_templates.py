@@ -70,6 +70,8 @@ ENDLESS = {
     "printf with a width as argument": "{{ '%*d' % (1000000000, 1) }}",
     "printf as a filter": "{{ '%1000000000d' | format(1) }}",
     "printf of a name": "{{ '%(a)1000000000s' | format(a=1) }}",
+    "printf of names without end": "{{ ('%(' * 2000000) % 1 }}",
+    "format without end": "{{ ('{' * 2000001).format(1) }}",
     "format": "{{ '{:1000000000}'.format(1) }}",
     "format of a width": "{{ '{:{}}'.format(1, 1000000000) }}",
     "format_map": "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
