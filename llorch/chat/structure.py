@@ -12,10 +12,9 @@ class ModelStructure:
     """Belongs to an open model. Threads may share it.
 
     Attributes:
-        vocab: the model's.
         grammars: bind answers.
         tool_format: how the model writes calls; None if its template teaches no form that llorch knows.
-        shown_ids: control tokens that must be visible in an answer with calls.
+        marks: control tokens around calls, by their texts, which must be visible in an answer.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
@@ -25,10 +24,7 @@ class ModelStructure:
             tokenizer: the model's.
             template: the model's.
         """
-        self.vocab = tokenizer.vocab
         self.grammars = Grammars(tokenizer)
         self.grammars.prepare()
         self.tool_format = tool_format_of(template)
-        self.shown_ids = frozenset[int]()
-        if self.tool_format is not None:
-            self.shown_ids = self.tool_format.shown_ids(tokenizer.vocab)
+        self.marks = {} if self.tool_format is None else self.tool_format.control_marks(tokenizer.vocab)

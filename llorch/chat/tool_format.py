@@ -38,14 +38,14 @@ class ToolFormat:
     break_text: str = ""
     is_taught_by_llorch: bool = False
 
-    def shown_ids(self, vocab: Vocabulary) -> frozenset[int]:
+    def control_marks(self, vocab: Vocabulary) -> dict[str, int]:
         """Control tokens that spell opener or closer: they must be visible in the text where calls are looked for."""
-        marks = {mark.encode() for mark in (self.opener, self.closer) if mark}
-        return frozenset(
-            i
+        marks = {mark.encode(): mark for mark in (self.opener, self.closer) if mark}
+        return {
+            marks[token]: i
             for i, token in enumerate(vocab.tokens)
             if token in marks and vocab.types[i] == TokenType.CONTROL and i not in vocab.eog_ids
-        )
+        }
 
 
 HERMES = ToolFormat("hermes", "<tool_call>", "</tool_call>", break_text="\n")

@@ -143,9 +143,9 @@ def open_store(settings: Settings, loaded: OpenModel, kv_cache: KVCache) -> Disk
         block_bytes = KVCache.bytes_per_block(loaded.config, kv_cache.kv_type)
         max_bytes = settings.prefix_cache_dir_mib << 20
         try:
-            return DiskStore(
-                BlockFiles(root, identity_of(loaded, kv_cache), block_bytes, max_bytes), kv_cache
-            )
+            files = BlockFiles(root, identity_of(loaded, kv_cache), block_bytes, max_bytes)
+            logger.info("prefixes are kept in %s too (%d MiB now)", root, files.n_bytes >> 20)
+            return DiskStore(files, kv_cache)
         except OSError as error:
             fault = str(error.strerror or error)
     logger.warning("prefix_cache_dir: %s cannot be used (%s); prefixes are kept in memory only", root, fault)

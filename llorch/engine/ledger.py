@@ -61,7 +61,7 @@ class Ledger:
 
     Attributes:
         n_slots: sequences that run side by side.
-        max_waiting: requests that may be open beyond those.
+        max_waiting: requests of one owner that may be open beyond those; so none can keep the others out.
     """
 
     def __init__(self, n_slots: int, max_waiting: int) -> None:
@@ -96,8 +96,12 @@ class Ledger:
             self._stage = stage
             return True
 
-    def reserve(self, job_id: str) -> Submission:
+    def reserve(self, job_id: str, owner: str = "") -> Submission:
         """A place for a request of the running event loop.
+
+        Args:
+            job_id: name of the generation.
+            owner: whose request it is.
 
         Raises:
             EngineStoppedError: the stage is not ``"ready"``.
@@ -109,11 +113,13 @@ class Ledger:
                 raise EngineStoppedError(f"no requests are taken now ({self._stage})")
             if job_id in self._open:
                 raise duplicate_job()
-            n_waiting = max(len(self._open) - self.n_slots, 0)
-            if len(self._open) >= self.n_slots + self.max_waiting:
+            n_open = sum(submission.owner == owner for submission in self._open.values())
+            n_waiting = max(n_open - self.n_slots, 0)
+            if n_open >= self.n_slots + self.max_waiting:
                 retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
-            submission = Submission(job_id, time.monotonic(), asyncio.get_running_loop(), asyncio.Queue())
+            loop = asyncio.get_running_loop()
+            submission = Submission(job_id, time.monotonic(), loop, asyncio.Queue(), owner=owner)
             self._open[job_id] = submission
             return submission
 

@@ -139,8 +139,7 @@ class EngineService:
             job_id = uuid.uuid4().hex
         elif faults := FIELDS["job_id"].python_faults(job_id):
             raise RequestError(faults)
-        submission = self._ledger.reserve(job_id)
-        submission.owner = options.get("owner", "")
+        submission = self._ledger.reserve(job_id, options.get("owner", ""))
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
         try:

@@ -188,7 +188,8 @@ TABLE = (
           words='names by which clients may call this server beside localhost, as its proxy hands them on (Host '
                 'header); "*": any; with an api_key all may'),
     Field("max_waiting", integer(0), 64, SERVER,
-          words="requests that may wait for a free sequence; more are told to come back (503 with Retry-After)"),
+          words="requests of one API key that may wait for a free sequence; more are told to come back (503 with "
+                "Retry-After)"),
     Field("max_prompt_chars", integer(1), 32768, SERVER,
           words="longest prompt, in characters"),
     Field("max_body_bytes", integer(1024), 1 << 20, SERVER,

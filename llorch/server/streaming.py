@@ -37,9 +37,13 @@ _LINE_ENDS = {ord(c): f"\\u{ord(c):04x}" for c in "\x85\u2028\u2029"}
 break an event there, so they travel as JSON escapes. JSON escapes the other ones itself."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+"""Made once: `json.dumps` would make one for every event."""
+
+
 def sse_frame(payload: object, name: str | None = None) -> bytes:
     """A server-sent event with `payload` as JSON data, called `name` if there is one."""
-    data = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    data = _ENCODER.encode(payload)
     event = "" if name is None else f"event: {name}\n"
     return f"{event}data: {data.translate(_LINE_ENDS)}\n\n".encode()
 

@@ -201,6 +201,7 @@ def test_the_waiting_line_is_bounded(endless: EngineService) -> None:
         with pytest.raises(QueueFullError) as caught:
             await service.submit(prompt="Once")
         assert caught.value.retry_after_s >= 1
+        submissions.append(await service.submit(**ENDLESS, options={"owner": "other"}))
         for submission in submissions:
             service.release(submission)
         await until(lambda: service.n_open == 0)

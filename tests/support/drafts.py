@@ -23,8 +23,13 @@ def new_engine(loaded: OpenModel, draft: str, **settings: Any) -> Engine:
 
 
 def untimed(events: list[Event]) -> list[Event]:
-    """Events without what a clock or a count of steps says."""
-    return [replace(e, timings=NO_TIMINGS) if isinstance(e, EndEvent) else e for e in events]
+    """Events without what a clock, a count of steps or the cache of prefixes says."""
+    return [
+        replace(e, timings=NO_TIMINGS, usage=replace(e.usage, cached_tokens=0))
+        if isinstance(e, EndEvent)
+        else e
+        for e in events
+    ]
 
 
 def propose_partly_wrong(

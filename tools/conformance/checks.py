@@ -70,10 +70,12 @@ def expect_equal(what: str, got: object, wanted: object) -> None:
         raise DifferenceError(f"{what}: expected {wanted!r}, got {got!r}")
 
 
-def expect_error(kind: type[BaseException], what: str, call: Callable[[], Any]) -> Any:
-    """The exception of exactly this `kind` that `call` raises."""
+def expect_error(
+    kind: type[BaseException], what: str, call: Callable[..., Any], /, *args: Any, **fields: Any
+) -> Any:
+    """The exception of this `kind` that ``call(*args, **fields)`` raises."""
     try:
-        call()
+        call(*args, **fields)
     except kind as error:
         return error
     except Exception as error:

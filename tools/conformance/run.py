@@ -18,6 +18,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,19 +44,27 @@ N_PARALLEL = 8
 CLIENT_S = 280.0
 """Most seconds of one program."""
 OFFLINE = 3
+OFFLINE_VARIABLES = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LMEVAL_LOG_LEVEL": "ERROR",
+}
+"""No client asks anybody but the server."""
 
 
 def run_client(python: Path, module: str, url: str, key: str, name: str, model: str) -> int:
     """Run one program; its exit code, 1 if it takes too long."""
     words = ["--url", url, "--model", name, "--key", key, "--model-path", model]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHON_WITH_LLORCH": sys.executable}
+    paths = {"PYTHONPATH": str(ROOT), "PYTHON_WITH_LLORCH": sys.executable}
     try:
-        return subprocess.run(
-            [str(python), "-m", f"tools.conformance.clients.{module}", *words],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            timeout=CLIENT_S,
-        ).returncode
+        with tempfile.TemporaryDirectory() as home:
+            return subprocess.run(
+                [str(python), "-m", f"tools.conformance.clients.{module}", *words],
+                env=os.environ | paths | OFFLINE_VARIABLES | {"HOME": home, "HF_HOME": home},
+                stdin=subprocess.DEVNULL,
+                timeout=CLIENT_S,
+            ).returncode
     except subprocess.TimeoutExpired:
         print(f"  DIFFERENT  {module} took more than {CLIENT_S:.0f} s", flush=True)
         return 1

@@ -7,9 +7,11 @@ measures. Both servers speak OpenAI's `/v1/completions`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,26 +48,31 @@ class Stream:
     def gaps_s(self, begin_s: float = 0.0, end_s: float = float("inf")) -> list[float]:
         """Seconds between events that came between two points of time."""
         inside = [at for at in self.event_s if begin_s <= at <= end_s]
-        return [b - a for a, b in zip(inside, inside[1:], strict=False)]
+        return [b - a for a, b in itertools.pairwise(inside)]
 
 
-async def _request(port: int, method: str, path: str, body: bytes = b"") -> tuple[Any, Any]:
-    """Reader and writer of a connection whose answer begins; the status is 200."""
+@contextlib.asynccontextmanager
+async def _answer(
+    port: int, method: str, path: str, body: bytes = b""
+) -> AsyncIterator[asyncio.StreamReader]:
+    """What follows the head of an answer, whose status is 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
-    head = (
-        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
-    )
-    if body:
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    writer.write(head.encode() + b"\r\n" + body)
-    lines = []
-    while (line := (await reader.readline()).strip()) or not lines:
-        if not line:
-            raise LoadError(f"{path}: no answer")
-        lines.append(line.decode("latin-1"))
-    if lines[0].split()[1] != "200":
-        raise LoadError(f"{path}: {lines[0]}: {(await reader.read(500)).decode(errors='replace')}")
-    return reader, writer
+    try:
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+        if body:
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        writer.write(head.encode() + b"\r\n" + body)
+        status = (await reader.readline()).decode("latin-1").strip()
+        while (await reader.readline()).strip():
+            pass
+        if status.split()[1:2] != ["200"]:
+            said = (await reader.read(500)).decode(errors="replace")
+            raise LoadError(f"{path}: {status or 'no answer'}: {said}")
+        yield reader
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def stream_completion(port: int, prompt: Sequence[int], n_predict: int) -> Stream:
@@ -80,20 +87,20 @@ async def stream_completion(port: int, prompt: Sequence[int], n_predict: int) ->
         "stream_options": {"include_usage": True},
     }
     sent_s = time.perf_counter()
-    reader, writer = await _request(port, "POST", "/v1/completions", json.dumps(fields).encode())
     lines: list[tuple[float, bytes]] = []
     rest = b""
-    while size := int(await reader.readline() or b"0", 16):
-        *whole, rest = (rest + await reader.readexactly(size)).split(b"\n")
-        await reader.readexactly(2)
-        now_s = time.perf_counter()
-        lines += [(now_s, line) for line in whole]
-    writer.close()
+    async with _answer(port, "POST", "/v1/completions", json.dumps(fields).encode()) as reader:
+        while size := int(await reader.readline() or b"0", 16):
+            *whole, rest = (rest + await reader.readexactly(size)).split(b"\n")
+            await reader.readexactly(2)
+            now_s = time.perf_counter()
+            lines += [(now_s, line) for line in whole]
     return _stream_of(sent_s, lines, time.perf_counter(), n_predict)
 
 
 def _stream_of(sent_s: float, lines: list[tuple[float, bytes]], end_s: float, n_predict: int) -> Stream:
-    times, usage = [], {}
+    times: list[float] = []
+    usage: dict[str, Any] = {}
     for at_s, line in lines:
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])
@@ -122,9 +129,8 @@ def streams(port: int, prompts: Sequence[Sequence[int]], n_predict: int) -> list
 
 async def token_ids(port: int, text: str) -> list[int]:
     """The ids of a text, as the server has them."""
-    reader, writer = await _request(port, "POST", "/tokenize", json.dumps({"content": text}).encode())
-    body = await reader.read()
-    writer.close()
+    async with _answer(port, "POST", "/tokenize", json.dumps({"content": text}).encode()) as reader:
+        body = await reader.read()
     found = body[body.index(b"{") : body.rindex(b"}") + 1]  # there may be sizes of chunks around it
     ids: list[int] = json.loads(found)["tokens"]
     return ids
@@ -133,7 +139,6 @@ async def token_ids(port: int, text: str) -> list[int]:
 async def health_s(port: int) -> float:
     """Seconds that `GET /health` takes, connecting included."""
     begun_s = time.perf_counter()
-    reader, writer = await _request(port, "GET", "/health")
-    await reader.read()
-    writer.close()
+    async with _answer(port, "GET", "/health") as reader:
+        await reader.read()
     return time.perf_counter() - begun_s

@@ -27,8 +27,11 @@ STEP = 64
 _CHARS_A_UNIT = 4
 """Characters made for one unit; templates that add to a text in a loop make it many times."""
 
-_ITEM = 16
-"""Price of an item of a container: it takes more memory than a character."""
+_CONTAINER, _ITEM = 64, 16
+"""Prices of a container and of an item in it: they take more memory than a character."""
+
+_MAX_NUMBER_BITS = 1 << 14
+"""As many as the longest number that Python reads from JSON."""
 
 _WORK = 64 << 20
 _CPU_S = 2.0
@@ -82,6 +85,19 @@ class Budget:
             raise LimitError(f"it makes a text of more than {MAX_CHARS} characters")
         self.charge(n_chars // _CHARS_A_UNIT)
 
+    def listed(self, items: Iterator[object]) -> list[object]:
+        """Everything that `items` give, paid for one by one.
+
+        Raises:
+            LimitError: they are too many.
+        """
+        listed = []
+        for item in items:
+            self.charge(_CONTAINER)
+            listed.append(item)
+        self.size(listed)
+        return listed
+
     @contextmanager
     def call(self) -> Iterator[None]:
         """Pay for a call, which may call others.
@@ -103,14 +119,16 @@ class Budget:
         if isinstance(value, str):
             return len(value) + 2, 0
         if not isinstance(value, list | tuple | dict):
-            return 8, 0
+            if isinstance(value, int):
+                check_bits(value.bit_length())
+            return 8 * (1 + len(value)) if isinstance(value, range) else 8, 0
         if known := self._sizes.get(id(value)):
             if known[2] > n_levels:
                 raise LimitError(f"a value has more than {MAX_NESTING} containers inside one another")
             return known[1], known[2]
         if n_levels == 0:
             raise LimitError(f"a value has more than {MAX_NESTING} containers inside one another")
-        self.charge(_ITEM * (len(value) + 1))
+        self.charge(_CONTAINER + _ITEM * len(value))
         size, levels = 2, 1
         items = [*value.keys(), *value.values()] if isinstance(value, dict) else value
         for item in items:
@@ -121,6 +139,16 @@ class Budget:
             raise LimitError(f"it makes a value of more than {MAX_CHARS} characters")
         self._sizes[id(value)] = (value, size, levels)
         return size, levels
+
+
+def check_bits(n_bits: int) -> None:
+    """Refuse a number of so many bits.
+
+    Raises:
+        LimitError: they are too many.
+    """
+    if n_bits > _MAX_NUMBER_BITS:
+        raise LimitError("it makes a number of too many digits")
 
 
 _CURRENT: ContextVar[Budget] = ContextVar("budget")

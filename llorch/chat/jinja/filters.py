@@ -17,11 +17,11 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from llorch.chat.jinja.budget import STEP, LimitError, budget
 from llorch.chat.jinja.methods import as_text, check_width, joined, printf, replaced
 
-_CHEAP = ("abs", "attr", "count", "d", "default", "first", "float", "int", "items", "last", "length")
+_CHEAP = ("abs", "attr", "count", "d", "default", "first", "items", "last", "length")
 """Filters of Jinja that look at no more than one item."""
 
-_LINEAR = ("list", "map", "reject", "rejectattr", "reverse", "select", "selectattr")
-"""Filters of Jinja that pass items on, and look at each once."""
+_LINEAR = ("float", "int", "list", "map", "reject", "rejectattr", "reverse", "select", "selectattr")
+"""Filters of Jinja that look at each item once."""
 
 _THOROUGH = (
     "capitalize", "dictsort", "groupby", "lower", "max", "min", "title", "trim", "unique", "upper", "wordcount",
@@ -135,9 +135,7 @@ def _paid(function: Callable[..., Any], price: Callable[[object], int]) -> Calla
         own.charge(STEP + sum(map(price, (*args, *kwargs.values()))))
         result = function(*args, **kwargs)
         if isinstance(result, Iterator):
-            items = list(result)
-            own.size(items)
-            return iter(items)
+            return iter(own.listed(result))
         own.size(result)
         return result
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import BuiltinMethodType
 from typing import Any
 
-from llorch.chat.jinja.budget import LimitError, budget
+from llorch.chat.jinja.budget import LimitError, budget, check_bits
 
 MAX_WIDTH = 1000
 """Characters that a text may be padded to, or indented by."""
@@ -30,8 +30,7 @@ _ALLOWED: dict[type, frozenset[str]] = {
     float: frozenset({"is_integer"}),
 }
 
-_MAX_NUMBER_BITS = 4096
-_PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[#0 +-]*\d{0,3}(?:\.\d{0,3})?[sdifgeGErxXc%]|[^%]+")
+_PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[#0 +-]*\d{0,3}(?:\.\d{0,3})?[sdifgeGErxX%]|[^%]+")
 _PLAIN_FIELD = re.compile(r"\{\{|\}\}|\{\w*(?::[<>^]?0?\d{0,3},?(?:\.\d{1,3})?[dfgesx]?)?\}|[^{}]+")
 
 
@@ -82,6 +81,8 @@ def call_method(method: Callable[..., Any], args: Sequence[Any], kwargs: Mapping
             budget().charge_text(len(owner) + MAX_WIDTH * owner.count("\t"))
         elif name not in ("startswith", "endswith"):
             budget().charge(len(owner))
+    elif isinstance(owner, list | tuple):
+        budget().charge(budget().size(owner) // 4)
     result = method(*args, **kwargs)
     return list(result) if isinstance(owner, dict) and name in ("items", "keys", "values") else result
 
@@ -98,6 +99,7 @@ def replaced(text: str, old: str, new: str, count: int | None = -1) -> str:
 def joined(separator: str, items: Any) -> str:
     """`str.join`, of anything as text."""
     texts = [as_text(item) for item in items]
+    budget().charge(len(texts))
     budget().charge_text(sum(map(len, texts)) + len(separator) * len(texts))
     return separator.join(texts)
 
@@ -138,7 +140,7 @@ def add(left: Any, right: Any) -> Any:
     """``left + right``."""
     if isinstance(left, str | list | tuple) and isinstance(right, str | list | tuple):
         budget().charge_text(len(left) + len(right))
-    return _checked_number(left + right)
+    return left + right
 
 
 def multiply(left: Any, right: Any) -> Any:
@@ -146,22 +148,18 @@ def multiply(left: Any, right: Any) -> Any:
     for sequence, times in ((left, right), (right, left)):
         if isinstance(sequence, str | list | tuple) and isinstance(times, int):
             budget().charge_text(len(sequence) * max(0, times))
-    return _checked_number(left * right)
+    if isinstance(left, int) and isinstance(right, int):
+        check_bits(left.bit_length() + right.bit_length())
+    return left * right
 
 
 def power(left: Any, right: Any) -> Any:
     """``left ** right``."""
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > _MAX_NUMBER_BITS:
-        raise LimitError("it makes a number of too many digits")
+    if isinstance(left, int) and isinstance(right, int):
+        check_bits(left.bit_length() * abs(right))
     return left**right
 
 
 def remainder(left: Any, right: Any) -> Any:
     """``left % right``, which for strings fills in fields."""
     return printf(left, right) if isinstance(left, str) else left % right
-
-
-def _checked_number(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > _MAX_NUMBER_BITS:
-        raise LimitError("it makes a number of too many digits")
-    return value

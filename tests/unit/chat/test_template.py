@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -69,6 +70,15 @@ def test_the_date_is_what_strftime_says() -> None:
     assert re.fullmatch(r"\d\d \w{3} \d{4}", rendered("{{ strftime_now('%d %b %Y') }}"))
 
 
+def test_threads_share_a_template_and_its_limits_are_those_of_each_rendering() -> None:
+    template = made(
+        "{% for i in range(9999) %}{% for m in messages %}{{ m.content[:1] }}{% endfor %}{% endfor %}"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda text: template.render([{"role": "user", "content": text}]), "abcdefgh"))
+    assert texts == [text * 9999 for text in "abcdefgh"]
+
+
 def test_a_request_can_leave_out_the_beginning_of_the_answer() -> None:
     source = ALL + "{% if add_generation_prompt %}assistant:{% endif %}"
     assert rendered(source) == "user:Hi;assistant:"
@@ -95,7 +105,7 @@ def test_what_fails_in_the_template_is_a_fault_that_names_the_line() -> None:
         rendered(source, USER, USER, USER, USER)
 
 
-@pytest.mark.parametrize("value", ["\ud800", {"\udfff": 1}, object(), b"x"], ids=repr)
+@pytest.mark.parametrize("value", ["\ud800", {"\udfff": 1}, object(), b"x"], ids=["text", "key", "object", "bytes"])
 def test_what_is_no_json_is_a_fault_of_the_request(value: Any) -> None:
     with pytest.raises(RequestError, match=r"^messages: "):
         rendered("{{ x }}", variables={"x": value})

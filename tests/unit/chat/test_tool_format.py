@@ -69,9 +69,9 @@ def test_control_tokens_that_are_marks_of_calls_are_shown_and_ends_are_not() -> 
         ("</tool_call>", TokenType.CONTROL),
     ]
     vocab = make_tokenizer(special=special).vocab
-    assert LLAMA.shown_ids(vocab) == {259}
-    assert HERMES.shown_ids(vocab) == {261}
-    assert MISTRAL.shown_ids(vocab) == set()
+    assert LLAMA.control_marks(vocab) == {"<|python_tag|>": 259}
+    assert HERMES.control_marks(vocab) == {"</tool_call>": 261}
+    assert MISTRAL.control_marks(vocab) == {}
 
 
 TOOL = {"type": "function", "function": {"name": "add", "description": "Größe {x}"}}

@@ -11,7 +11,7 @@ import pytest
 from llorch.chat.grammar import Grammars, json_rule
 from llorch.chat.tool_calls import ToolCallParser
 from llorch.chat.tool_format import HERMES, LLAMA, MISTRAL, SMOLLM2, ToolFormat
-from llorch.chat.tool_grammar import tool_calls_constraint
+from llorch.chat.tool_grammar import MAX_CALLS, tool_calls_constraint
 from llorch.chat.tools import parse_tools
 from llorch.errors import RequestError
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
@@ -59,7 +59,11 @@ def fault(tokenizer: Tokenizer, tool_format: ToolFormat, text: str, **options: A
     """What keeps `text` from being an answer."""
     defaults: dict[str, Any] = {"is_required": False, "is_parallel": True}
     make = tool_calls_constraint(
-        Grammars(tokenizer), tool_format, tokenizer.vocab, TOOLS, **{**defaults, **options}
+        Grammars(tokenizer),
+        tool_format,
+        tool_format.control_marks(tokenizer.vocab),
+        TOOLS,
+        **{**defaults, **options},
     )
     assert make is not None
     return fault_of(make(), tokenizer, text)
@@ -82,6 +86,15 @@ def test_several_calls_come_only_where_they_may(tokenizer: Tokenizer, tool_forma
     assert fault(tokenizer, tool_format, TWO[tool_format], is_required=True, is_parallel=False) is not None
 
 
+def test_an_answer_has_a_bounded_number_of_calls(tokenizer: Tokenizer) -> None:
+    calls = [NOW] * MAX_CALLS
+    for is_required in (True, False):
+        most = f"<tool_call>[{', '.join(calls)}]</tool_call>"
+        assert fault(tokenizer, SMOLLM2, most, is_required=is_required) is None
+        more = f"<tool_call>[{', '.join([*calls, NOW])}]</tool_call>"
+        assert fault(tokenizer, SMOLLM2, more, is_required=is_required) is not None
+
+
 @pytest.mark.parametrize("tool_format", [HERMES, SMOLLM2, MISTRAL])
 def test_a_free_answer_is_any_text_but_behind_an_opener_comes_a_call(
     tokenizer: Tokenizer, tool_format: ToolFormat
@@ -97,7 +110,7 @@ def test_a_free_answer_is_any_text_but_behind_an_opener_comes_a_call(
 
 def test_a_free_answer_of_llama_is_not_bound(tokenizer: Tokenizer) -> None:
     grammars = Grammars(tokenizer)
-    make = tool_calls_constraint(grammars, LLAMA, tokenizer.vocab, TOOLS, is_required=False, is_parallel=True)
+    make = tool_calls_constraint(grammars, LLAMA, {}, TOOLS, is_required=False, is_parallel=True)
     assert make is None
 
 
@@ -118,7 +131,12 @@ def test_an_opener_that_is_a_control_token_is_that_token() -> None:
         for is_required in (True, False):
             assert fault(tokenizer, tool_format, ONE[tool_format], is_required=is_required) is None
     make = tool_calls_constraint(
-        Grammars(tokenizer), SMOLLM2, tokenizer.vocab, TOOLS, is_required=True, is_parallel=True
+        Grammars(tokenizer),
+        SMOLLM2,
+        SMOLLM2.control_marks(tokenizer.vocab),
+        TOOLS,
+        is_required=True,
+        is_parallel=True,
     )
     assert make is not None
     allowed = np.unpackbits(make().allowed().view(np.uint8), bitorder="little").nonzero()[0]
@@ -128,7 +146,12 @@ def test_an_opener_that_is_a_control_token_is_that_token() -> None:
 @pytest.mark.parametrize("tool_format", FORMATS)
 def test_the_parser_finds_what_the_grammar_makes(tokenizer: Tokenizer, tool_format: ToolFormat) -> None:
     make = tool_calls_constraint(
-        Grammars(tokenizer), tool_format, tokenizer.vocab, TOOLS, is_required=True, is_parallel=True
+        Grammars(tokenizer),
+        tool_format,
+        tool_format.control_marks(tokenizer.vocab),
+        TOOLS,
+        is_required=True,
+        is_parallel=True,
     )
     assert make is not None
     rng = np.random.default_rng(3)
@@ -149,8 +172,6 @@ def test_a_fault_of_a_schema_names_its_tool(tokenizer: Tokenizer) -> None:
         *parse_tools([{"type": "function", "function": {"name": "x", "parameters": faulty}}] * 1, []),
     )
     with pytest.raises(RequestError) as refused:
-        tool_calls_constraint(
-            Grammars(tokenizer), HERMES, tokenizer.vocab, tools, is_required=True, is_parallel=True
-        )
+        tool_calls_constraint(Grammars(tokenizer), HERMES, {}, tools, is_required=True, is_parallel=True)
     assert refused.value.errors[0].field == "tools[0].function.parameters"
     assert "regex" in refused.value.errors[0].message

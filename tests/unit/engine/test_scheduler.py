@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from llorch.engine.block_pool import BlockPool
-from llorch.engine.kv_blocks import KVBlocks
+from llorch.engine.kv_blocks import BlockStore, KVBlocks
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
@@ -252,3 +252,25 @@ def test_who_reads_no_cache_finds_only_what_was_computed_for_itself() -> None:
     scheduler._give_way(s)
     assert step(scheduler, 100) == [("a", 1), ("b", 3)]
     assert s.n_cached == 0
+
+
+def test_a_store_that_fails_when_a_sequence_ends_costs_no_block(caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenStore:
+        def holds(self, key: bytes) -> bool:
+            return False
+
+        def save(self, key: bytes, block: int) -> None:
+            raise RuntimeError("a fault of ours")
+
+        def note_use(self, keys: object) -> None:
+            pass
+
+    pool = BlockPool(10, BLOCK)
+    blocks = KVBlocks(pool, 1, 10, store=cast(BlockStore, BrokenStore()))
+    scheduler = Scheduler(blocks, 1)
+    s = sequence("a", 10)
+    scheduler.add(s)
+    step(scheduler, 100)
+    scheduler.remove(s)
+    assert (pool.n_free, s.slot) == (10, -1)
+    assert "blocks of a are not kept" in caplog.text

@@ -77,17 +77,17 @@ def counting(target: Target) -> None:
 def errors(target: Target) -> None:
     """Bad requests, wrong keys and unknown models have Anthropic's error classes."""
     client = _client(target)
-    for fields in ({"extra_body": {"temperature": 7}}, {"messages": []}, {"max_tokens": 0}):
+    bad: list[dict[str, Any]] = [{"extra_body": {"temperature": 7}}, {"messages": []}, {"max_tokens": 0}]
+    for fields in bad:
         error = expect_error(
             anthropic.BadRequestError,
             f"{fields}",
-            lambda fields=fields: client.messages.create(**_ask(target, **fields)),
+            client.messages.create,
+            **_ask(target, **fields),
         )
         expect_equal("type", error.body["error"]["type"], "invalid_request_error")
     stranger = _client(target, api_key="wrong")
-    error = expect_error(
-        anthropic.AuthenticationError, "wrong key", lambda: stranger.messages.create(**_ask(target))
-    )
+    error = expect_error(anthropic.AuthenticationError, "wrong key", stranger.messages.create, **_ask(target))
     expect_equal("type", error.body["error"]["type"], "authentication_error")
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
-os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it asks GitHub for prices when it is imported
-
 import litellm
-
-litellm.suppress_debug_info = True
 
 from tools.conformance.checks import Check, Target, expect, expect_equal, expect_error, main
 from tools.conformance.clients.openai_structure import ASK_WEATHER, WEATHER
 
+litellm.suppress_debug_info = True
 MESSAGES = [{"role": "user", "content": "Say hi."}]
 
 
@@ -66,18 +62,24 @@ def errors(target: Target) -> None:
     expect_error(
         litellm.BadRequestError,
         "temperature 3",
-        lambda: litellm.completion(messages=MESSAGES, **_ask(target, temperature=3)),
+        litellm.completion,
+        messages=MESSAGES,
+        **_ask(target, temperature=3),
     )
     long = [{"role": "user", "content": "a b " * 8_000}]
     expect_error(
         litellm.ContextWindowExceededError,
         "over-long prompt",
-        lambda: litellm.completion(messages=long, **_ask(target)),
+        litellm.completion,
+        messages=long,
+        **_ask(target),
     )
     expect_error(
         litellm.AuthenticationError,
         "wrong key",
-        lambda: litellm.completion(messages=MESSAGES, **_ask(target, api_key="wrong")),
+        litellm.completion,
+        messages=MESSAGES,
+        **_ask(target, api_key="wrong"),
     )
 
 

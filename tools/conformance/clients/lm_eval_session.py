@@ -17,14 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-FOLDER = tempfile.TemporaryDirectory()
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
-    "HF_HOME": FOLDER.name,
-    "LMEVAL_LOG_LEVEL": "ERROR",
-}
-
 import lm_eval
 import yaml
 from lm_eval.tasks import TaskManager

@@ -23,7 +23,7 @@ def models(target: Target) -> None:
     client = client_of(target)
     expect(target.model in [model.id for model in client.models.list()], "the model is not in the list")
     expect_equal("id", client.models.retrieve(target.model).id, target.model)
-    expect_error(openai.NotFoundError, "unknown model", lambda: client.models.retrieve("no-such-model"))
+    expect_error(openai.NotFoundError, "unknown model", client.models.retrieve, "no-such-model")
 
 
 def chat(target: Target) -> None:

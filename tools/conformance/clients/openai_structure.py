@@ -109,9 +109,11 @@ def bad_schemas(target: Target) -> None:
         expect_error(
             openai.BadRequestError,
             f"{schema}",
-            lambda shape=shape: client.chat.completions.create(
-                model=target.model, messages=SAY_HI, response_format=shape, max_tokens=5
-            ),
+            client.chat.completions.create,
+            model=target.model,
+            messages=SAY_HI,
+            response_format=shape,
+            max_tokens=5,
         )
 
 
@@ -187,9 +189,7 @@ def bad_tools(target: Target) -> None:
     ]
     for fields in bad:
         body: dict[str, Any] = {"model": target.model, "messages": SAY_HI, "max_tokens": 5, **fields}
-        expect_error(
-            openai.BadRequestError, f"{fields}", lambda body=body: client.chat.completions.create(**body)
-        )
+        expect_error(openai.BadRequestError, f"{fields}", client.chat.completions.create, **body)
 
 
 CHECKS: list[Check] = [

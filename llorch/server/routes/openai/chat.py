@@ -83,7 +83,7 @@ async def create_chat_completion(request: Request) -> Response:
         max_tokens=given.get("max_completion_tokens", given.get("max_tokens", -1)),
         n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
         constraint=await constraint_of(structure, loaded.structure),
-        shown_ids=loaded.structure.shown_ids if structure.has_tools else frozenset(),
+        shown_ids=frozenset(loaded.structure.marks.values() if structure.has_tools else ()),
     )
     try:
         choices = await submit_choices(service, asked)

@@ -29,7 +29,7 @@ class CompletionText:
         tokenizer: Tokenizer,
         prompts: Sequence[tuple[int, ...]],
         *,
-        echoed: Sequence[str | None] | None,
+        echoed: Sequence[str] | None,
         has_logprobs: bool,
         has_token_ids: bool,
     ) -> None:
@@ -39,7 +39,7 @@ class CompletionText:
             answer: its head.
             tokenizer: the model's.
             prompts: the ids of each choice's prompt.
-            echoed: the text of each choice's prompt, where it was text, if the prompts shall be in the answer.
+            echoed: the text of each choice's prompt, if the prompts shall be in the answer.
             has_logprobs: whether the answer says how probable tokens were.
             has_token_ids: whether it has ids.
         """
@@ -113,10 +113,7 @@ class CompletionText:
         return self._choice(k, text, finish_reason=outcome.end.finish_reason, **more)
 
     def _echo(self, k: int) -> str:
-        if self._echoed is None:
-            return ""
-        text = self._echoed[k]
-        return self._tokenizer.decode(self._prompts[k]) if text is None else text
+        return "" if self._echoed is None else self._echoed[k]
 
     def _choice(self, k: int, text: str, **more: Any) -> dict[str, Any]:
         return {"index": k, "text": text, "logprobs": None, "finish_reason": None, **more}

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llorch.engine.service import EngineService
-from llorch.errors import FieldError, RequestError
+from llorch.errors import FieldError, InputError, RequestError
 from llorch.server.body import check_fields, read_json_object
 from llorch.server.choices import submit_choices
 from llorch.server.ready import ready_model
@@ -29,6 +29,7 @@ from llorch.server.routes.openai.requests import (
 )
 from llorch.server.routes.openai.schemas import completion_operation
 from llorch.server.routes.openai.structure import FREE, constraint_of, parse_structure, parsed
+from llorch.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -109,6 +110,7 @@ async def create_completion(request: Request) -> Response:
         n_prompt_logprobs=(top or 0) if echo and (top is not None or max_tokens == 0) else None,
         constraint=await constraint_of(given.get("structure", FREE), loaded.structure),
     )
+    echoed = await asyncio.to_thread(_echoed, loaded.tokenizer, prompts, n) if echo else None
     try:
         choices = await submit_choices(service, asked)
     except RequestError as error:
@@ -117,7 +119,7 @@ async def create_completion(request: Request) -> Response:
         answer,
         loaded.tokenizer,
         choices.prompts,
-        echoed=_echoed(prompts, n) if echo else None,
+        echoed=echoed,
         has_logprobs=top is not None,
         has_token_ids=given.get("return_token_ids", False),
     )
@@ -128,6 +130,15 @@ async def create_completion(request: Request) -> Response:
     return Response(content, media_type="application/json")
 
 
-def _echoed(prompts: Sequence[str | list[int]], n: int) -> list[str | None]:
-    """The text of each choice's prompt, where the request has it as text."""
-    return [one if isinstance(one, str) else None for one in prompts for _ in range(n)]
+def _echoed(tokenizer: Tokenizer, prompts: Sequence[str | list[int]], n: int) -> list[str]:
+    """The text of each choice's prompt."""
+    return [text for one in prompts for text in [_text(tokenizer, one)] * n]
+
+
+def _text(tokenizer: Tokenizer, prompt: str | list[int]) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    try:
+        return tokenizer.decode(prompt)
+    except InputError:  # an id outside the vocabulary, which the engine will refuse
+        return ""

@@ -94,7 +94,7 @@ class Structure:
             return tool_calls_constraint(
                 model.grammars,
                 model.tool_format,
-                model.vocab,
+                model.marks,
                 tools,
                 is_required=is_required,
                 is_parallel=self.is_parallel,
