@@ -47,9 +47,16 @@ def openai_shape(error: Exception) -> Response:
     """The answer to a request that ended in `error`; `param` is the first field at fault, the message names all."""
     if isinstance(error, HTTPRefusalError):
         return _refusal(error, error.status, error.headers, _CODES.get(error.status))
+    if isinstance(error, ContextLengthError):
+        # Clients look for OpenAI's words, "maximum context length is".
+        message = (
+            f"this model's maximum context length is {error.n_ctx} tokens, one of which must stay free for the "
+            f"answer; the prompt has {error.n_prompt_tokens}"
+        )
+        fault = FieldError(error.errors[0].field, error.errors[0].constraint, message)
+        return _refusal(RequestError([fault]), code="context_length_exceeded")
     if isinstance(error, RequestError):
-        code = "context_length_exceeded" if isinstance(error, ContextLengthError) else None
-        return _refusal(error, code=code)
+        return _refusal(error)
     if isinstance(error, InputError):
         return JSONResponse(error_json(str(error), "invalid_request_error"), 400)
     if isinstance(error, QueueFullError):

@@ -75,6 +75,12 @@ def test_each_error_has_its_status_type_and_code(
     assert "secret" not in document["message"]
 
 
+def test_an_over_long_prompt_is_told_in_the_words_that_clients_look_for() -> None:
+    message = shaped(ContextLengthError(9, 8))[1]["message"]
+    assert "maximum context length is 8 tokens" in message
+    assert "the prompt has 9" in message
+
+
 def test_refusals_that_pass_say_when_to_come_back() -> None:
     assert openai_shape(QueueFullError(3, 7)).headers["Retry-After"] == "7"
     assert openai_shape(NotReadyError("loading")).headers["Retry-After"] == "2"
