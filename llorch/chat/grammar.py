@@ -1,8 +1,13 @@
 """Grammars that bind what a model writes: JSON, JSON of a schema, tool calls. All that llorch has of `llguidance`.
 
-Why it and not `xgrammar`: its wheel (3 MB, one for all Python versions) needs nothing else, while `xgrammar` brings
-torch, transformers and triton (import 5 s and 680 MB, against 0.1 s and 20 MB). Its masks take 0.05 ms on 49,000 and
-128,000 tokens, its regular expressions cannot explode, and it refuses keywords that it does not know.
+Why it and not `xgrammar` (0.2.8 beside llguidance 1.9.1, one CPU):
+
+* its wheel, 3 MB for all Python versions, needs nothing else; `xgrammar` brings torch, transformers and triton, and
+  takes 5 s and 680 MB to import, against 0.1 s and 20 MB;
+* with 128,000 tokens a schema is compiled in 2 ms, against 80, and its masks take 0.05 ms, against 0.2; both need about
+  1 s for the vocabulary;
+* it refuses `uniqueItems`, `not`, `if` and look-around, which `xgrammar` takes without enforcing them;
+* its work is bounded: `minLength` of 10**9 takes 2 ms, against 9 s; a pattern of many states 1 ms, against 3 s.
 """
 
 from __future__ import annotations

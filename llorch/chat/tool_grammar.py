@@ -10,6 +10,10 @@ from llorch.chat.tool_format import ToolFormat
 from llorch.chat.tools import Tool
 from llorch.errors import RequestError
 
+MAX_CALLS = 16
+"""Of one answer: small models call without end where a grammar lets them."""
+_MORE = f"{{0,{MAX_CALLS - 1}}}"
+
 
 def tool_calls_constraint(
     grammars: Grammars,
@@ -45,7 +49,9 @@ def tool_calls_constraint(
     elif tool_format.is_whole_answer:
         return None  # an answer that begins like a call may be something else
     else:
-        start = f"(head {_behind_opener(tool_format, marks, is_parallel)}){'*' if is_parallel else '?'} TEXT"
+        start = (
+            f"(head {_behind_opener(tool_format, marks, is_parallel)}){_MORE if is_parallel else '?'} TEXT"
+        )
         rules += _text_rules(tool_format, marks)
     try:
         return grammars.lark(start, rules, "tools")
@@ -78,14 +84,14 @@ def _calls(tool_format: ToolFormat, marks: Mapping[str, int], is_parallel: bool)
     block = f"{_mark(tool_format.opener, marks)} {_behind_opener(tool_format, marks, is_parallel)}"
     if tool_format.is_list or not is_parallel:
         return block
-    return f"{block} ({_quoted(tool_format.break_text)} {block})*"
+    return f"{block} ({_quoted(tool_format.break_text)} {block}){_MORE}"
 
 
 def _behind_opener(tool_format: ToolFormat, marks: Mapping[str, int], is_parallel: bool) -> str:
     gap = _quoted(tool_format.break_text)
     calls = "call"
     if tool_format.is_list:
-        calls = '"[" call (", " call)* "]"' if is_parallel else '"[" call "]"'
+        calls = f'"[" call (", " call){_MORE} "]"' if is_parallel else '"[" call "]"'
     return f"{gap} {calls} {gap} {_mark(tool_format.closer, marks)}"
 
 

@@ -11,7 +11,7 @@ import pytest
 from llorch.chat.grammar import Grammars, json_rule
 from llorch.chat.tool_calls import ToolCallParser
 from llorch.chat.tool_format import HERMES, LLAMA, MISTRAL, SMOLLM2, ToolFormat
-from llorch.chat.tool_grammar import tool_calls_constraint
+from llorch.chat.tool_grammar import MAX_CALLS, tool_calls_constraint
 from llorch.chat.tools import parse_tools
 from llorch.errors import RequestError
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
@@ -84,6 +84,15 @@ def test_a_required_call_is_a_call_from_the_first_token_on(
 def test_several_calls_come_only_where_they_may(tokenizer: Tokenizer, tool_format: ToolFormat) -> None:
     assert fault(tokenizer, tool_format, TWO[tool_format], is_required=True) is None
     assert fault(tokenizer, tool_format, TWO[tool_format], is_required=True, is_parallel=False) is not None
+
+
+def test_an_answer_has_a_bounded_number_of_calls(tokenizer: Tokenizer) -> None:
+    calls = [NOW] * MAX_CALLS
+    for is_required in (True, False):
+        most = f"<tool_call>[{', '.join(calls)}]</tool_call>"
+        assert fault(tokenizer, SMOLLM2, most, is_required=is_required) is None
+        more = f"<tool_call>[{', '.join([*calls, NOW])}]</tool_call>"
+        assert fault(tokenizer, SMOLLM2, more, is_required=is_required) is not None
 
 
 @pytest.mark.parametrize("tool_format", [HERMES, SMOLLM2, MISTRAL])
