@@ -30,7 +30,7 @@ JOB_ID = "generate"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
-    for name in ("n_predict", "ctx_size", "threads", "override_pre", "seed"):
+    for name in ("n_predict", "ctx_size", "threads", "draft", "override_pre", "seed"):
         add_field(parser, name)
     add_field(parser, "stop", action="append", default=[])
     add_sampling(parser)

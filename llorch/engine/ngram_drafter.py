@@ -12,6 +12,8 @@ Source: Saxena 2023, "Prompt Lookup Decoding" (https://github.com/apoorvumang/pr
 
 from __future__ import annotations
 
+import numpy as np
+
 _MATCH_SIZES = (4, 3)
 """How many of the last tokens must have occurred before; the longest is tried first."""
 
@@ -29,9 +31,7 @@ class NgramDrafter:
 
     def __init__(self, token_ids: list[int]) -> None:
         """Set up behind a prompt of `token_ids`."""
-        self._bytes = bytearray()
-        for token_id in token_ids:
-            self._bytes += token_id.to_bytes(_TOKEN_BYTES, "little")
+        self._bytes = bytearray(np.array(token_ids, "<u4").tobytes())
         self._source: int | None = None
         self._right, self._guesses = _FIRST_CHANCE, 1.0
 

@@ -16,7 +16,7 @@ from llorch.engine.request import Request
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
 from tests.support.allowed_sets import Sets
-from tests.support.drafts import new_engine
+from tests.support.drafts import new_engine, untimed
 from tests.support.generations import end_of, run
 
 PASSAGE = tuple(3 + i * 7 % 300 for i in range(100))
@@ -94,3 +94,20 @@ def test_no_drafter_is_made_unless_it_is_wanted(loaded: OpenModel, monkeypatch: 
     assert made == []
     run(new_engine(loaded, "ngram", ctx_size=CTX), writing(PASSAGE))
     assert len(made) == len(PASSAGE)
+
+
+def test_a_real_model_writes_the_same_with_and_without_drafts_alone_and_in_company(real_model: Path) -> None:
+    """Greedy and sampled, with the bits of every token's probability."""
+    with open_configured(Settings(model=str(real_model), threads=2)) as loaded:
+        text = "One day, Lily went to the park. Lily saw a big dog. The dog was big. Lily went to the dog. One day,"
+        prompt = tuple(loaded.tokenizer.encode(text))
+        requests = [
+            Request(f"{t}", prompt, SamplingParams(temperature=t, seed=2), 24, n_logprobs=2, ignore_eos=True)
+            for t in (0, 0.4)
+        ]
+        alone = [untimed(run(new_engine(loaded, "off", ctx_size=CTX), r)[r.job_id])[1:] for r in requests]
+        drafted = [run(new_engine(loaded, "ngram", ctx_size=CTX), r)[r.job_id] for r in requests]
+        together = run(new_engine(loaded, "ngram", ctx_size=CTX), *requests)
+    assert [untimed(events)[1:] for events in drafted] == alone
+    assert [untimed(together[r.job_id])[1:] for r in requests] == alone
+    assert any(end_of(events).timings.accepted_tokens for events in drafted)
