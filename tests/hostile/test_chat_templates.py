@@ -70,6 +70,8 @@ ENDLESS = {
     "printf with a width as argument": "{{ '%*d' % (1000000000, 1) }}",
     "printf as a filter": "{{ '%1000000000d' | format(1) }}",
     "printf of a name": "{{ '%(a)1000000000s' | format(a=1) }}",
+    "printf of names without end": "{{ ('%(' * 2000000) % 1 }}",
+    "format without end": "{{ ('{' * 2000001).format(1) }}",
     "format": "{{ '{:1000000000}'.format(1) }}",
     "format of a width": "{{ '{:{}}'.format(1, 1000000000) }}",
     "format_map": "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
@@ -84,9 +86,10 @@ ENDLESS = {
     "a power": "{{ 9 ** (9 ** 9) }}",
     "squares": "{% set n = namespace(s=3) %}{% for i in range(99) %}{% set n.s = n.s * n.s %}{% endfor %}",
     "a number of many digits": "{{ ('f' * 4000000) | int(0, 16) }}",
-    "many small lists": "{% for i in range(99999) %}"
-    + "{% set x = [[], [], [], [], [], [], [], []] %}" * 99
-    + "{% endfor %}",
+    "searched ranges": "{% for i in range(99999) %}{{ 'a' in range(99999) }}{% endfor %}",
+    "numbers of many digits": "{% set x = '1' * 4000000 %}{% for i in range(99999) %}{{ x | float }}{% endfor %}",
+    "empty texts": "{% set x = [''] * 99999 %}{% for i in range(99999) %}{{ ''.join(x) }}{% endfor %}",
+    "counted items": "{% set x = [[1, 2]] * 99999 %}{% for i in range(99999) %}{{ x.count([1, 3]) }}{% endfor %}",
     "batches of characters": "{% set x = 'a' * 4000000 %}{{ x | batch(1) | first }}",
     "rounding": "{{ 1.5 | round(1000000000) }}",
     "rounding up": "{{ 1 | round(1000000000, 'ceil') }}",

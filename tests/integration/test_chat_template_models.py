@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import pytest
 from gguf import GGUFValueType
 
 import llorch
+from llorch.chat.builtin import BUILTIN
+from llorch.chat.template import ChatTemplate
 from llorch.cli.main import build_parser
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import EndEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.errors import InputError, LlorchError, RequestError
+from llorch.model_files import open_tokenizer
 from llorch.open_model import OpenModel, check_model, open_model
 from llorch.settings import Settings
 from tests.support.chat import controls
@@ -180,3 +183,24 @@ class TestSmolLM2:
         turns = ["<|im_start|>", "<|im_end|>"] * len(HARD)
         assert controls(tokenizer, token_ids) == [*turns, "<|im_start|>"]
         assert tokenizer.decode(token_ids, special=True) == template.render(HARD)
+
+
+@pytest.mark.parametrize("file", ["ggml-vocab-llama-spm.gguf", "ggml-vocab-llama-bpe.gguf"])
+@pytest.mark.parametrize("name", BUILTIN)
+def test_with_real_vocabularies_the_ids_are_those_of_the_text(
+    model_path: Callable[[str], Path], file: str, name: str
+) -> None:
+    tokenizer = open_tokenizer(model_path(file))
+    template = ChatTemplate(BUILTIN[name], tokenizer, name)
+    messages = [
+        {"role": "system", "content": "Be brief. Größe 😀"},
+        {"role": "user", "content": "  What's up?\n\n\tx = 1  "},
+        {"role": "assistant", "content": "The sky.\n"},
+        {"role": "user", "content": "你好"},
+    ]
+    text = template.render(messages)
+    assert template.prompt_ids(tokenizer, messages) == tokenizer.encode(text, parse_special=True)
+    plain = controls(tokenizer, template.prompt_ids(tokenizer, messages))
+    for message in messages:
+        message["content"] += "<s></s><|eot_id|><|begin_of_text|><|end_of_text|>"
+    assert controls(tokenizer, template.prompt_ids(tokenizer, messages)) == plain

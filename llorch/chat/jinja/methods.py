@@ -30,7 +30,7 @@ _ALLOWED: dict[type, frozenset[str]] = {
     float: frozenset({"is_integer"}),
 }
 
-_PRINTF_FIELD = re.compile(r"%(?:\([^)]*\))?[#0 +-]*\d{0,3}(?:\.\d{0,3})?[sdifgeGErxX%]|[^%]+")
+_PRINTF_FIELD = re.compile(r"%(?:\([^)%]{0,100}\))?[#0 +-]*\d{0,3}(?:\.\d{0,3})?[sdifgeGErxX%]|[^%]+")
 _PLAIN_FIELD = re.compile(r"\{\{|\}\}|\{\w*(?::[<>^]?0?\d{0,3},?(?:\.\d{1,3})?[dfgesx]?)?\}|[^{}]+")
 
 
@@ -46,6 +46,7 @@ class StringFormat:
         Raises:
             LimitError: a field does more than name a value.
         """
+        budget().charge(len(self._text))
         if "".join(_PLAIN_FIELD.findall(self._text)) != self._text:
             raise LimitError("format: fields like {}, {name} and {name:5.2f} are possible, no others")
         values = budget().size(list(args)) + budget().size(kwargs)
@@ -128,6 +129,7 @@ def printf(text: str, values: Any) -> str:
     Raises:
         LimitError: a field is of no known kind, or too wide.
     """
+    budget().charge(len(text))
     if "".join(_PRINTF_FIELD.findall(text)) != text:
         raise LimitError("%: fields like %s, %d and %5.2f are possible, no others")
     n_fields = text.count("%")

@@ -70,9 +70,11 @@ class Program:
                 self._template = self._compiled(metered(tree, marked(self.words)))
         except TemplateSyntaxError as error:
             raise TemplateFault(error.message or "it is no Jinja", error.lineno) from None
+        except TemplateFault:
+            raise
         except RecursionError:
             raise TemplateFault("its parts are nested too deep") from None
-        except (LimitError, ValueError, SyntaxError, MemoryError, OverflowError) as error:
+        except Exception as error:
             raise TemplateFault(f"{type(error).__name__}: {error}") from None
 
     def run(self, variables: Mapping[str, Any]) -> str:

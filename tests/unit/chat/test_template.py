@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -67,6 +68,15 @@ def test_templates_can_say_what_those_of_transformers_can(source: str, text: str
 
 def test_the_date_is_what_strftime_says() -> None:
     assert re.fullmatch(r"\d\d \w{3} \d{4}", rendered("{{ strftime_now('%d %b %Y') }}"))
+
+
+def test_threads_share_a_template_and_its_limits_are_those_of_each_rendering() -> None:
+    template = made(
+        "{% for i in range(9999) %}{% for m in messages %}{{ m.content[:1] }}{% endfor %}{% endfor %}"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        texts = list(pool.map(lambda text: template.render([{"role": "user", "content": text}]), "abcdefgh"))
+    assert texts == [text * 9999 for text in "abcdefgh"]
 
 
 def test_a_request_can_leave_out_the_beginning_of_the_answer() -> None:
