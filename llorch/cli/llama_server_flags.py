@@ -51,7 +51,7 @@ _REFUSED = {
     "--xtc-probability --dry-multiplier --top-nsigma --top-n-sigma --adaptive-target": _NOT_HERE,
     "--context-shift --keep": 'a full context ends the text with "length"; nothing is thrown away',
     "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --override-kv": _IN_FILE,
-    "--slot-save-path --cache-reuse -cram --cache-ram": "the prefix cache takes what is left of the KV cache",
+    "--slot-save-path --cache-reuse -cram --cache-ram": "prefixes are kept in what the KV cache has left",
     "--log-file": "the log goes to standard error",
     "--log-disable": "--log-level error is the least that is logged",
     "-nocb --no-cont-batching --no-jinja -nr --no-repack": "llorch always does it",

@@ -111,7 +111,7 @@ TABLE = (
           words="compute threads; 0: as many as suit the CPU affinity, the container's quota and the physical cores"),
     Field("kv_type", choice("f16", "f32"), "f16", MODEL,
           words='number type of the KV cache; "f16" takes half the memory of "f32"'),
-    Field("prefix_cache", BOOLEAN, True, MODEL,
+    Field("prefix_cache", BOOLEAN, True, MODEL, flags=("--prefix-cache", "--cache-prompt"),
           words="keep what was computed of earlier requests as long as there is room, so that one which begins alike "
                 "starts sooner; the results are the same"),
     Field("prefix_cache_dir", path(), None, MODEL, flags=("--cache-dir", "--prefix-cache-dir"), metavar="FOLDER",

@@ -100,6 +100,7 @@ def test_an_assistants_turn_at_the_end_is_the_beginning_of_the_answer(server: Li
         for some in (USER, messages)
     ]
     assert counts[1] == counts[0] + begun
+    assert answered(server, messages=messages[-1:])["usage"]["output_tokens"] == 6
     answer = answered(server, messages=messages)
     assert answer["content"] != answered(server)["content"]
     assert sum(answer["usage"].values()) == counts[1] + 6

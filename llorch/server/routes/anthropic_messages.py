@@ -129,9 +129,10 @@ async def _read(request: Request, known: Mapping[str, Field]) -> tuple[dict[str,
 
 def _prompt_ids(messages: list[dict[str, Any]], loaded: OpenModel) -> list[int]:
     """The chat as token ids; an assistant's turn at its end is the beginning of the answer."""
-    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
-    token_ids = loaded.chat_template.prompt_ids(loaded.tokenizer, messages[: -1 if begun else None])
-    return token_ids + loaded.tokenizer.encode(begun, add_bos=False)
+    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+    turns = messages if begun is None else messages[:-1] or [{"role": "user", "content": ""}]
+    token_ids = loaded.chat_template.prompt_ids(loaded.tokenizer, turns)
+    return token_ids + loaded.tokenizer.encode(begun or "", add_bos=False)
 
 
 _ANSWER = stream_or_json("A `message`; with `stream` named events", properties(id="string", content="array"))
@@ -182,7 +183,6 @@ def _event(name: str, **more: object) -> bytes:
 
 
 def _frames(head: Mapping[str, Any], choice_event: ChoiceEvent) -> bytes:
-    """What a stream sends when something has happened."""
     event = choice_event[1]
     if isinstance(event, StartedEvent):
         nothing: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}

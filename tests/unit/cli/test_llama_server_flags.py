@@ -32,6 +32,8 @@ def settings(*words: str) -> Settings:
         (["--mmap"], "weights", "mapped"), (["--verbose"], "log_level", "debug"),
         (["--log-jsonl"], "log_format", "json"), (["--host", "::1"], "host", "::1"), (["--port", "1"], "port", 1),
         (["-m", "x.gguf"], "model", "x.gguf"),
+        (["--no-cache-prompt"], "prefix_cache", False),
+        (["--chat-template", "llama2"], "chat_template", "llama2"),
     ],
 )  # fmt: skip
 def test_a_flag_of_that_meaning_is_a_spelling_of_the_setting(words: list[str], name: str, value: Any) -> None:

@@ -112,10 +112,10 @@ def _tokens(
         raise RequestError([FieldError("content", f"0 <= id < {n_vocab}", message)])
     if not with_pieces:
         return ids
-    return [{"id": token_id, "piece": piece_json(tokenizer, token_id)} for token_id in ids]
+    return [{"id": token_id, "piece": _piece(tokenizer, token_id)} for token_id in ids]
 
 
-def piece_json(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
+def _piece(tokenizer: Tokenizer, token_id: int) -> str | list[int]:
     """The text of a token; its bytes where they are no text by themselves."""
     piece = tokenizer.token_bytes(token_id, special=True)
     try:
