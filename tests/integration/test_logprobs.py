@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import llorch
 import llorch.engine.engine as engine_module
 from llorch.engine.engine import Engine, open_configured
-from llorch.engine.events import Event, PromptEvent, StartedEvent, TokenEvent, TokenLogprobs
+from llorch.engine.events import EndTokenEvent, Event, PromptEvent, StartedEvent, TokenEvent, TokenLogprobs
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.errors import ContextLengthError, RequestError
@@ -175,3 +175,19 @@ def test_python_callers_get_them_of_answers_and_of_texts(tiny_model: Path) -> No
             model.generate([1, 70], n_logprobs=21)
         with pytest.raises(RequestError, match="prompt"):
             model.logprobs([])
+
+
+@pytest.mark.parametrize("wants_them", [True, False])
+def test_the_token_that_ends_an_answer_is_told_where_probabilities_are(
+    loaded: OpenModel, wants_them: bool
+) -> None:
+    (eos,) = loaded.tokenizer.vocab.eog_ids
+    params = SamplingParams(temperature=0, logit_bias={eos: 100})
+    asked = request(
+        params=params, ignore_eos=False, n_logprobs=2 if wants_them else None, n_prompt_logprobs=None
+    )
+    events = run(Engine(loaded, Settings()), asked)["job"]
+    told = [event for event in events if isinstance(event, EndTokenEvent)]
+    assert [event.id for event in told] == [eos] * wants_them
+    assert all(events[-2] is event and math.isfinite(event.logprobs.logprob) for event in told)
+    assert end_of(events).token_ids == ()
