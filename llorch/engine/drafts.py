@@ -44,8 +44,8 @@ def with_drafts(chunks: list[Chunk], n_rows: int, blocks: KVBlocks) -> list[Chun
 
 def _draft(chunk: Chunk, price: float, n_left: int, blocks: KVBlocks) -> tuple[int, ...]:
     sequence = chunk.sequence
-    if sequence.drafter is None or not sequence.n_pending == chunk.n_tokens == chunk.n_outputs == 1:
-        return ()
+    if sequence.drafter is None or not sequence.n_generated or sequence.n_pending != 1:
+        return ()  # one row of a prompt may be a step, too
     most = min(n_left, sequence.n_positions - len(sequence.token_ids), blocks.n_room(sequence) - 1)
     draft = sequence.drafter.propose(price, most)
     blocks.grow(sequence, 1 + len(draft))

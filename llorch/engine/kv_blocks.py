@@ -194,7 +194,7 @@ class KVBlocks:
         for i in range(sequence.n_named, sequence.n_computed // self.pool.block_size):
             own, key = sequence.kv_blocks[i], self._key(sequence, i)
             known = self.pool.name(own, key)
-            if known != own:  # somebody computed the same; if its child is used, a block is used too
+            if known != own:  # somebody computed the same: a chain of keys must not outlive its beginning
                 self._put(sequence, i, known)
             elif self._store is not None:
                 self._store.save(key, own)

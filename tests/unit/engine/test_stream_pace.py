@@ -14,7 +14,7 @@ import pytest
 import llorch.engine.engine as engine_module
 import llorch.engine.postprocess as postprocess_module
 from llorch.engine.engine import Engine, open_configured
-from llorch.engine.events import EndEvent, TokenEvent
+from llorch.engine.events import EndEvent, StepEvent, TokenEvent
 from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
@@ -93,7 +93,7 @@ def test_a_prompt_is_read_beside_a_stream_with_drafts_in_every_step(
     for _ in range(5):
         engine.step()
     engine.add(request("prompt", 500, 1))
-    ends = []
+    ends: list[StepEvent] = []
     while not ends:
         ends = [event for event in engine.step() if isinstance(event.event, EndEvent)]
     assert ends[0].job_id == "prompt"
