@@ -7,7 +7,7 @@ import ast
 from tests.conftest import REPOSITORY
 
 TESTS = REPOSITORY / "tests"
-SUITES = {"architecture", "golden", "hostile", "integration", "perf", "property", "unit"}
+SUITES = {"architecture", "conformance", "golden", "hostile", "integration", "perf", "property", "unit"}
 
 
 def test_no_module_imports_from_a_test_module() -> None:

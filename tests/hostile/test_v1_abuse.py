@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,6 +163,24 @@ def test_a_prefix_cached_by_a_request_that_left_gives_the_same_bits(server: Live
     assert ids[0] == ids[1] == ids[2]
     cached = again["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert 0 < cached < len(prompt)
+
+
+@pytest.mark.slow
+def test_a_reader_that_stalls_is_dropped_and_others_are_served(long_model: Path, tmp_path: Path) -> None:
+    """Its first events have the log probabilities of prompts, more bytes than the kernel keeps for a connection."""
+    flags = ("-np", "4", "--send-timeout-s", "0.5", "--log-level", "debug")
+    server = LiveServer(long_model, tmp_path / "log", *flags).wait_until_ready()
+    large = TEXT | {"prompt": [LONG[:7000]] * PLACES, "echo": True, "logprobs": 5, "stream": True}
+    try:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(wire("/v1/completions", large))
+            server.wait_for_log(r"\.3 begins")
+            server.wait_for_log("client left")
+            assert_all_places_are_free(server)
+    finally:
+        assert server.stop() == 0
 
 
 @pytest.mark.slow

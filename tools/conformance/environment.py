@@ -66,7 +66,7 @@ def _make(folder: Path, *options: str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     venv.EnvBuilder(with_pip=True).create(folder)
     python = folder / "bin" / "python"
-    _pip(python, "install", "--quiet", *options, "--requirement", str(REQUIREMENTS))
+    _pip(python, "install", "--quiet", "--no-compile", *options, "--requirement", str(REQUIREMENTS))
     return python
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from tools.conformance.checks import Check, Target, expect, main
+from tools.conformance.checks import Check, Target, expect, expect_equal, main
 
 WORDS = [
     "the",
