@@ -178,7 +178,6 @@ def test_python_callers_get_them_of_answers_and_of_texts(tiny_model: Path) -> No
             model.logprobs([])
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("wants_them", [True, False])
 def test_the_token_that_ends_an_answer_is_told_where_probabilities_are(
     loaded: OpenModel, wants_them: bool
@@ -193,10 +192,10 @@ def test_the_token_that_ends_an_answer_is_told_where_probabilities_are(
     assert [event.id for event in told] == [eos] * wants_them
     assert all(events[-2] is event and math.isfinite(event.logprobs.logprob) for event in told)
     assert end_of(events).token_ids == ()
-=======
+
+
 def test_a_prompt_read_row_by_row_gets_no_drafts(loaded: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = untimed(run(new_engine(loaded, "off"), request())["job"])
     monkeypatch.setattr(engine_module, "LOGITS_BYTES", 1)
     propose_partly_wrong(monkeypatch, [5] * 60, [5], 0)
     assert untimed(run(new_engine(loaded, "ngram", parallel=1), request())["job"]) == expected
->>>>>>> sample10
