@@ -138,6 +138,8 @@ class _Trial:
         except TemplateFault as fault:
             if fault.is_limit:
                 raise
+            # Without its frames: they hold this trial, and what is being loaded, in a cycle.
+            fault.__traceback__ = fault.__context__ = fault.__cause__ = None
             self.faults.append(fault)
             return None
         self._template.learn(parts)

@@ -121,9 +121,8 @@ def test_no_page_is_built_from_the_host_header(guarded: LiveServer, path: str) -
 
 def test_openapi_describes_each_probe_once(server: LiveServer) -> None:
     paths = server.get("/openapi.json").json()["paths"]
-    assert {path: set(item) for path, item in paths.items()} == {
-        "/health": {"get"}, "/ready": {"get"}, "/generate": {"post"}, "/cancel": {"post"},
-    }  # fmt: skip
+    probes = {path: set(item) for path, item in paths.items() if path.strip("/") in ("health", "ready")}
+    assert probes == {"/health": {"get"}, "/ready": {"get"}}
 
 
 def test_localhost_is_served_on_every_url_that_is_printed(guarded: LiveServer) -> None:
