@@ -23,7 +23,8 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/completions": TEXT,
     "/v1/chat/completions": CHAT,
     "/completion": {"prompt": "Hello", "n_predict": 60000, "ignore_eos": True},
-    "/v1/messages": {"messages": CHAT["messages"], "max_tokens": 60000, "model": "any"},
+    # Its answers may end by themselves, so it is the prompt that keeps it busy.
+    "/v1/messages": {"messages": [{"role": "user", "content": "word " * 6000}], "max_tokens": 60000},
 }
 PLACES = 4
 """Of the server: two that run and two that wait."""
