@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,13 @@ def commands(args: argparse.Namespace, model: Path, load: Load) -> dict[str, lis
         )
     }
     if args.llama_server:
-        flags = ("-c", str(n_ctx * load.n_streams), "-t", threads, "-tb", threads)
+        flags = ["-c", str(n_ctx * load.n_streams), "-t", threads, "-tb", threads, *args.llama_args.split()]
         chosen[LLAMA_SERVER] = llama_server_command(args.llama_server, str(model), load.n_streams, *flags)
     return chosen
 
 
 def measure(args: argparse.Namespace) -> list[Run]:
-    """All rounds of all models."""
+    """All rounds of all models, as far as they fit the budget."""
     load = Load(args.streams, args.n_prompt, args.n_predict)
     runs: list[Run] = []
 
@@ -69,9 +70,13 @@ def measure(args: argparse.Namespace) -> list[Run]:
         shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
         print(f"round {number + 1}  {model.name}  {server}  {name}: {shown}", file=sys.stderr, flush=True)
 
-    for model in args.model:
-        chosen = list(commands(args, model, load).items())
-        for number in range(args.rounds):
+    begun_s = time.monotonic()
+    for number in range(args.rounds):
+        if number and (time.monotonic() - begun_s) * (number + 1) / number > 60 * args.budget:
+            print(f"stopping after {number} of {args.rounds} rounds: --budget", file=sys.stderr, flush=True)
+            break
+        for model in args.model:
+            chosen = list(commands(args, model, load).items())
             for server, command in chosen if number % 2 == 0 else chosen[::-1]:
                 for name, figures in measure_server(command, args.loads, load, f"round {number}").items():
                     keep(number, model, server, name, figures)
@@ -87,6 +92,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("-m", "--model", type=Path, action="append", required=True, help="a .gguf file")
     parser.add_argument("--llama-server", type=Path, metavar="PROGRAM", help="llama.cpp's llama-server")
     parser.add_argument("--llorch-args", default="", metavar="'ARGS'", help="more arguments of llorch serve")
+    parser.add_argument("--llama-args", default="", metavar="'ARGS'", help="more arguments of llama-server")
     parser.add_argument("--loads", default="streams,decode", metavar="NAME,...", help=f"of {','.join(LOADS)}")
     parser.add_argument("--streams", type=int, default=8, metavar="N", help="at once (default: 8)")
     parser.add_argument("--n-prompt", type=int, default=128, metavar="N", help="of a prompt (default: 128)")
@@ -95,6 +101,13 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         "-t", "--threads", type=int, default=default_threads()[0], metavar="N", help="of both"
     )
     parser.add_argument("-r", "--rounds", type=int, default=5, metavar="N", help="(default: 5)")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=60,
+        metavar="MINUTES",
+        help="no round that would not fit (default: 60)",
+    )
     args = parser.parse_args(words)
     args.loads = args.loads.split(",")
     args.model = [model.absolute() for model in args.model]

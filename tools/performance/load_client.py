@@ -17,6 +17,9 @@ from typing import Any
 
 from tools.conformance.served import KEY
 
+ANSWER_S = 300.0
+"""An answer that takes longer is a fault."""
+
 
 class LoadError(Exception):
     """A server refused a request, or did not send what was asked for."""
@@ -89,12 +92,18 @@ async def stream_completion(port: int, prompt: Sequence[int], n_predict: int) ->
     sent_s = time.perf_counter()
     lines: list[tuple[float, bytes]] = []
     rest = b""
-    async with _answer(port, "POST", "/v1/completions", json.dumps(fields).encode()) as reader:
-        while size := int(await reader.readline() or b"0", 16):
-            *whole, rest = (rest + await reader.readexactly(size)).split(b"\n")
-            await reader.readexactly(2)
-            now_s = time.perf_counter()
-            lines += [(now_s, line) for line in whole]
+    try:
+        async with (
+            asyncio.timeout(ANSWER_S),
+            _answer(port, "POST", "/v1/completions", json.dumps(fields).encode()) as reader,
+        ):
+            while size := int(await reader.readline() or b"0", 16):
+                *whole, rest = (rest + await reader.readexactly(size)).split(b"\n")
+                await reader.readexactly(2)
+                now_s = time.perf_counter()
+                lines += [(now_s, line) for line in whole]
+    except (TimeoutError, asyncio.IncompleteReadError) as error:
+        raise LoadError(f"/v1/completions: no whole answer in {ANSWER_S:.0f} s ({error!r})") from None
     return _stream_of(sent_s, lines, time.perf_counter(), n_predict)
 
 

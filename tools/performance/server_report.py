@@ -87,7 +87,8 @@ def write_bundle(
     found = [
         {"model": model, "load": name, "servers": figures} for (model, name), figures in medians(runs).items()
     ]
-    about = {"n_threads": args.threads, "rounds_done": args.rounds, "load": load, "medians": found}
+    n_rounds = max(run["round"] for run in runs)
+    about = {"n_threads": args.threads, "rounds_done": n_rounds, "load": load, "medians": found}
     bundle.add_json("servers.json", about)
     bundle.add_ndjson("runs.ndjson", runs)
     facts = environment()
@@ -95,7 +96,7 @@ def write_bundle(
     lines = [
         f"CPU: {kernels['cpu']}, {kernels['path']} kernels; {args.threads} threads",
         f"{args.streams} streams, prompts of {args.n_prompt} tokens, answers of {args.n_predict}; "
-        f"medians of {args.rounds} alternated rounds, each with fresh servers",
+        f"medians of {n_rounds} alternated rounds, each with fresh servers",
         f"llorch {facts['llorch']}, commit {facts['commit']}"
         + (", modified" if facts["is_modified"] else ""),
         *(f"{peer['name']}: {peer['version']}" for peer in peers),
