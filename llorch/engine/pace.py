@@ -3,8 +3,8 @@
 Other streams, aborts and new requests wait while a step runs. While nobody's answer is being generated, a step takes
 about `TARGET_S`: a small model reads a whole batch in that time, a 7B model less. Beside running answers, only so many
 rows of prompts are added that the step takes at most `STRETCH` times as long as without them: no stream falters because
-somebody else has sent a long prompt. Only where more wait for their first token than for their next one, as when many
-begin together, a step may take longer, up to `TARGET_S`. How a prompt is cut never changes a result.
+somebody else has sent a long prompt. Only where many have begun together, prompts are read first, in steps of
+`TARGET_S`. How a prompt is cut never changes a result.
 """
 
 from __future__ import annotations
@@ -39,18 +39,17 @@ class Pace:
         self._row_s: float | None = None  # what a row of a prompt adds to a step
         self._n_mixed = 0
 
-    def n_rows(self, n_decoding: int = 0, n_reading: int = 1) -> int:
+    def n_rows(self, n_decoding: int = 0, *, is_burst: bool = False) -> int:
         """Most rows of the next step; cautious until steps have been timed.
 
         Args:
             n_decoding: rows that are no prompt's.
-            n_reading: prompts that are being read.
+            is_burst: whether the prompt to read came before all of those answers began.
         """
-        if n_decoding:
-            return min(self._n_batch, n_decoding + self._n_beside(n_decoding, n_reading))
-        if self._rows_per_s is None:
-            return min(self._n_batch, SMALLEST)
-        return max(min(SMALLEST, self._n_batch), min(self._n_batch, int(self._rows_per_s * self._target_s)))
+        if n_decoding and not is_burst:
+            return min(self._n_batch, n_decoding + self._n_beside(n_decoding))
+        n_prompt = SMALLEST if self._rows_per_s is None else int(self._rows_per_s * self._target_s)
+        return min(self._n_batch, n_decoding + max(SMALLEST, n_prompt))
 
     def record(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
         """Learn from a step.
@@ -73,7 +72,7 @@ class Pace:
         ):  # small ones say nothing, since they wait for the weights
             self._rows_per_s = _mean(self._rows_per_s, n_prompt / duration_s)
 
-    def _n_beside(self, n_decoding: int, n_reading: int) -> int:
+    def _n_beside(self, n_decoding: int) -> int:
         """Rows of prompts beside `n_decoding` others; 0 to see what those take alone."""
         alone_s = self._alone_s(n_decoding)
         if alone_s is None or self._n_mixed >= PROBE_EVERY:
@@ -83,10 +82,7 @@ class Pace:
             if self._rows_per_s is None:
                 return FEWEST
             row_s = 1 / self._rows_per_s
-        extra_s = (STRETCH - 1) * alone_s
-        if n_reading > n_decoding:
-            extra_s = max(extra_s, min(extra_s * n_reading / n_decoding, self._target_s - alone_s))
-        return max(FEWEST, int(extra_s / row_s))
+        return max(FEWEST, int((STRETCH - 1) * alone_s / row_s))
 
     def _learn_row(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
         alone_s = self._alone_s(n_decoding)

@@ -83,6 +83,19 @@ class Scheduler:
         """Running sequences that have one token to compute."""
         return sum(sequence.n_pending == 1 for sequence in self.running)
 
+    @property
+    def is_burst(self) -> bool:
+        """Whether the prompt to read next was submitted before any running answer began.
+
+        Then nobody was served before it came: many have begun together, and the sooner all prompts are read, the
+        more answers share each pass over the weights.
+        """
+        reading = next((sequence for sequence in self.running if sequence.n_pending > 1), None)
+        return reading is not None and not any(
+            sequence.n_pending == 1 and sequence.first_token_s < reading.submitted_s
+            for sequence in self.running
+        )
+
     def add(self, sequence: Sequence) -> None:
         """Append `sequence` to the waiting ones."""
         self.waiting.append(sequence)

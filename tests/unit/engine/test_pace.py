@@ -116,15 +116,12 @@ def test_what_other_numbers_of_answers_take_will_do() -> None:
     assert pace.n_rows(1) > 1 + FEWEST  # of more, where no fewer are known
 
 
-def test_when_more_begin_than_go_on_their_prompts_get_more_of_each_step() -> None:
-    pace = Pace(512, target_s=0.5)
+def test_prompts_that_came_with_the_answers_are_read_in_steps_of_the_full_length() -> None:
+    pace = Pace(512)
+    pace.record(0, 200, 1.0)
     pace.record(2, 0, 0.1)
-    pace.record(2, 10, 0.195)
-    assert [pace.n_rows(2, n) - 2 for n in (0, 1, 2)] == [7, 7, 7]
-    assert pace.n_rows(2, 4) - 2 == 14
-    assert pace.n_rows(2, 100) - 2 == 42
-    pace.record(1, 0, 0.6)
-    assert pace.n_rows(1, 100) == pace.n_rows(1, 1)
+    assert pace.n_rows(2) - 2 < SMALLEST
+    assert pace.n_rows(2, is_burst=True) - 2 == pace.n_rows() == 100
 
 
 def test_prompts_are_read_however_dear_a_row_is() -> None:
