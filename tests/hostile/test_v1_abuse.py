@@ -59,7 +59,10 @@ def wait_until_busy(server: LiveServer, n: int = 1) -> None:
 
 
 def assert_all_places_are_free(server: LiveServer) -> None:
-    """The server is idle, and as many requests as it has places are answered at once."""
+    """The server is idle, and as many requests as it has places are answered at once.
+
+    In the end: it may still find requests in its sockets whose clients have left.
+    """
     wait_until_idle(server)
 
     def short(_: int) -> int:
@@ -67,7 +70,12 @@ def assert_all_places_are_free(server: LiveServer) -> None:
         return server.post("/v1/completions", json=body).status_code
 
     with concurrent.futures.ThreadPoolExecutor(PLACES) as pool:
-        assert list(pool.map(short, range(PLACES))) == [200] * PLACES
+        for _ in wait_until(WAIT_S):
+            statuses = list(pool.map(short, range(PLACES)))
+            if statuses == [200] * PLACES:
+                break
+            assert set(statuses) <= {200, 503}
+        assert statuses == [200] * PLACES
     server.assert_alive()
 
 

@@ -165,7 +165,11 @@ def encode_s(tokenizer: Tokenizer, text: str) -> float:
 @pytest.mark.parametrize("character", ONE_CHARACTER, ids=ascii)
 def test_one_character_again_and_again_takes_linear_time(character: str) -> None:
     tokenizer = llama3_tokenizer()
-    assert encode_s(tokenizer, character * 40_000) < LINEAR_RATIO * encode_s(tokenizer, character * 10_000)
+    # A quadratic one takes 16 times as long, in every try; the processor itself may slow down in one.
+    tries = (
+        encode_s(tokenizer, character * 40_000) / encode_s(tokenizer, character * 10_000) for _ in range(4)
+    )
+    assert any(ratio < LINEAR_RATIO for ratio in tries)
 
 
 @pytest.mark.slow
