@@ -192,7 +192,7 @@ class Engine:
         if self._scheduler.waiting:
             self._admit()
         n_decoding = self._scheduler.n_decoding
-        n_rows = self._pace.n_rows(n_decoding, is_burst=self._scheduler.is_burst)
+        n_rows = self._pace.n_rows(n_decoding, n_burst=self._scheduler.n_burst)
         chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
             self._generations.fail(sequence, error)

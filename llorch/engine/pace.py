@@ -3,7 +3,7 @@
 Other streams, aborts and new requests wait while a step runs. While nobody's answer is being generated, a step takes
 about `TARGET_S`: a small model reads a whole batch in that time, a 7B model less. Beside running answers, only so many
 rows of prompts are added that the step takes at most `STRETCH` times as long as without them: no stream falters because
-somebody else has sent a long prompt. Only where many have begun together, prompts are read first, in steps of
+somebody else has sent a long prompt. Only where many have begun together, short prompts are read first, in steps of
 `TARGET_S`. How a prompt is cut never changes a result.
 """
 
@@ -25,6 +25,9 @@ FEWEST = 4
 PROBE_EVERY = 24
 """After so many steps with rows of prompts, one goes without, to see again what that takes."""
 
+SHORT = 4
+"""A prompt that takes at most so many steps of `TARGET_S` is short: nobody calls that a stall."""
+
 _NEW_SHARE = 0.5
 
 
@@ -39,17 +42,18 @@ class Pace:
         self._row_s: float | None = None  # what a row of a prompt adds to a step
         self._n_mixed = 0
 
-    def n_rows(self, n_decoding: int = 0, *, is_burst: bool = False) -> int:
+    def n_rows(self, n_decoding: int = 0, *, n_burst: int = 0) -> int:
         """Most rows of the next step; cautious until steps have been timed.
 
         Args:
             n_decoding: rows that are no prompt's.
-            is_burst: whether the prompt to read came before all of those answers began.
+            n_burst: tokens of the prompt to read, if it came before all of those answers began; else 0.
         """
-        if n_decoding and not is_burst:
+        known = 0 if self._rows_per_s is None else int(self._rows_per_s * self._target_s)
+        n_full = max(SMALLEST, known)
+        if n_decoding and not 0 < n_burst <= SHORT * n_full:
             return min(self._n_batch, n_decoding + self._n_beside(n_decoding))
-        n_prompt = SMALLEST if self._rows_per_s is None else int(self._rows_per_s * self._target_s)
-        return min(self._n_batch, n_decoding + max(SMALLEST, n_prompt))
+        return min(self._n_batch, n_decoding + n_full)
 
     def record(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
         """Learn from a step.

@@ -84,17 +84,19 @@ class Scheduler:
         return sum(sequence.n_pending == 1 for sequence in self.running)
 
     @property
-    def is_burst(self) -> bool:
-        """Whether the prompt to read next was submitted before any running answer began.
+    def n_burst(self) -> int:
+        """Tokens of the prompt to read next, if it was submitted before any running answer began; else 0.
 
         Then nobody was served before it came: many have begun together, and the sooner all prompts are read, the
         more answers share each pass over the weights.
         """
         reading = next((sequence for sequence in self.running if sequence.n_pending > 1), None)
-        return reading is not None and not any(
+        if reading is None or any(
             sequence.n_pending == 1 and sequence.first_token_s < reading.submitted_s
             for sequence in self.running
-        )
+        ):
+            return 0
+        return reading.n_prompt
 
     def add(self, sequence: Sequence) -> None:
         """Append `sequence` to the waiting ones."""

@@ -116,12 +116,14 @@ def test_what_other_numbers_of_answers_take_will_do() -> None:
     assert pace.n_rows(1) > 1 + FEWEST  # of more, where no fewer are known
 
 
-def test_prompts_that_came_with_the_answers_are_read_in_steps_of_the_full_length() -> None:
+def test_short_prompts_that_came_with_the_answers_are_read_in_steps_of_the_full_length() -> None:
     pace = Pace(512)
     pace.record(0, 200, 1.0)
     pace.record(2, 0, 0.1)
-    assert pace.n_rows(2) - 2 < SMALLEST
-    assert pace.n_rows(2, is_burst=True) - 2 == pace.n_rows() == 100
+    beside = pace.n_rows(2)
+    assert beside - 2 < SMALLEST
+    assert pace.n_rows(2, n_burst=1) - 2 == pace.n_rows(2, n_burst=400) - 2 == pace.n_rows() == 100
+    assert pace.n_rows(2, n_burst=401) == beside
 
 
 def test_prompts_are_read_however_dear_a_row_is() -> None:

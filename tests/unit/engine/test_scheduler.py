@@ -279,14 +279,14 @@ def test_a_store_that_fails_when_a_sequence_ends_costs_no_block(caplog: pytest.L
 def test_prompts_that_came_before_any_answer_began_are_a_burst() -> None:
     scheduler = new_scheduler(100, 4)
     early, late = sequence("a", 2), sequence("b", 20)
-    said = [scheduler.is_burst]
+    said = [scheduler.n_burst]
     scheduler.add(early)
     scheduler.add(late)
     scheduler.admit()
-    said.append(scheduler.is_burst)
+    said.append(scheduler.n_burst)
     step(scheduler, 4)
     assert early.n_pending == 1
     early.first_token_s = 1.0
     for late.submitted_s in (0.9, 1.1):  # the second came when somebody was served
-        said.append(scheduler.is_burst)
-    assert said == [False, True, True, False]
+        said.append(scheduler.n_burst)
+    assert said == [0, 2, 20, 0]
