@@ -72,7 +72,8 @@ def load(
     """Load a model.
 
     Args:
-        path: a `.gguf` file, ``"demo"``, the embedded model, or the name of a pulled one such as ``"smollm2"``.
+        path: a `.gguf` file, a Hugging Face directory or an `.onnx` file; ``"demo"``, the embedded model; or the
+            name of a pulled one such as ``"smollm2"``.
         progress: called with what is being done, how much of it is done, and of how much; the first start
             on a machine compiles the kernels, which takes a while.
         **settings: any of `llorch.settings.Settings`: `ctx_size`, `threads`, `kv_type`, `weights`, ...;

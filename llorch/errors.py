@@ -27,6 +27,14 @@ class GGUFError(ModelError):
     """A GGUF file is malformed."""
 
 
+class SafetensorsError(ModelError):
+    """A safetensors file is malformed."""
+
+
+class OnnxError(ModelError):
+    """An ONNX file is malformed, or its graph is not one of a Llama model."""
+
+
 class SettingsError(InputError):
     """A setting, flag or environment variable is unknown or out of range."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llorch.errors import InputError
-from llorch.formats.gguf.reader import printable
+from llorch.formats.printed import printable
 from llorch.formats.source import ModelSource, open_source
 from llorch.pulled.names import WHEELS, find_pulled, is_hub_name
 from llorch.text.tokenizer import Tokenizer, load_tokenizer

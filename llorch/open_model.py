@@ -16,16 +16,20 @@ from llorch.chat.choose import choose_chat_template
 from llorch.chat.structure import ModelStructure
 from llorch.chat.template import ChatTemplate
 from llorch.errors import InputError, LlorchError, ModelError
-from llorch.formats.gguf.reader import printable
+from llorch.formats.printed import printable
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels.jit import load_units
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama, required_units
+from llorch.model.residence import choose_residence
 from llorch.model.weights import Weights
 from llorch.model_files import model_name, resolve_model_path, warn_about
-from llorch.progress import Progress
+from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import Tensor
 from llorch.text.tokenizer import Tokenizer, load_tokenizer
+
+_FORGET_BYTES = 64 << 20
+"""Of the file, packed between two releases of the pages that were read for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ def open_model(
     n_batch: int = 512,
     weights: str = "auto",
     kv_type: str = "f16",
+    numa: str = "off",
+    pin_threads: bool = False,
     override_pre: str | None = None,
     chat_template: str | None = None,
     progress: Progress | None = None,
@@ -119,6 +125,8 @@ def open_model(
         n_batch: most rows of one forward pass.
         weights: ``"packed"``, ``"mapped"`` or ``"auto"`` (residence of the weights).
         kv_type: number type of the KV caches to come, for which kernels are compiled.
+        numa: ``"off"``, ``"distribute"``, ``"isolate"`` or ``"numactl"``: NUMA nodes to compute on.
+        pin_threads: whether every compute thread is bound to a core.
         override_pre: name of the pre-tokenizer, in place of the one the file names.
         chat_template: name, file or text of one, in place of the file's own.
         progress: told about ``"compiling"`` and ``"loading"``.
@@ -137,6 +145,8 @@ def open_model(
         if with_chat_template and tokenizer is not None:
             tokenizer, template = _with_chat_template(source, tokenizer, chat_template, oddities)
         warn_about(source, oddities)
+        if choose_residence(contents.weights, weights)[0] == "packed":
+            progress = _forgetting(source, progress)
         llama = Llama(
             contents.config,
             contents.weights,
@@ -144,16 +154,32 @@ def open_model(
             n_batch=n_batch,
             residence=weights,
             kv_type=kv_type,
+            numa=numa,
+            pin_threads=pin_threads,
             progress=progress,
         )
         if llama.residence.kind == "packed":
-            source.forget_pages()  # else the file, read once, would count beside its copy
+            source.forget_pages()
         if change := source.changed():
             raise InputError(f"{printable(source.path)}: changed while it was loaded ({change})")
         undo.pop_all()
     config, placed = contents.config, contents.weights
     structure = None if tokenizer is None or template is None else ModelStructure(tokenizer, template)
     return OpenModel(model_name(source), source, config, placed, llama, tokenizer, template, structure)
+
+
+def _forgetting(source: ModelSource, progress: Progress | None) -> Progress:
+    """`progress`, which releases pages of the file as they are packed; else they would count beside their copies."""
+    forgotten = 0
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal forgotten
+        if what == "loading" and done - forgotten >= _FORGET_BYTES:
+            forgotten = done
+            source.forget_pages()
+        (progress or ignore_progress)(what, done, total)
+
+    return report
 
 
 def _with_chat_template(

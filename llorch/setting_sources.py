@@ -29,12 +29,19 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_RUN_ID",
         "LLORCH_PYTHON",
         "LLORCH_SUMS",
+        "LLORCH_TEST_LLAMA_CPP",
+        "LLORCH_TEST_LLAMA_PERPLEXITY",
         "LLORCH_TEST_MODELS",
         "LLORCH_TEST_SMOLLM2",
+        "LLORCH_TEST_TRACE_PROCESSOR",
+        "LLORCH_TEST_LLAMA_SERVER",
         "LLORCH_VENV",
     }
 )
 """Variables with our prefix that are no settings: paths, and switches for tests."""
+
+SECRETS = ("api_key", "admin_key")
+"""Settings that hold keys, which no message repeats; each may come from a file, too."""
 
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
@@ -113,29 +120,28 @@ def service_links() -> str | None:
     )
 
 
-def read_key_file(path: Path) -> str:
-    """What stands in a file of API keys.
+def keys_of_file(path: Path, origin: str, setting: str = "api_key_file") -> str:
+    """The keys in a file, one on each line; empty lines and those that begin with ``#`` say nothing.
 
     Raises:
-        SettingsError: the file cannot be read, or is too large to be a key.
+        SettingsError: the file cannot be read, or holds something else; the message repeats no key.
     """
+    lines = [line.removesuffix("\r") for line in _read_key_file(path, setting).split("\n")]
+    return clean_keys([line for line in lines if line.strip() and not line.startswith("#")], origin)
+
+
+def _read_key_file(path: Path, setting: str) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"api_key_file {path} cannot be read: {error.strerror or error}") from None
+        raise SettingsError(f"{setting} {path} cannot be read: {error.strerror or error}") from None
     if len(content) > MAX_KEY_BYTES:
-        raise SettingsError(f"api_key_file {path} is larger than {MAX_KEY_BYTES} bytes, so it holds no key")
+        raise SettingsError(f"{setting} {path} is larger than {MAX_KEY_BYTES} bytes, so it holds no key")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise SettingsError(f"api_key_file {path} is not UTF-8, so it holds no key") from None
-
-
-def keys_of_file(text: str) -> list[str]:
-    """The keys in a file, one on each line; empty lines and those that begin with ``#`` say nothing."""
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return [line for line in lines if line.strip() and not line.startswith("#")]
+        raise SettingsError(f"{setting} {path} is not UTF-8, so it holds no key") from None
 
 
 def clean_keys(keys: list[str], origin: str) -> str:
@@ -145,16 +151,16 @@ def clean_keys(keys: list[str], origin: str) -> str:
         SettingsError: there is none, or one that no client could send, or one twice; the message repeats no key.
     """
     if not keys or not all(keys):
-        raise SettingsError(f"{origin}: the API key is empty; leave it out to serve without a key")
+        raise SettingsError(f"{origin}: the key is empty; leave it out to serve without a key")
     if len(keys) > MAX_KEYS:
-        raise SettingsError(f"{origin}: {len(keys)} API keys, at most {MAX_KEYS} are possible")
+        raise SettingsError(f"{origin}: {len(keys)} keys, at most {MAX_KEYS} are possible")
     if any(key != key.strip() or any(ord(c) < 32 or ord(c) == 127 for c in key) for key in keys):
         raise SettingsError(
-            f"{origin}: the API key has blanks at its ends or control characters (a second line, a tab), which no "
+            f"{origin}: the key has blanks at its ends or control characters (a second line, a tab), which no "
             "client could send"
         )
     if len({split_key(key)[1] for key in keys}) < len(keys):
-        raise SettingsError(f"{origin}: the same API key stands there twice")
+        raise SettingsError(f"{origin}: the same key stands there twice")
     return "\n".join(keys)
 
 
@@ -181,4 +187,4 @@ def _parsed(field: Field, text: str) -> Any:
 
 def got(name: str, value: object) -> str:
     """`value` as a clause to append; a secret is not repeated."""
-    return "" if name == "api_key" else f", got {shown(value)}"
+    return "" if name in SECRETS else f", got {shown(value)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,16 +17,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from llorch.errors import SettingsError
 from llorch.fields.hosts import host_list
 from llorch.fields.kinds import check_path
+from llorch.fields.origins import origin_list
 from llorch.fields.table import SETTINGS
 from llorch.setting_sources import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
+    SECRETS,
     clean_keys,
     from_environment,
     from_file,
     got,
     keys_of_file,
-    read_key_file,
     suggestion,
 )
 
@@ -59,6 +61,8 @@ class Settings(BaseModel):
     parallel: int = _setting("parallel")
     batch_size: int = _setting("batch_size")
     threads: int = _setting("threads")
+    pin_threads: bool = _setting("pin_threads")
+    numa: Literal["off", "distribute", "isolate", "numactl"] = _setting("numa")
     kv_type: Literal["f16", "f32"] = _setting("kv_type")
     prefix_cache: bool = _setting("prefix_cache")
     prefix_cache_dir: PathText | None = _setting("prefix_cache_dir")
@@ -80,10 +84,20 @@ class Settings(BaseModel):
 
     host: str = _setting("host")
     port: int = _setting("port")
+    socket_mode: Literal["600", "660", "666"] = _setting("socket_mode")
+    ssl_cert_file: PathText | None = _setting("ssl_cert_file")
+    ssl_key_file: PathText | None = _setting("ssl_key_file")
     api_key: SecretStr | None = _setting("api_key")
     api_key_file: PathText | None = _setting("api_key_file")
+    admin_key: SecretStr | None = _setting("admin_key")
+    admin_key_file: PathText | None = _setting("admin_key_file")
     allowed_hosts: Annotated[tuple[str, ...], BeforeValidator(host_list)] = _setting("allowed_hosts")
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(origin_list)] = _setting("cors_origins")
+    page: bool = _setting("page")
     max_waiting: int = _setting("max_waiting")
+    request_timeout_s: float = _setting("request_timeout_s")
+    max_answer_tokens: int = _setting("max_answer_tokens")
+    max_choices: int = _setting("max_choices")
     max_prompt_chars: int = _setting("max_prompt_chars")
     max_body_bytes: int = _setting("max_body_bytes")
     keep_alive_s: float = _setting("keep_alive_s")
@@ -91,13 +105,33 @@ class Settings(BaseModel):
     shutdown_grace_s: float = _setting("shutdown_grace_s")
     log_format: Literal["text", "json"] = _setting("log_format")
     log_level: Literal["debug", "info", "warning", "error"] = _setting("log_level")
+    metrics_names: Literal["llorch", "vllm"] = _setting("metrics_names")
+    metrics_without_key: bool = _setting("metrics_without_key")
+    otel_endpoint: str | None = _setting("otel_endpoint")
 
     @model_validator(mode="after")
     def _has_read_its_key(self) -> Self:
         """Refuse to look guarded without being so: nothing but `load_settings` reads the file."""
-        if self.api_key_file is not None and self.api_key is None:
-            raise ValueError("api_key_file is read by load_settings, not by Settings")
+        for name in SECRETS:
+            if getattr(self, f"{name}_file") is not None and getattr(self, name) is None:
+                raise ValueError(f"{name}_file is read by load_settings, not by Settings")
         return self
+
+
+@dataclass(frozen=True)
+class SettingsWithOrigins:
+    """Settings, and where each comes from.
+
+    Attributes:
+        settings: the settings.
+        origins: by name: `"file config.toml"`, `"environment variable LLORCH_PORT"`, `"flag --port"`; a setting that is
+            not there has its default.
+        config_path: the settings file that was read, if there was one.
+    """
+
+    settings: Settings
+    origins: Mapping[str, str]
+    config_path: str | None
 
 
 def load_settings(
@@ -106,6 +140,16 @@ def load_settings(
     *,
     are_flags: bool = True,
 ) -> Settings:
+    """The settings of `load_with_origins`, which has the same arguments and errors."""
+    return load_with_origins(config_path, overrides, are_flags=are_flags).settings
+
+
+def load_with_origins(
+    config_path: Path | str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    *,
+    are_flags: bool = True,
+) -> SettingsWithOrigins:
     """Merge flags, environment, configuration file and defaults.
 
     Args:
@@ -135,29 +179,42 @@ def load_settings(
             merged[name], origins[name] = value, origin_of(name)
     for name, value in merged.items():
         merged[name] = SETTINGS[name].plain(value)
-        if name != "api_key" and SETTINGS[name].faults(merged[name]):
+        if name not in SECRETS and SETTINGS[name].faults(merged[name]):
             problems.append(f"{origins[name]}: expected {SETTINGS[name].rule}{got(name, value)}")
     if not problems:
-        problems += _resolve_keys(merged, origins)
+        problems += _together(merged)
+        for name in SECRETS:
+            problems += _resolve_keys(name, merged, origins)
     if problems:
         raise SettingsError("; ".join(problems))
-    return Settings(**merged)
+    origins |= {name: f"file {path}" for name, origin in origins.items() if origin == f"{name} in {path}"}
+    for name in SECRETS:
+        if f"{name}_file" in merged:
+            origins[name] = f"file {merged[f'{name}_file']}"
+    return SettingsWithOrigins(Settings(**merged), origins, str(path) if path else None)
 
 
-def _resolve_keys(merged: dict[str, Any], origins: Mapping[str, str]) -> list[str]:
-    """Put the keys of either source, if there are any, into `merged`; returns what is wrong with them."""
-    if "api_key" in merged and "api_key_file" in merged:
-        return [f"{origins['api_key']} and {origins['api_key_file']} exclude each other"]
+def _together(merged: Mapping[str, Any]) -> list[str]:
+    """What is wrong with settings that depend on each other."""
+    if ("ssl_cert_file" in merged) != ("ssl_key_file" in merged):
+        return ["ssl_cert_file and ssl_key_file go together: only one of them is set"]
+    return []
+
+
+def _resolve_keys(name: str, merged: dict[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """Put the keys of either source of the setting `name`, if there are any, into `merged`; what is wrong with them."""
+    name_of_file = f"{name}_file"
+    if name in merged and name_of_file in merged:
+        return [f"{origins[name]} and {origins[name_of_file]} exclude each other"]
     try:
-        if "api_key_file" in merged:
-            path = merged["api_key_file"]
-            keys = keys_of_file(read_key_file(Path(path)))
-            merged["api_key"] = clean_keys(keys, f"{origins['api_key_file']} ({path})")
-        elif "api_key" in merged:
-            if not isinstance(merged["api_key"], str):
-                return [f"{origins['api_key']}: expected a string"]
-            keys = merged["api_key"].removesuffix("\n").removesuffix("\r").split(",")
-            merged["api_key"] = clean_keys(keys, origins["api_key"])
+        if name_of_file in merged:
+            path = merged[name_of_file]
+            merged[name] = keys_of_file(Path(path), f"{origins[name_of_file]} ({path})", name_of_file)
+        elif name in merged:
+            if not isinstance(merged[name], str):
+                return [f"{origins[name]}: expected a string"]
+            keys = merged[name].removesuffix("\n").removesuffix("\r").split(",")
+            merged[name] = clean_keys(keys, origins[name])
     except SettingsError as error:
         return [str(error)]
     return []

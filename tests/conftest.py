@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ pytest.register_assert_rewrite("tests.support")
 # Time limits per example would only measure how busy the machine is.
 hypothesis.settings.register_profile("llorch", deadline=None)
 hypothesis.settings.load_profile("llorch")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every program they start would, too.
+for number in (signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -90,6 +96,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("models") / "tiny.gguf"
     write_tiny_llama(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trace of the model that has stored dumps of llama.cpp, held against them: a prompt and three steps."""
+    from tests.support.traces import TINY_REFERENCE, trace_tiny
+
+    path = tmp_path_factory.mktemp("trace") / "trace.json"
+    trace_tiny(path, "--reference", str(TINY_REFERENCE), "-n", "4", "-t", "1")
     return path
 
 

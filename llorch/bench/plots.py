@@ -1,4 +1,4 @@
-"""Pictures of measurements and validations, as PNG: curves, and grouped bars. Drawn by matplotlib.
+"""Pictures of measurements and validations, as PNG: curves, speeds, and grouped bars. Drawn by matplotlib.
 
 matplotlib comes with the extra `plots`; without it, or a folder that it can write to, every function returns None. The
 same input gives the same bytes on the same matplotlib, whatever its settings files say.
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 HOW_TO_GET = "Pictures are drawn by matplotlib: `pip install 'llorch[plots]'`."
 """What a summary says where a picture is missing."""
 
-_COLOURS = ("#1f69aa", "#d97814", "#3c8c46", "#8250a0")
+_COLOURS = ("#1f69aa", "#d97814", "#3c8c46", "#8250a0", "#8c6d31", "#17808f", "#b04a7a", "#5a6a7a")
 _RED, _GREY = "#c82828", "#787878"
 _STYLE = {
     "axes.axisbelow": True,
@@ -81,7 +81,8 @@ def curves(
     values = [y for points in series.values() for _, y in points if math.isfinite(y)]
     top = 20 * max([*values, *limits.values(), floor])
 
-    def draw(axes: Axes) -> None:
+    def draw(each: Sequence[Axes]) -> None:
+        (axes,) = each
         for colour, (name, points) in zip(_colours(len(series)), series.items(), strict=True):
             ys = [min(max(y, floor), top) if math.isfinite(y) else top for _, y in points]
             axes.plot([x for x, _ in points], ys, "o-", color=colour, markersize=5, label=name, clip_on=False)
@@ -93,7 +94,60 @@ def curves(
         axes.locator_params("x", integer=True)
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0e}")
 
-    return _png(460, draw, note)
+    return png(460, draw, note)
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Lines over the number of something that is doubled again and again.
+
+    Attributes:
+        x_label: what the numbers x, which are not negative, count.
+        series: points (x, y, spread) by name; the spread is drawn to both sides of y.
+        limits: points (x, y) that the series of the same name cannot go beyond, a dashed line.
+    """
+
+    x_label: str
+    series: Mapping[str, Sequence[tuple[float, float, float]]]
+    limits: Mapping[str, Sequence[tuple[float, float]]]
+
+
+def speeds(title: str, y_label: str, panels: Sequence[Panel], note: str) -> bytes | None:
+    """Panels below each other, with logarithmic y axes.
+
+    Args:
+        title: above the picture.
+        y_label: what y is.
+        panels: at least one.
+        note: kept in the file as its comment.
+    """
+    names = list(dict.fromkeys(name for panel in panels for name in panel.series))
+    colours = dict(zip(names, _colours(len(names)), strict=True))
+
+    def draw(axes: Axes, panel: Panel) -> None:
+        for name, points in panel.series.items():
+            xs, ys, spreads = zip(*sorted(points), strict=True)
+            axes.errorbar(xs, ys, spreads, fmt="o-", color=colours[name], markersize=5, capsize=3, label=name)
+        for name, limit in panel.limits.items():
+            axes.plot(*zip(*sorted(limit), strict=True), "--", color=colours[name], linewidth=1)
+        places = sorted({x for points in panel.series.values() for x, _, _ in points})
+        if places[0] > 0:
+            axes.set_xscale("log", base=2)
+        elif len(places) > 1:
+            axes.set_xscale("symlog", base=2, linthresh=places[1])
+        axes.set_xticks(places, [f"{x:,g}" for x in places], minor=False)
+        axes.minorticks_off()
+        axes.set(xlabel=panel.x_label, ylabel=y_label, yscale="log")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{y:,g}")
+
+    def draw_all(each: Sequence[Axes]) -> None:
+        each[0].set_title(title)
+        for axes, panel in zip(each, panels, strict=True):
+            draw(axes, panel)
+        if any(panel.limits for panel in panels):
+            each[0].plot([], [], "--", color=_GREY, linewidth=1, label="limit of the machine")
+
+    return png(100 + 360 * len(panels), draw_all, note, len(panels))
 
 
 def bars(
@@ -122,7 +176,8 @@ def bars(
     least, most = x_range
     thickness = 0.8 / len(names)
 
-    def draw(axes: Axes) -> None:
+    def draw(each: Sequence[Axes]) -> None:
+        (axes,) = each
         for i, (colour, name) in enumerate(zip(_colours(len(names)), names, strict=True)):
             axes.barh([math.nan], [1], color=colour, label=name)  # for the legend; any real bar may be red
             for at, (_, group) in enumerate(rows):
@@ -146,15 +201,15 @@ def bars(
         axes.grid(visible=False, axis="y")
         axes.xaxis.set_major_formatter(lambda x, _: x_text(x))
 
-    return _png(120 + len(rows) * (12 * len(names) + 8), draw, note)
+    return png(120 + len(rows) * (12 * len(names) + 8), draw, note)
 
 
 def _colours(n: int) -> list[str]:
     return [_COLOURS[i % len(_COLOURS)] for i in range(n)]
 
 
-def _png(height: int, draw: Callable[[Axes], None], note: str) -> bytes | None:
-    """Draw one pair of axes with a legend; None without a matplotlib that works."""
+def png(height: int, draw: Callable[[Sequence[Axes]], None], note: str, n_axes: int = 1) -> bytes | None:
+    """Draw pairs of axes below each other, and a legend without repetitions; None without a matplotlib that works."""
     if find_spec("matplotlib") is None:
         return None
     try:
@@ -171,14 +226,19 @@ def _png(height: int, draw: Callable[[Axes], None], note: str) -> bytes | None:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
         canvas = FigureCanvasAgg(Figure((_WIDTH / 100, height / 100), dpi=100, layout="constrained"))
-        axes = canvas.figure.subplots()
-        draw(axes)
-        canvas.figure.legend(loc="outside upper right", ncols=4)
+        each = canvas.figure.subplots(n_axes, squeeze=False)[:, 0]
+        draw(each)
+        shown = {
+            label: handle
+            for axes in each
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        canvas.figure.legend(shown.values(), shown, loc="outside upper right", ncols=4)
         canvas.draw()
     comment = PngImagePlugin.PngInfo()
     comment.add_text("Comment", note)
-    png = io.BytesIO()
+    written = io.BytesIO()
     pixels = np.asarray(canvas.buffer_rgba())[:, :, :3]
     # 128 colours are enough for smooth edges and take a third of the bytes.
-    Image.fromarray(pixels).quantize(128).save(png, "png", optimize=True, pnginfo=comment)
-    return png.getvalue()
+    Image.fromarray(pixels).quantize(128).save(written, "png", optimize=True, pnginfo=comment)
+    return written.getvalue()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
+from llorch.bench.picture import check_picture, draw
 from llorch.bench.tests import BenchResult, run_bench, tests_for
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
@@ -14,6 +16,7 @@ from llorch.fields.table import FIELDS
 PROMPT = [512]
 GENERATION = [128]
 SEQUENCES = [1]
+DEPTHS = [0]
 REPETITIONS = 5
 MOST = 1 << 20
 
@@ -23,12 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_list(parser, "-p", "--n-prompt", "prompt_lengths", "tokens of the prompts to read (512; 0: none)")
     _add_list(parser, "-n", "--n-gen", "generation_lengths", "tokens to generate (128; 0: none)")
     _add_list(parser, "-b", "--sequences", "sequence_counts", "sequences to generate together (1)", least=1)
+    _add_list(parser, "-d", "--n-depth", "depths", "tokens that are in the context before a test (0)")
     _add_list(
         parser,
         "-t",
         "--threads",
         "thread_counts",
-        "compute threads (as many as suit the CPU)",
+        "compute threads, one measurement for each number (as many as suit the CPU)",
         least=1,
         most=FIELDS["threads"].kind.limits["le"],
     )
@@ -43,7 +47,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_field(parser, "batch_size", "-ub", "--ubatch-size")
     add_field(parser, "kv_type")
     add_field(parser, "weights")
+    add_field(parser, "pin_threads")
+    add_field(parser, "numa")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="also draw tokens per second over threads, sequences and context, beside the machine's limit, "
+        "into a .png file",
+    )
     add_json(parser)
 
 
@@ -51,11 +64,14 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then print."""
     if args.json and args.markdown:
         raise InputError("--json and --markdown exclude each other")
+    if args.plot:
+        check_picture(args.plot)
     settings = settings_from(args)
     tests = tests_for(
         args.prompt_lengths or PROMPT,
         args.generation_lengths or GENERATION,
         args.sequence_counts or SEQUENCES,
+        args.depths or DEPTHS,
     )
     if not tests:
         raise InputError("nothing to measure: -p and -n are both 0")
@@ -71,9 +87,13 @@ def run(args: argparse.Namespace) -> int:
                     repetitions=args.repetitions,
                     kv_type=settings.kv_type,
                     weights=settings.weights,
+                    numa=settings.numa,
+                    pin_threads=settings.pin_threads,
                     progress=progress,
                 )
             )
+    if args.plot:
+        draw(results, args.plot)
     if args.json:
         console.print_json([result.to_json() for result in results])
     elif args.markdown:

@@ -11,6 +11,8 @@ from typing import Any
 
 from llorch.cli.streams import can_write
 
+MAX_SHOWN_CHARS = 200
+
 
 class Progress:
     """One line on stderr that is rewritten as work goes on; silent where stderr is no terminal.
@@ -82,3 +84,13 @@ def print_rows(rows: Sequence[Sequence[str]], indent: str = "  ") -> None:
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         print((indent + "  ".join(cells)).rstrip())
+
+
+def one_line(value: object) -> str:
+    """Text, a list, or a long list as `llorch inspect` shortens it: one printable line of bounded length."""
+    if isinstance(value, dict):
+        return f"{value['n_items']} items: {one_line(value['first'])[:-1]}, ...]"
+    text = str(value) if not isinstance(value, list) else f"[{', '.join(map(repr, value))}]"
+    text = " ".join(text.split())
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."

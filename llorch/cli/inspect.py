@@ -13,14 +13,18 @@ import numpy as np
 
 from llorch.chat.choose import choose_chat_template
 from llorch.cli import console
+from llorch.cli.inspect_graph import print_graph
 from llorch.cli.options import add_field, add_json, settings_from
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.environment import reproducible_command
-from llorch.errors import InputError
+from llorch.errors import InputError, SettingsError
+from llorch.formats.onnx.model import OnnxModel
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels import paths
 from llorch.kernels.layout import KV_BLOCK_SIZE
-from llorch.machine.threads import default_threads
+from llorch.machine.numa import cpus_of_nodes
+from llorch.machine.places import node_groups, places_for
+from llorch.machine.threads import allowed_cpus, default_threads
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import choose_residence, packed_bytes
@@ -33,8 +37,6 @@ from llorch.text.tokenizer import Tokenizer, load_tokenizer
 N_SHOWN = 8
 """Items of an array that are shown; the rest is counted."""
 
-MAX_SHOWN_CHARS = 200
-
 MAPPED_RISK = (
     "the file must stay as it is while llorch runs: if it is cut, the kernel ends the process (SIGBUS); "
     "replace it by renaming another"
@@ -43,7 +45,8 @@ MAPPED_RISK = (
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
-    for name in ("ctx_size", "parallel", "threads", "override_pre", "chat_template"):
+    parser.add_argument("place", nargs="?", metavar="MODEL", help="the model, in place of -m")
+    for name in ("ctx_size", "parallel", "threads", "pin_threads", "numa", "override_pre", "chat_template"):
         add_field(parser, name)
     parser.add_argument(
         "--proof", action="store_true", help="also load the model and write a proof bundle of kind `loading`"
@@ -56,6 +59,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description; 1 when a proof bundle was asked for and one of its checks failed."""
+    if args.place is not None:
+        if "model" in args:
+            raise SettingsError(f"-m/--model: {args.place} is named, too; name one model")
+        args.model = args.place
     settings = settings_from(args)
     path = resolve_model_path(settings.model)
     source = open_source(path)
@@ -96,14 +103,15 @@ def _prove(path: Path, settings: Settings, directory: Path | None, words: list[s
 def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
     """Everything `llorch inspect` says.
 
-    What the file cannot provide (a vocabulary-only file has no weights to plan for) is None, and the reason
-    stands under ``problem``.
+    What the file cannot provide (a vocabulary-only file has no weights to plan for) is None or empty, and the reason
+    stands under ``problem``; the graph of an ONNX file is described even if it is no Llama model's.
     """
     description: dict[str, Any] = {
         "path": str(source.path),
-        "metadata": {key: _shown(value) for key, value in source.metadata.items()},
+        **({"graph": source.inventory()} if isinstance(source, OnnxModel) else {}),
+        "metadata": {},
         "config": None,
-        "tensors": _tensors(source),
+        "tensors": [],
         "kernels": _kernels(settings),
         "memory": None,
         "chat_template": None,
@@ -111,6 +119,8 @@ def describe(source: ModelSource, settings: Settings) -> dict[str, Any]:
         "problem": None,
     }
     try:
+        description["metadata"] = {key: _shown(value) for key, value in source.metadata.items()}
+        description["tensors"] = _tensors(source)
         description["config"] = dataclasses.asdict(ModelConfig.from_metadata(source.metadata))
         contents = check_source(source, with_tokenizer=False)
         description["warnings"] += contents.oddities
@@ -144,10 +154,13 @@ def _tensors(source: ModelSource) -> list[dict[str, Any]]:
 
 
 def _kernels(settings: Settings) -> dict[str, Any]:
-    n_threads, reason = default_threads()
+    groups = node_groups(settings.numa)
+    n_threads, reason = default_threads([cpu for group in groups for cpu in group])
     if settings.threads:
         n_threads, reason = settings.threads, "as set"
-    return {**paths.describe(), "threads": n_threads, "threads_reason": reason}
+    places = places_for(n_threads, groups, pin=settings.pin_threads)
+    threads = {"threads": n_threads, "threads_reason": reason, "threads_on": str(places)}
+    return {**paths.describe(), **threads, "numa_nodes": len(cpus_of_nodes(allowed_cpus()))}
 
 
 def _memory(config: ModelConfig, weights: Weights, settings: Settings) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def _chat_template(source: ModelSource, tokenizer: Tokenizer, settings: Settings
     template, note = choose_chat_template(source.metadata, tokenizer, settings.chat_template)
     return {
         "name": template.name,
-        "first_line": template.source.strip().partition("\n")[0][:MAX_SHOWN_CHARS],
+        "first_line": template.source.strip().partition("\n")[0][: console.MAX_SHOWN_CHARS],
         "note": note,
         "usable": template.problem is None,
         "supports_system": template.supports_system,
@@ -187,8 +200,11 @@ def _chat_template(source: ModelSource, tokenizer: Tokenizer, settings: Settings
 
 def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
     """The description for people."""
-    print(f"{description['path']}\n\nmetadata")
-    console.print_rows([(key, _one_line(value)) for key, value in description["metadata"].items()])
+    print(description["path"])
+    if "graph" in description:
+        print_graph(description["graph"])
+    print("\nmetadata")
+    console.print_rows([(key, console.one_line(value)) for key, value in description["metadata"].items()])
     if description["config"]:
         print("\nconfig")
         console.print_rows([(key, f"{value:g}") for key, value in description["config"].items()])
@@ -224,7 +240,9 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
         )
     if template := description["chat_template"]:
         print("\nchat template")
-        console.print_rows([(key, _one_line(value)) for key, value in template.items() if value is not None])
+        console.print_rows(
+            [(key, console.one_line(value)) for key, value in template.items() if value is not None]
+        )
     if description["warnings"]:
         print("\nodd, but usable")
         console.print_rows([(warning,) for warning in description["warnings"]])
@@ -236,12 +254,3 @@ def _weights_line(memory: Mapping[str, Any]) -> str:
     if memory["weights_residence"] == "packed":
         return f"{console.human_bytes(memory['weights_bytes'])} packed ({memory['weights_reason']})"
     return f"mapped from the file, {console.human_bytes(memory['file_bytes'])} ({memory['weights_reason']})"
-
-
-def _one_line(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{value['n_items']} items: {_one_line(value['first'])[:-1]}, ...]"
-    text = str(value) if not isinstance(value, list) else f"[{', '.join(map(repr, value))}]"
-    text = " ".join(text.split())
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= MAX_SHOWN_CHARS else text[: MAX_SHOWN_CHARS - 3] + "..."

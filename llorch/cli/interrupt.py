@@ -16,6 +16,7 @@ import threading
 
 TYPE_CHECKING = False  # what only annotations need takes longer to import than all the rest
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, TracebackType
     from typing import NoReturn
 
@@ -23,6 +24,7 @@ UNWIND_S = 1.5
 """How long the main thread may take to end by itself."""
 
 _received: list[int] = []
+_before_sudden_end: list[Callable[[], object]] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,6 +49,11 @@ def end_on_signals() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+def before_sudden_end(action: Callable[[], object]) -> None:
+    """Have `action` done where the process ends without unwinding: what it changed outside itself would stay so."""
+    _before_sudden_end.append(action)
 
 
 def end_process(code: int) -> NoReturn:
@@ -79,6 +86,11 @@ def _end_in_time(reader: int) -> None:
 
 
 def _end_now(number: int) -> None:
+    from contextlib import suppress
+
+    for action in _before_sudden_end:
+        with suppress(Exception):
+            action()
     if os.isatty(2):
         os.write(2, b"\r\x1b[K")  # the line of a progress bar
     os._exit(128 + number)

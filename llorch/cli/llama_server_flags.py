@@ -18,9 +18,10 @@ _MEANS = {
 """Flags that stand for a value of a setting."""
 
 _TAKEN: dict[int | str, str] = {
-    0: "-cb --cont-batching --jinja --no-ui --no-webui --slots --props --warmup --no-warmup -kvu --kv-unified "
-    "--no-context-shift --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --perf --no-perf --offline "
-    "--repack -kvo --kv-offload -nkvo --no-kv-offload --no-host --no-mmproj --cache-idle-slots",
+    0: "-cb --cont-batching --jinja --slots --props --metrics --warmup --no-warmup -kvu "
+    "--kv-unified --no-context-shift --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --perf "
+    "--no-perf --offline --repack -kvo --kv-offload -nkvo --no-kv-offload --no-host --no-mmproj "
+    "--cache-idle-slots",
     1: "-ngl --gpu-layers --n-gpu-layers -dev --device -sm --split-mode -mg --main-gpu -ts --tensor-split "
     "--threads-http -sps --slot-prompt-similarity --poll",
     "?": "-fa --flash-attn --log-colors -fit --fit",
@@ -37,14 +38,13 @@ _REFUSED = {
     "-ub --ubatch-size": "--batch-size is the size of one forward pass",
     "-ctk --cache-type-k -ctv --cache-type-v": "--kv-type is the type of keys and values",
     "--no-slots": "GET /slots shows no text, and an API key guards it",
-    "--metrics": "llorch has no /metrics",
     "-hf -hfr --hf-repo -hff --hf-file -mu --model-url": "`llorch pull` fetches models; then --model has their name",
     "-md --model-draft --spec-draft-model --spec-type": "--draft ngram drafts without a second model",
     "--lora --lora-scaled --control-vector": "llorch has no adapters",
     "-mm --mmproj -mmu --mmproj-url": "llorch reads no images",
     "--embedding --embeddings --rerank --reranking --pooling": "llorch only generates text",
-    "--ssl-key-file --ssl-cert-file --api-prefix --cors-origins": _PROXY,
-    "--path --ui --webui": "llorch serves no pages",
+    "--api-prefix": _PROXY,
+    "--path": "llorch serves its own page",
     "--grammar --grammar-file -j --json-schema -jf --json-schema-file": f"{_IN_REQUESTS} (response_format)",
     "-s --seed --ignore-eos -r --reverse-prompt -l --logit-bias --samplers --sampler-seq": _IN_REQUESTS,
     "--mirostat --mirostat-lr --mirostat-ent --dynatemp-range --typical --typical-p": _NOT_HERE,
@@ -55,7 +55,8 @@ _REFUSED = {
     "--log-file": "the log goes to standard error",
     "--log-disable": "--log-level error is the least that is logged",
     "-nocb --no-cont-batching --no-jinja -nr --no-repack": "llorch always does it",
-    "--numa -C --cpu-mask -Cr --cpu-range --prio": "taskset, numactl and nice do that; --threads follows the affinity",
+    "-C --cpu-mask -Cr --cpu-range --prio": "taskset, numactl and nice do that; --threads follows the affinity",
+    "--cpu-strict": "--pin-threads binds every compute thread to a core of its own",
 }
 """Other flags, and what to do instead."""
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from llorch.cli.streams import can_write
+from llorch.observe.request_scope import current_request_id
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -21,8 +22,21 @@ class PlainFormatter(logging.Formatter):
         return f"\r\x1b[K{line}" if sys.stderr.isatty() else line
 
 
+class TextFormatter(logging.Formatter):
+    """The server's log for people: time, level, the id of the request it is about, message."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The first line of the record."""
+        if request_id := _request_id(record):
+            record.message = f"[{request_id}] {record.message}"
+        return super().formatMessage(record)
+
+
 class JSONFormatter(logging.Formatter):
-    """One JSON object per record: time, level, logger, message, and the record's `extra` fields."""
+    """One JSON object per record: time, level, logger, message, the request's id, and the record's `extra` fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
@@ -34,10 +48,17 @@ class JSONFormatter(logging.Formatter):
             "message": record.getMessage(),
             **{key: value for key, value in vars(record).items() if key not in _STANDARD},
         }
+        if request_id := _request_id(record):
+            document["request_id"] = request_id
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         text = json.dumps(document, ensure_ascii=False, default=str)
         return text if can_write(sys.stderr, text) else json.dumps(document, default=str)
+
+
+def _request_id(record: logging.LogRecord) -> str:
+    """The id that a record names, as those of the compute thread do, or that of the request at hand."""
+    return getattr(record, "request_id", "") or current_request_id()
 
 
 def log_to_people() -> None:
@@ -60,13 +81,12 @@ def configure_logging(log_format: str, log_level: str) -> None:
     if log_format == "json":
         handler.setFormatter(JSONFormatter())
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(TextFormatter())
     logging.getLogger("llorch").setLevel(logging.NOTSET)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log_level.upper())
-    # uvicorn's start and stop lines repeat ours (its access log is another logger); sse-starlette would log what
-    # is generated.
+    # uvicorn's start and stop lines repeat ours; sse-starlette would log what is generated.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     for name in ("sse_starlette", "numba", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.INFO, root.level))

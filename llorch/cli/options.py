@@ -16,7 +16,7 @@ from llorch.fields.table import FIELDS, REQUEST, SETTINGS, Field
 
 if TYPE_CHECKING:
     from llorch.open_model import OpenModel
-    from llorch.settings import Settings
+    from llorch.settings import Settings, SettingsWithOrigins
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,14 @@ def add_field(parser: argparse._ActionsContainer, name: str, *flags: str, **opti
     parser.add_argument(*(flags or field.flags or [f"--{name.replace('_', '-')}"]), dest=name, **options)
 
 
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting; flags are spelled as llama-server spells them."""
+    sections = {field.section: parser.add_argument_group(field.section) for field in SETTINGS.values()}
+    for name, field in SETTINGS.items():
+        if name != "model":  # every command has that one
+            add_field(sections[field.section], name)
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """How tokens are chosen; the names are those of `POST /generate`."""
     group = parser.add_argument_group("sampling")
@@ -84,22 +92,27 @@ def settings_from(args: argparse.Namespace, *, has_log: bool = False) -> Setting
     Raises:
         SettingsError: a setting is unknown or out of range, wherever it came from.
     """
+    return settings_with_origins(args, has_log=has_log).settings
+
+
+def settings_with_origins(args: argparse.Namespace, *, has_log: bool = False) -> SettingsWithOrigins:
+    """The same, and where each setting comes from."""
     from llorch.setting_sources import service_links
-    from llorch.settings import load_settings
+    from llorch.settings import load_with_origins
 
     overrides = {name: value for name, value in vars(args).items() if name in SETTINGS}
-    settings = load_settings(args.config, overrides)
+    loaded = load_with_origins(args.config, overrides)
     if has_log:
-        configure_logging(settings.log_format, settings.log_level)
+        configure_logging(loaded.settings.log_format, loaded.settings.log_level)
     if ignored := service_links():
         logger.warning("%s", ignored)
-    return settings
+    return loaded
 
 
-def load_with_progress(settings: Settings) -> OpenModel:
+def load_with_progress(settings: Settings, *, with_chat_template: bool = False) -> OpenModel:
     """Load the model of `settings`; a terminal sees what is compiled and loaded."""
     from llorch.cli.console import Progress
     from llorch.engine.engine import open_configured
 
     with Progress() as progress:
-        return open_configured(settings, progress, with_chat_template=False)
+        return open_configured(settings, progress, with_chat_template=with_chat_template)

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="NAME",
         help="smollm2, or REPO[@REVISION][:FILE] of the model hub ($HF_ENDPOINT, $HF_TOKEN); FILE may be a part of the "
-        "file's name, such as Q4_K_M (default: the model of the settings)",
+        "file's name, such as Q4_K_M, or safetensors (default: the model of the settings)",
     )
     add_json(parser)
 

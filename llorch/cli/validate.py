@@ -1,33 +1,29 @@
-"""`llorch validate`: does llorch compute what llama.cpp computes? Writes a proof bundle, or re-checks one."""
+"""`llorch validate`: does llorch compute what its reference computed? Writes a proof bundle, or re-checks one."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
+from llorch.cli.verify_bundle import add_seals, coloured, verify_bundle
 from llorch.environment import reproducible_command
 from llorch.errors import InputError, ReferenceDumpError
 from llorch.kernels import paths
 from llorch.model_files import DEMO, resolve_model_path
 from llorch.settings import Settings
-from llorch.validation.bundle import Bundle, BundleWriter
+from llorch.validation.bundle import BundleWriter
 from llorch.validation.checkpoint_bundle import write_checkpoint_bundle
 from llorch.validation.checkpoint_summary import failure_lines
-from llorch.validation.checkpoints import TableRow, ValidationResult, Verdict, labelled, validate
+from llorch.validation.checkpoints import TableRow, ValidationResult, labelled, validate
 from llorch.validation.dumps import MANIFEST, Reference
+from llorch.validation.signing import signer
 from llorch.validation.subject import open_subject
-from llorch.validation.verify import verify
 
 STORED_REFERENCES = Path(__file__).parents[1] / "assets" / "reference"
 """References of the demo model, one folder per profile."""
-
-_COLOURS: dict[Verdict, str] = {"pass": "32", "fail": "31;1", "skipped": "33"}
-N_PROBLEMS_SHOWN = 20
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="what tools/reference/extract_checkpoints.py wrote, or a folder of such (default for `demo`: stored ones)",
+        help="what tools/reference/extract_checkpoints*.py wrote, or a folder of such (`demo` has stored ones)",
     )
     parser.add_argument(
         "--profile",
@@ -50,7 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--proof-dir", type=Path, metavar="DIR", help="folder of proof bundles (default: proof_bundle)"
     )
-    parser.add_argument("--verify", type=Path, metavar="BUNDLE", help="re-check a proof bundle, run no model")
+    add_seals(parser)
     add_field(parser, "weights")
     add_field(parser, "threads")
     add_field(parser, "override_pre")
@@ -60,10 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Validate or verify; 0 when everything holds, 1 when not."""
     if args.verify:
-        return _verify(args)
+        return verify_bundle(args)
+    if args.verify_key:
+        raise InputError("--verify-key checks the signature of a bundle: name it with --verify BUNDLE")
     settings = settings_from(args)
     references = _references(args, settings)
-    writer = BundleWriter("checkpoint", args.proof_dir)
+    writer = BundleWriter("checkpoint", args.proof_dir, sign=signer(args.sign) if args.sign else None)
     command = reproducible_command(["llorch", *args.words])
     results = labelled(_validate(args, settings, references))
     folder = write_checkpoint_bundle(writer, results, command)
@@ -86,8 +84,8 @@ def _references(args: argparse.Namespace, settings: Settings) -> list[Reference]
     if not folders:
         if settings.model != DEMO:
             raise InputError(
-                "--reference DIR is missing; tools/reference/extract_checkpoints.py makes one for this model with "
-                "llama.cpp"
+                "--reference DIR is missing; tools/reference/extract_checkpoints.py makes one for a GGUF file with "
+                "llama.cpp, extract_checkpoints_hf.py for a directory with transformers"
             )
         if not STORED_REFERENCES.is_dir():
             raise InputError(
@@ -143,9 +141,8 @@ def _print(results: Mapping[str, ValidationResult], folder: Path) -> None:
     order = ", floats added in llama.cpp's order" if paths.sums() == "llama.cpp" else ""
     for label, result in results.items():
         manifest = result.reference.manifest
-        made_by = " ".join(str(manifest.reference.get(key))[:9] for key in ("program", "version", "commit"))
         print(
-            f"{manifest.model.file}, profile {label}, against {made_by}: "
+            f"{manifest.model.file}, profile {label}, against {result.reference.made_by}: "
             f"{len(manifest.prompt.token_ids)} prompt tokens, {manifest.n_decode} decode steps, "
             f"{len(result.findings.results)} comparisons{order}"
         )
@@ -154,7 +151,7 @@ def _print(results: Mapping[str, ValidationResult], folder: Path) -> None:
             print("", *failure_lines(failure), sep="\n  ")
         print()
     passed = all(result.passed for result in results.values())
-    print(f"{_coloured('pass' if passed else 'fail', 'passed' if passed else 'FAILED')}: {folder}")
+    print(f"{coloured('pass' if passed else 'fail', 'passed' if passed else 'FAILED')}: {folder}")
 
 
 def _print_table(result: ValidationResult) -> None:
@@ -173,50 +170,4 @@ def _cell(row: TableRow | None, width: int) -> str:
     else:
         detail = str(row.worst) if row.verdict == "fail" else row.worst.difference
     verdict = f"{row.verdict:4}"
-    return f"{_coloured(row.verdict, verdict)} {detail:{max(0, width - len(verdict) - 1)}}"
-
-
-def _coloured(verdict: Verdict, text: str) -> str:
-    if not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\x1b[{_COLOURS[verdict]}m{text}\x1b[0m"
-
-
-def _verify(args: argparse.Namespace) -> int:
-    bundle = verify(args.verify)
-    passed = bundle.index.passed
-    if args.json:
-        console.print_json(
-            {
-                "bundle": str(args.verify),
-                "kind": bundle.index.kind,
-                "is_intact": not bundle.problems,
-                "passed": passed,
-                "problems": bundle.problems,
-                "n_recomputed": bundle.n_recomputed,
-            }
-        )
-    else:
-        _print_verified(bundle)
-    return 0 if not bundle.problems and passed is not False else 1
-
-
-def _print_verified(bundle: Bundle) -> None:
-    index = bundle.index
-    print(f"{bundle.folder}: {index.kind} bundle of {index.created}, {len(index.files)} files")
-    for problem in bundle.problems[:N_PROBLEMS_SHOWN]:
-        print(f"  {problem}")
-    if len(bundle.problems) > N_PROBLEMS_SHOWN:
-        print(f"  and {len(bundle.problems) - N_PROBLEMS_SHOWN} more")
-    if bundle.problems:
-        print(_coloured("fail", "it does not hold"))
-        return
-    from_rows = f" ({bundle.n_from_rows} from their deciding rows)" if bundle.n_from_rows else ""
-    what = "figures" if index.kind == "performance" else "verdicts"
-    print(f"hashes hold, {bundle.n_recomputed} {what} recomputed{from_rows}")
-    if index.kind == "performance":
-        print(_coloured("pass", "it holds"))
-    elif index.passed is False:
-        print(_coloured("fail", "FAILED"))
-    else:
-        print(_coloured("pass", "passed"))
+    return f"{coloured(row.verdict, verdict)} {detail:{max(0, width - len(verdict) - 1)}}"

@@ -26,9 +26,19 @@ class Layout:
     n_bytes: int
 
 
+def text(raw: bytes) -> bytes:
+    """A string with its length in front."""
+    return number(len(raw), 8) + raw
+
+
+def number(value: int, n_bytes: int) -> bytes:
+    """A whole number that is not negative."""
+    return value.to_bytes(n_bytes, "little")
+
+
 def uint32_pair(key: str, value: int) -> bytes:
     """A metadata key with a uint32."""
-    return _string(key.encode()) + _number(UINT32, 4) + _number(value, 4)
+    return text(key.encode()) + number(UINT32, 4) + number(value, 4)
 
 
 def lay_out(
@@ -47,8 +57,8 @@ def lay_out(
         n_bytes = math.prod(shape[:-1]) * quant.row_bytes(shape[-1])
         placed.append(TensorInfo(name, quant.ggml_id, shape, end, n_bytes))
         end += n_bytes + -n_bytes % alignment
-    counts = _number(len(placed), 8) + _number(len(pairs), 8)
-    header = b"GGUF" + _number(VERSION, 4) + counts + b"".join(pairs) + b"".join(map(_info, placed))
+    counts = number(len(placed), 8) + number(len(pairs), 8)
+    header = b"GGUF" + number(VERSION, 4) + counts + b"".join(pairs) + b"".join(map(_info, placed))
     header += bytes(-len(header) % alignment)
     moved = tuple(replace(tensor, offset=len(header) + tensor.offset) for tensor in placed)
     return Layout(header, moved, len(header) + end)
@@ -56,14 +66,6 @@ def lay_out(
 
 def _info(tensor: TensorInfo) -> bytes:
     """The entry of the tensor table; `offset` still counts from the start of the data."""
-    dims = b"".join(_number(dim, 8) for dim in reversed(tensor.shape))
-    place = _number(tensor.type_id, 4) + _number(tensor.offset, 8)
-    return _string(tensor.name.encode()) + _number(len(tensor.shape), 4) + dims + place
-
-
-def _string(raw: bytes) -> bytes:
-    return _number(len(raw), 8) + raw
-
-
-def _number(value: int, n_bytes: int) -> bytes:
-    return value.to_bytes(n_bytes, "little")
+    dims = b"".join(number(dim, 8) for dim in reversed(tensor.shape))
+    place = number(tensor.type_id, 4) + number(tensor.offset, 8)
+    return text(tensor.name.encode()) + number(len(tensor.shape), 4) + dims + place

@@ -1,11 +1,11 @@
-"""A GGUF file written anew with weights of other types."""
+"""A GGUF file written with weights of other types than those it is made from."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,8 +18,9 @@ from llorch.convert.mixtures import FileType, choose_type
 from llorch.convert.written_beside import FileBeside, check_place, written_beside
 from llorch.errors import InputError, LlorchError
 from llorch.formats.gguf.file import GGUFFile
-from llorch.formats.gguf.reader import printable, quote
 from llorch.formats.gguf.tensors import TensorInfo
+from llorch.formats.printed import printable, quote
+from llorch.formats.protocol import ModelSource
 from llorch.model.config import ModelConfig
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.codecs.floats import Bytes, Floats
@@ -39,7 +40,9 @@ QUANTIZATION_VERSION = 2
 Piece: TypeAlias = tuple[TensorInfo, int, int]
 """Rows of a tensor: the first and the one behind the last."""
 
-_REPLACED = ("general.quantization_version", "general.file_type")
+REPLACED = ("general.quantization_version", "general.file_type")
+"""Metadata keys that say what the types of the tensors are."""
+
 _OF_SPLITS = ("split.no", "split.count", "split.tensors.count")
 _LAYER = re.compile(r"blk\.([0-9]{1,9})\.")
 
@@ -63,6 +66,21 @@ class Plan:
     n_unfit: int
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Types of the tensors of a file to be written.
+
+    Attributes:
+        tensors: name, type and shape of each, in the order of the file.
+        requantised: as in `Plan`.
+        n_unfit: as in `Plan`.
+    """
+
+    tensors: tuple[tuple[str, QuantType, tuple[int, ...]], ...]
+    requantised: tuple[str, ...]
+    n_unfit: int
+
+
 def plan_quantization(
     source: GGUFFile, path: Path, wanted: FileType, *, is_pure: bool = False, may_requantise: bool = False
 ) -> Plan:
@@ -79,42 +97,70 @@ def plan_quantization(
         InputError: the file cannot be used, or nothing can be written at `path`.
     """
     check_place(path, source.part_paths)
-    config = ModelConfig.from_metadata(source.metadata)
-    tensors = [source.tensors[name] for name in sorted(source.tensors, key=_place_of)]
-    is_tied = "output.weight" not in source.tensors
-    chosen: list[tuple[str, QuantType, tuple[int, ...]]] = []
-    requantised = []
-    n_unfit = 0
-    for tensor in tensors:
-        picked = choose_type(tensor.name, tensor.shape, wanted, config, is_tied=is_tied, is_pure=is_pure)
-        quant = picked or tensor.type
-        chosen.append((tensor.name, quant, tensor.shape))
-        n_unfit += picked is not None and tensor.shape[-1] % wanted.quant.block_size != 0
-        if tensor.type.block_size > 1 and quant not in (tensor.type, F32):
-            requantised.append(tensor.name)
-    if requantised and not may_requantise:
-        first = source.tensors[requantised[0]]
+    choice = choose_types(source, wanted, is_pure=is_pure)
+    if choice.requantised and not may_requantise:
+        first = source.tensors[choice.requantised[0]]
         raise InputError(
-            f"{printable(source.path)}: {len(requantised)} tensors are quantised already, such as "
+            f"{printable(source.path)}: {len(choice.requantised)} tensors are quantised already, such as "
             f"{quote(first.name)} ({first.type.name}); --allow-requantize does it nevertheless, less precisely than "
             "from F32, F16 or BF16"
         )
-    pairs = [source.metadata.pair(key) for key in source.metadata if key not in _REPLACED + _OF_SPLITS]
+    pairs = [source.metadata.pair(key) for key in source.metadata if key not in REPLACED + _OF_SPLITS]
+    return plan_file(path, wanted, pairs, choice, source.alignment)
+
+
+def choose_types(
+    source: ModelSource, wanted: FileType, *, is_pure: bool, vectors: QuantType | None = None
+) -> Choice:
+    """Choose a type for every tensor of `source`.
+
+    Args:
+        source: a Llama model.
+        wanted: the file type.
+        is_pure: whether every matrix gets the same type, as far as the length of its rows allows.
+        vectors: type of what is no matrix; None: the one it has.
+    """
+    config = ModelConfig.from_metadata(source.metadata)
+    is_tied = "output.weight" not in source.tensors
+    chosen = []
+    requantised = []
+    n_unfit = 0
+    for name in sorted(source.tensors, key=_place_of):
+        tensor = source.tensors[name]
+        picked = choose_type(name, tensor.shape, wanted, config, is_tied=is_tied, is_pure=is_pure)
+        quant = picked or vectors or tensor.type
+        chosen.append((name, quant, tensor.shape))
+        n_unfit += picked is not None and tensor.shape[-1] % wanted.quant.block_size != 0
+        if tensor.type.block_size > 1 and quant not in (tensor.type, F32):
+            requantised.append(name)
+    return Choice(tuple(chosen), tuple(requantised), n_unfit)
+
+
+def plan_file(path: Path, wanted: FileType, pairs: Sequence[bytes], choice: Choice, alignment: int) -> Plan:
+    """Lay a file out.
+
+    Args:
+        path: where to write.
+        wanted: the file type.
+        pairs: metadata, without the keys `REPLACED`, which are added.
+        choice: the tensors.
+        alignment: what ``general.alignment`` among the pairs says, or its default.
+    """
     numbers = (QUANTIZATION_VERSION, wanted.number)
-    pairs += [uint32_pair(key, number) for key, number in zip(_REPLACED, numbers, strict=True)]
-    layout = lay_out(pairs, chosen, source.alignment)
-    return Plan(path, wanted, layout, tuple(requantised), n_unfit)
+    added = [uint32_pair(key, number) for key, number in zip(REPLACED, numbers, strict=True)]
+    layout = lay_out([*pairs, *added], choice.tensors, alignment)
+    return Plan(path, wanted, layout, choice.requantised, choice.n_unfit)
 
 
 def write_quantized(
-    source: GGUFFile, plan: Plan, *, n_threads: int = 1, progress: Progress = ignore_progress
+    source: ModelSource, plan: Plan, *, n_threads: int = 1, progress: Progress = ignore_progress
 ) -> None:
     """Write what was planned; the file appears when it is complete, checked and on the disk.
 
     Memory stays bounded: `n_threads` pieces of a tensor at a time.
 
     Args:
-        source: the file that the plan was made for.
+        source: the model that the plan was made for.
         plan: what to write.
         n_threads: how many convert at once.
         progress: called with the tensor in work, the bytes written and the size of the file.
@@ -135,7 +181,7 @@ def write_quantized(
 
 
 def _write_tensors(
-    source: GGUFFile, layout: Layout, file: FileBeside, n_threads: int, progress: Progress
+    source: ModelSource, layout: Layout, file: FileBeside, n_threads: int, progress: Progress
 ) -> None:
     tensors = source.tensors
 
@@ -181,8 +227,9 @@ def _pieces(layout: Layout) -> Iterator[Piece]:
 
 
 def _rows(tensor: Tensor, first: int, last: int) -> Tensor:
-    data = tensor.data[first * tensor.row_bytes : last * tensor.row_bytes]
-    return Tensor(tensor.name, tensor.type, (last - first, tensor.shape[-1]), data)
+    scales = None if tensor.row_scales is None else tensor.row_scales[first:last]
+    shape, data = (last - first, tensor.shape[-1]), tensor.rows(first, last)
+    return Tensor(tensor.name, tensor.type, shape, data, row_scales=scales)
 
 
 def _converted(rows: Tensor, quant: QuantType) -> Bytes:

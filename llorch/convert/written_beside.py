@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from llorch.errors import InputError
-from llorch.formats.gguf.reader import printable
+from llorch.formats.printed import printable
 
 
 class FileBeside:
@@ -64,7 +64,7 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
 
     Args:
         path: where a file is to appear; one that is there is replaced.
-        sources: files that are read meanwhile.
+        sources: files that are read meanwhile; a directory stands for those in it.
 
     Raises:
         InputError: it is one of `sources`, something that is no file, or in no folder.
@@ -79,7 +79,8 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
         raise InputError(f"{printable(path)}: is not a usable path: {error}") from error
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{printable(path)}: is no regular file; it is not replaced")
-    if any(os.path.samestat(status, source.stat()) for source in sources):
+    files = [file for source in sources for file in (source.iterdir() if source.is_dir() else (source,))]
+    if any(os.path.samestat(status, file.stat()) for file in files if file.exists()):
         raise InputError(f"{printable(path)}: is the file that is read; write to another")
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from llorch.engine.block_files import BlockFiles
 from llorch.engine.prefix_keys import KEY_BYTES
-from llorch.kernels.layout import KV_BLOCK_SIZE
+from llorch.kernels.layout import ATTENTION_PART, KV_BLOCK_SIZE
 from llorch.machine.user_folders import make_own_folder
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel
@@ -157,11 +157,12 @@ def identity_of(loaded: OpenModel, kv_cache: KVCache) -> bytes:
 
     Not which kernels compute them, nor how many threads: these give the same bits.
     """
-    kind = (_FORMAT, __version__, kv_cache.kv_type, KV_BLOCK_SIZE, sys.byteorder, repr(loaded.config))
+    sums = (KV_BLOCK_SIZE, ATTENTION_PART)  # in which pieces attention adds
+    kind = (_FORMAT, __version__, kv_cache.kv_type, *sums, sys.byteorder, repr(loaded.config))
     digest = hashlib.sha256(repr(kind).encode())
     for name, tensor in sorted(loaded.source.tensors.items()):
         digest.update(f"{name} {tensor.type.name} {tensor.shape} ".encode())
-        digest.update(tensor.data.data)
+        tensor.hash_into(digest)
     if loaded.llama.residence.kind == "packed":
         loaded.source.forget_pages()
     return digest.digest()[:KEY_BYTES]

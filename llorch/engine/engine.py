@@ -16,6 +16,7 @@ from llorch.engine.events import StartedEvent, StepEvent
 from llorch.engine.generations import Generations
 from llorch.engine.kv_blocks import KVBlocks
 from llorch.engine.kv_plan import plan_kv_cache
+from llorch.engine.logits_hash import LogitsHash
 from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.pace import Pace
 from llorch.engine.postprocess import Postprocessor
@@ -24,6 +25,8 @@ from llorch.engine.sampling import Sampler
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
 from llorch.engine.snapshot import EngineSnapshot, snapshot_of
+from llorch.engine.step_watch import StepWatcher
+from llorch.engine.tally import StepTally
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import InputError, KernelError
 from llorch.kernels.layout import KV_BLOCK_SIZE
@@ -49,7 +52,11 @@ class Engine:
         n_ctx: most tokens of one sequence, prompt and answer together.
         kv_cache: keys and values of all sequences.
         block_pool: which blocks of the cache are free.
+        tally: what its steps have computed.
+        watcher: told about every step, if somebody watches; exchange it between two steps.
     """
+
+    watcher: StepWatcher | None = None
 
     def __init__(self, loaded: OpenModel, settings: Settings) -> None:
         """Set up for `settings.parallel` sequences.
@@ -58,6 +65,7 @@ class Engine:
             SettingsError: the KV cache of even one sequence does not fit in memory.
         """
         self.loaded = loaded
+        self.tally = StepTally()
         self.n_ctx, n_blocks = plan_kv_cache(
             loaded.config,
             ctx_size=settings.ctx_size,
@@ -139,6 +147,7 @@ class Engine:
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
             drafter=NgramDrafter(list(request.token_ids)) if self._has_drafts else None,
+            logits_hash=LogitsHash() if request.hashes_logits else None,
         )
         self._scheduler.add(sequence)
         self._generations.add(sequence)
@@ -166,6 +175,12 @@ class Engine:
         self._generations.finish(sequence, "abort")
         return True
 
+    def time_out(self, job_id: str) -> None:
+        """End a generation whose deadline has passed, if it is unfinished, as `abort` does."""
+        sequence = self._generations.find(job_id)
+        if sequence is not None:
+            self._generations.time_out(sequence)
+
     def abort_all(self) -> None:
         """End every generation now."""
         for sequence in self._generations.all():
@@ -178,7 +193,7 @@ class Engine:
 
     def snapshot(self) -> EngineSnapshot:
         """What the engine is doing. Any thread may ask; while a step runs, numbers may be of its begin or its end."""
-        return snapshot_of(self._scheduler, self.block_pool, self.n_ctx)
+        return snapshot_of(self._scheduler, self.block_pool, self.n_ctx, self.kv_cache.n_bytes)
 
     def step(self) -> list[StepEvent]:
         """Compute one batch and return what happened, in order for each generation.
@@ -189,6 +204,8 @@ class Engine:
         Raises:
             KernelError: the model cannot compute any more.
         """
+        if self.watcher is not None:
+            self.watcher.begin_step()
         if self._scheduler.waiting:
             self._admit()
         n_decoding = self._scheduler.n_decoding
@@ -197,9 +214,13 @@ class Engine:
         for sequence, error in failures:
             self._generations.fail(sequence, error)
         if chunks:
-            self._compute(
-                with_drafts(chunks, self.loaded.llama.n_batch, self._blocks) if self._has_drafts else chunks
-            )
+            begun_s = time.perf_counter()
+            if self._has_drafts:
+                chunks = with_drafts(chunks, self.loaded.llama.n_batch, self._blocks)
+            self._compute(chunks)
+            self.tally.add_step(chunks, time.perf_counter() - begun_s)
+        if self.watcher is not None:
+            self.watcher.end_step(self._scheduler, self.block_pool)
         return self._generations.take_events()
 
     def _admit(self) -> None:
@@ -209,16 +230,20 @@ class Engine:
         for sequence in self._scheduler.running:
             if math.isnan(sequence.admitted_s):
                 sequence.admitted_s = time.perf_counter()
-                logger.debug("%s begins", sequence.request.job_id)
+                logger.debug("%s begins", sequence.request.job_id, extra=sequence.request.log_fields)
 
     def _compute(self, chunks: list[Chunk]) -> None:
         """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise."""
         try:
             batch = batch_of(chunks, self._blocks.tables)
+            watcher = self.watcher
+            stamps = watcher.begin_forward(chunks) if watcher is not None else None
             begun_s = time.perf_counter()
-            logits = self.loaded.llama.forward(batch, self.kv_cache)
+            logits = self.loaded.llama.forward(batch, self.kv_cache, stamps=stamps)
             n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
             self._pace.record(batch.n_rows - n_prompt, n_prompt, time.perf_counter() - begun_s)
+            if watcher is not None:
+                watcher.end_forward()
         except KernelError:
             raise
         except Exception as error:
@@ -229,6 +254,7 @@ class Engine:
             for chunk in chunks:
                 self._compute([chunk])
         else:
+            self.tally.add_prompts(chunks)
             self._generations.report_progress(chunks)
             self._postprocessor.advance(chunks, logits)
 
@@ -244,6 +270,8 @@ def open_configured(
     return open_model(
         settings.model,
         n_threads=settings.threads,
+        numa=settings.numa,
+        pin_threads=settings.pin_threads,
         n_batch=settings.batch_size,
         weights=settings.weights,
         kv_type=settings.kv_type,

@@ -137,6 +137,20 @@ class EndTokenEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class LogitsRecord:
+    """From which logits tokens were chosen.
+
+    Attributes:
+        token_ids: the tokens, the end-of-generation one that ended the text among them.
+        digests: for each of them SHA-256 over all logits so far: rows of float32, little-endian, as the model gave
+            them, one after the other.
+    """
+
+    token_ids: tuple[int, ...]
+    digests: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EndEvent:
     """The generation ended as it should, or was aborted.
 
@@ -151,6 +165,8 @@ class EndEvent:
         seed: the seed used.
         matched_stop: the stop string that ended the text; only with ``"stop"``.
         timings: durations and speeds.
+        timed_out: whether the request's deadline ended it; the reason is ``"length"`` then.
+        logits: from which ones its tokens were chosen, if the request asks for it.
     """
 
     type: ClassVar[str] = "end"
@@ -162,6 +178,8 @@ class EndEvent:
     seed: int
     matched_stop: str | None
     timings: Timings
+    timed_out: bool = False
+    logits: LogitsRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

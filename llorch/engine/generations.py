@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from llorch.engine.sequence import Sequence
 from llorch.errors import ConstraintError, NumericalError
 
 logger = logging.getLogger(__name__)
+
+TIMED_OUT = ErrorEvent("timeout", "the request's time was over before its first token", retriable=True)
 
 
 class Generations:
@@ -61,8 +64,26 @@ class Generations:
 
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End a generation as it should, or because it was aborted."""
+        self._end(sequence, reason)
+
+    def time_out(self, sequence: Sequence) -> None:
+        """End a generation whose deadline has passed: what there is of the text is its answer, if there is some."""
+        if sequence.n_generated:
+            self._end(sequence, "length", timed_out=True)
+            return
         self._drop(sequence)
-        logger.debug("%s ends: %s after %d tokens", sequence.request.job_id, reason, sequence.n_generated)
+        self.emit(sequence, TIMED_OUT)
+
+    def _end(self, sequence: Sequence, reason: FinishReason, *, timed_out: bool = False) -> None:
+        self._drop(sequence)
+        request = sequence.request
+        logger.debug(
+            "%s ends: %s after %d tokens",
+            request.job_id,
+            reason,
+            sequence.n_generated,
+            extra=request.log_fields,
+        )
         try:
             rest = sequence.text_stream.finish()
             end = sequence.end_event(reason, time.perf_counter())
@@ -71,19 +92,20 @@ class Generations:
             return
         if rest:
             self.emit(sequence, TokenEvent(sequence.n_generated, None, rest))
-        self.emit(sequence, end)
+        self.emit(sequence, dataclasses.replace(end, timed_out=True) if timed_out else end)
 
     def fail(self, sequence: Sequence, error: Exception) -> None:
         """End a generation with an `ErrorEvent`; what is no fault of the model is logged."""
         self._drop(sequence, is_faulty=True)
+        job_id, extra = sequence.request.job_id, sequence.request.log_fields
         code, message = "numerical_error", f"the model's output is unusable: {error}"
         if isinstance(error, ConstraintError):
             code, message = "constraint_error", str(error)
-            logger.warning("%s: %s", sequence.request.job_id, error, exc_info=error.__cause__)
+            logger.warning("%s: %s", job_id, error, exc_info=error.__cause__, extra=extra)
         elif not isinstance(error, NumericalError):
             code, message = "internal_error", "the generation failed; the log says why"
             name = type(error).__name__
-            logger.error("%s failed: %s", sequence.request.job_id, name, exc_info=error)
+            logger.error("%s failed: %s", job_id, name, exc_info=error, extra=extra)
         self.emit(sequence, ErrorEvent(code, message, retriable=False))
 
     def _drop(self, sequence: Sequence, *, is_faulty: bool = False) -> None:

@@ -151,7 +151,10 @@ class KVBlocks:
         try:
             self._name_filled(sequence)
         except Exception as error:  # it is at its end, and must not hold its blocks for ever
-            logger.warning("blocks of %s are not kept", sequence.request.job_id, exc_info=error)
+            request = sequence.request
+            logger.warning(
+                "blocks of %s are not kept", request.job_id, exc_info=error, extra=request.log_fields
+            )
         if self._store is not None:
             self._store.note_use(sequence.block_keys[: sequence.n_named])
         self.pool.release(sequence.kv_blocks)

@@ -6,6 +6,7 @@ import logging
 
 from llorch.errors import SettingsError
 from llorch.kernels.layout import KV_BLOCK_SIZE
+from llorch.kernels.ops.attend_parts import part_bytes
 from llorch.machine.memory import available_memory
 from llorch.model.config import ModelConfig
 from llorch.model.kv_cache import KVCache
@@ -19,8 +20,9 @@ SHARE_OF_FREE_MEMORY = 0.8
 def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_type: str) -> tuple[int, int]:
     """Positions per sequence, and blocks for `n_parallel` such sequences or as many as the free memory holds.
 
-    With fewer blocks than that, long sequences wait for each other; pages never written take no memory. A context
-    beyond the length that the model was trained on is granted with a warning.
+    What attention may take beside the cache is left free (`part_bytes`). With fewer blocks than that, long sequences
+    wait for each other; pages never written take no memory. A context beyond the length that the model was trained on
+    is granted with a warning.
 
     Args:
         config: sizes of the model.
@@ -36,7 +38,7 @@ def plan_kv_cache(config: ModelConfig, *, ctx_size: int, n_parallel: int, kv_typ
     """
     n_ctx = ctx_size or config.n_ctx_train
     block_bytes = KVCache.bytes_per_block(config, kv_type)
-    free = available_memory()
+    free = max(0, available_memory() - part_bytes(config.n_head, config.n_head_kv, config.head_dim))
     affordable = int(free * SHARE_OF_FREE_MEMORY) // block_bytes
     if affordable < KVCache.blocks_for(n_ctx):
         most = affordable * KV_BLOCK_SIZE

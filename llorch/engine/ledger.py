@@ -11,12 +11,15 @@ import math
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
+from llorch.engine.tally import GenerationTally, Timeline
 from llorch.errors import EngineStoppedError, QueueFullError
+from llorch.observe.request_scope import RequestScope, current_scope
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +42,11 @@ class Submission:
         events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
         request: what is computed, once the prompt is tokenised.
         is_cancelled: whether it shall end, by request or because its client left.
+        is_late: whether its deadline has passed.
+        deadline: calls when that happens, if there is one.
         owner: whose it is; empty where there are no API keys.
+        scope: the request it was made for, where there is one.
+        timeline: when its tokens came.
     """
 
     job_id: str
@@ -48,7 +55,21 @@ class Submission:
     events: asyncio.Queue[Event]
     request: Request | None = None
     is_cancelled: bool = False
+    is_late: bool = False
+    deadline: asyncio.TimerHandle | None = None
     owner: str = ""
+    scope: RequestScope | None = field(default_factory=current_scope.get)
+    timeline: Timeline = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.timeline = Timeline(self.submitted_s)
+        if self.scope is not None:
+            self.scope.job_ids.append(self.job_id)
+
+    def close(self) -> None:
+        """Let go of the deadline; on the event loop's own thread."""
+        if self.deadline is not None:
+            self.deadline.cancel()
 
     @property
     def n_prompt(self) -> int:
@@ -62,11 +83,15 @@ class Ledger:
     Attributes:
         n_slots: sequences that run side by side.
         max_waiting: requests of one owner that may be open beyond those; so none can keep the others out.
+        tally: how the generations went.
+        on_end: each is called with every generation that has ended, on the thread that delivers; must be quick.
     """
 
     def __init__(self, n_slots: int, max_waiting: int) -> None:
         self.n_slots = n_slots
         self.max_waiting = max_waiting
+        self.tally = GenerationTally()
+        self.on_end: list[Callable[[Submission, LastEvent], None]] = []
         self._stage: Stage = "loading"
         self._reason: str | None = None
         self._open: dict[str, Submission] = {}
@@ -96,38 +121,46 @@ class Ledger:
             self._stage = stage
             return True
 
-    def reserve(self, job_id: str, owner: str = "") -> Submission:
-        """A place for a request of the running event loop.
+    def reserve(self, job_ids: Sequence[str], owner: str = "") -> list[Submission]:
+        """Places for all generations of a request of the running event loop, or for none.
 
         Args:
-            job_id: name of the generation.
+            job_ids: names of the generations.
             owner: whose request it is.
 
         Raises:
             EngineStoppedError: the stage is not ``"ready"``.
-            RequestError: the name is taken.
-            QueueFullError: there is no place.
+            RequestError: a name is taken.
+            QueueFullError: there are not so many places.
         """
         with self._lock:
             if self._stage != "ready":
                 raise EngineStoppedError(f"no requests are taken now ({self._stage})")
-            if job_id in self._open:
+            if len({*job_ids} - self._open.keys()) < len(job_ids):
                 raise duplicate_job()
             n_open = sum(submission.owner == owner for submission in self._open.values())
             n_waiting = max(n_open - self.n_slots, 0)
-            if n_open >= self.n_slots + self.max_waiting:
-                retry_after_s = math.ceil(self._busy_s * (n_waiting + 1) / self.n_slots)
+            if n_open + len(job_ids) > self.n_slots + self.max_waiting:
+                self.tally.n_queue_full += len(job_ids)
+                retry_after_s = math.ceil(self._busy_s * (n_waiting + len(job_ids)) / self.n_slots)
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
             loop = asyncio.get_running_loop()
-            submission = Submission(job_id, time.monotonic(), loop, asyncio.Queue(), owner=owner)
-            self._open[job_id] = submission
-            return submission
+            now_s = time.monotonic()
+            places = [Submission(job_id, now_s, loop, asyncio.Queue(), owner=owner) for job_id in job_ids]
+            self._open |= {place.job_id: place for place in places}
+            return places
 
     def release(self, submission: Submission) -> None:
-        """Free a place reserved for a request that turned out to be invalid."""
+        """Free a place reserved for a request that turned out to be invalid; on its event loop's thread."""
+        submission.close()
         with self._lock:
             if self.holds(submission):
                 del self._open[submission.job_id]
+
+    def open_requests(self) -> list[Submission]:
+        """Requests that have not had their last event."""
+        with self._lock:
+            return list(self._open.values())
 
     def find(self, job_id: str) -> Submission | None:
         """The open request of this name. Like `n_open` and `holds`, one look-up without the lock."""
@@ -144,16 +177,21 @@ class Ledger:
             Names of requests whose event loop is closed, so that no client can read their events.
         """
         batches: defaultdict[asyncio.AbstractEventLoop, list[tuple[Submission, Event]]] = defaultdict(list)
+        ended: list[tuple[Submission, LastEvent]] = []
+        now_s = time.monotonic()
         with self._lock:
             for step_event in events:
                 submission, event = self._open.get(step_event.job_id), step_event.event
                 if submission is None:
                     continue
                 batches[submission.loop].append((submission, event))
+                self.tally.add(submission.timeline, event, now_s)
                 if isinstance(event, LastEvent):
                     del self._open[step_event.job_id]
+                    ended.append((submission, event))
                 if isinstance(event, EndEvent):
                     self._busy_s += 0.1 * (event.timings.prompt_s + event.timings.decode_s - self._busy_s)
+        self._tell(ended)
         unread = []
         for loop, batch in batches.items():
             if not _post(loop, batch):
@@ -169,8 +207,16 @@ class Ledger:
                 self._stage = stage
             left = list(self._open.values())
             self._open.clear()
+            for submission in left:
+                self.tally.add(submission.timeline, last, time.monotonic())
+        self._tell([(submission, last) for submission in left])
         for submission in left:
             _post(submission.loop, [(submission, last)])
+
+    def _tell(self, ended: list[tuple[Submission, LastEvent]]) -> None:
+        for submission, last in ended:
+            for tell in self.on_end:
+                tell(submission, last)
 
 
 def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]) -> bool:
@@ -188,3 +234,5 @@ def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]
 def _put_all(batch: list[tuple[Submission, Event]]) -> None:
     for submission, event in batch:
         submission.events.put_nowait(event)
+        if isinstance(event, LastEvent):
+            submission.close()

@@ -101,6 +101,8 @@ class Postprocessor:
     def _sample(self, sequence: Sequence, logits: NDArray[np.float32], guess: int | None) -> bool:
         """Choose the next token of `sequence`; whether it is `guess`, so that the row of that is of use."""
         token_id = sequence.sampler.sample(logits)
+        if sequence.logits_hash is not None:
+            sequence.logits_hash.add(logits, token_id)
         is_right = token_id == guess
         sequence.n_accepted += is_right
         n_top = sequence.request.n_logprobs

@@ -38,6 +38,8 @@ class Request:
         constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
         shown_ids: control tokens that are visible in the text, as marks in it.
         wants_progress: report how much of the prompt has been read.
+        hashes_logits: note, with the end, from which logits its tokens were chosen.
+        request_id: of the HTTP request it belongs to, for the log.
     """
 
     job_id: str
@@ -53,12 +55,20 @@ class Request:
     constraint: Callable[[], Constraint] | None = None
     shown_ids: frozenset[int] = frozenset()
     wants_progress: bool = False
+    hashes_logits: bool = False
+    request_id: str = ""
 
     def __post_init__(self) -> None:
         for name in ("token_ids", "max_tokens", "stop"):
             object.__setattr__(self, name, FIELDS[name].plain(getattr(self, name)))
         for name in ("n_logprobs", "n_prompt_logprobs"):
             object.__setattr__(self, name, FIELDS["max_tokens"].plain(getattr(self, name)))
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a line of the log about it bears, where nothing else says whose it is: on the compute thread."""
+        request_id = {"request_id": self.request_id} if self.request_id else {}
+        return {"job_id": self.job_id, **request_id}
 
     def check(self, n_vocab: int, n_ctx: int, eog_ids: Collection[int] = ()) -> None:
         """Refuse a request that cannot be generated.

@@ -30,6 +30,9 @@ _SMALLEST = np.finfo(np.float32).smallest_subnormal
 """A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
 _LARGEST = np.finfo(np.float32).max
 
+_GROUP = 64
+"""Logits of which the largest is looked for first, where there are enough of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
@@ -80,6 +83,9 @@ class Sampler:
         bias = {**params.logit_bias, **dict.fromkeys(forbidden_ids, -np.inf)}
         self._bias_ids = np.array(list(bias), np.int32)
         self._bias = np.array(list(bias.values()), np.float32)
+        self._forbidden_ids = frozenset(forbidden_ids)
+        is_plain = mask is None and not params.logit_bias and not params.has_penalties
+        self._takes_largest = is_plain and params.is_greedy
 
     @property
     def must_end(self) -> bool:
@@ -98,6 +104,10 @@ class Sampler:
             ConstraintError: what limits the choice fails, or leaves no token.
         """
         params = self.params
+        if self._takes_largest:  # mostly it is not forbidden, and nothing has to be copied
+            best = int(logits.argmax())
+            if best not in self._forbidden_ids and np.isfinite(logits[best]):
+                return best
         if len(self._bias_ids) or params.has_penalties:
             logits = logits.copy()
             apply_logit_bias(logits, self._bias_ids, self._bias)
@@ -188,12 +198,25 @@ def top_k(candidates: Candidates, k: int) -> Candidates:
     if k <= 0 or k >= len(candidates.logits):
         return candidates
     logits = candidates.logits
+    if k <= len(logits) // _GROUP and len(likely := _likely(logits, k)) < len(logits):
+        return top_k(candidates.select(likely), k)
     threshold = np.partition(logits, len(logits) - k)[len(logits) - k]
     chosen = np.flatnonzero(logits >= threshold)
     if len(chosen) > k:
         equal = chosen[logits[chosen] == threshold]
         chosen = np.setdiff1d(chosen, equal[k - len(chosen) :], assume_unique=True)
     return candidates.select(chosen)
+
+
+def _likely(logits: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """Indices, ascending, of all logits that can be among the `k` largest, and of few others.
+
+    The k-th largest of the groups' maxima is at most the k-th largest logit. To find these few and
+    then sort them takes half the time of `np.partition` on all of a vocabulary of 49,152.
+    """
+    n_groups = len(logits) // _GROUP
+    maxima = logits[: n_groups * _GROUP].reshape(_GROUP, n_groups).max(axis=0)
+    return np.flatnonzero(logits >= np.partition(maxima, n_groups - k)[n_groups - k])
 
 
 def top_p(candidates: Candidates, p: float) -> Candidates:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from llorch.engine.events import EndEvent, FinishReason, Timings, TokenLogprobs, Usage
+from llorch.engine.logits_hash import LogitsHash
 from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.request import Request
 from llorch.engine.sampling import Sampler
@@ -24,6 +25,7 @@ class Sequence:
         n_max: most tokens it may hold, the prompt's included.
         submitted_s: when the engine got it (clock of `time.perf_counter`).
         drafter: guesses its next tokens, if they may be computed ahead.
+        logits_hash: of the logits that they are chosen from, if the request asks for it.
         token_ids: prompt and generated tokens.
         n_computed: how many of them are in the KV cache.
         n_seen: how many of them were there when it last had to give way; they are computed again.
@@ -49,6 +51,7 @@ class Sequence:
     n_max: int
     submitted_s: float
     drafter: NgramDrafter | None = None
+    logits_hash: LogitsHash | None = None
     token_ids: list[int] = field(init=False)
     n_computed: int = 0
     n_seen: int = 0
@@ -146,6 +149,7 @@ class Sequence:
             seed=self.seed,
             matched_stop=self.text_stream.matched_stop if finish_reason == "stop" else None,
             timings=self._timings(now_s),
+            logits=None if self.logits_hash is None else self.logits_hash.record(),
         )
 
     def _timings(self, now_s: float) -> Timings:

@@ -20,10 +20,13 @@ from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
+from llorch.engine.session import Session
 from llorch.engine.snapshot import EngineSnapshot
+from llorch.engine.tally import StepTally
 from llorch.errors import RequestError
 from llorch.fields.table import FIELDS
 from llorch.machine.process import OwningProcess
+from llorch.observe.request_scope import current_request_id
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
@@ -90,6 +93,22 @@ class EngineService:
         session = self._thread.session
         return None if session is None else session.snapshot()
 
+    @property
+    def steps(self) -> StepTally:
+        """What the steps have computed; nothing until the model is ready."""
+        session = self._thread.session
+        return StepTally() if session is None else session.tally
+
+    @property
+    def ledger(self) -> Ledger:
+        """Which requests are open, and how the others have ended."""
+        return self._ledger
+
+    @property
+    def session(self) -> Session | None:
+        """Where requests go, once the model is ready."""
+        return self._thread.session
+
     def start(self) -> None:
         """Begin to compile and load on the compute thread; returns at once."""
         self._owner = OwningProcess()
@@ -99,6 +118,42 @@ class EngineService:
         """Block until requests are taken; errors as in `ComputeThread.wait_until_ready`."""
         self._owner.check()
         self._thread.wait_until_ready(timeout_s)
+
+    def reserve(
+        self, job_ids: Sequence[str | None], *, owner: str = "", timeout_s: float | None = None
+    ) -> list[Submission]:
+        """Places for all generations of a request, or for none; each is for `submit` or `withdraw`.
+
+        Args:
+            job_ids: names of the generations; None: a new one.
+            owner: whose request it is.
+            timeout_s: seconds after which they end, counted from now; the setting `request_timeout_s` may end them
+                earlier.
+
+        Raises:
+            EngineStoppedError: the engine does not take requests (yet, or any more).
+            QueueFullError: too many are waiting.
+            RequestError: a name is no good, or taken.
+            ForkedError: this process was forked from the one that started the service.
+        """
+        self._owner.check()
+        faults = [
+            fault
+            for job_id in job_ids
+            if job_id is not None
+            for fault in FIELDS["job_id"].python_faults(job_id)
+        ]
+        if faults:
+            raise RequestError(faults)
+        places = self._ledger.reserve([job_id or uuid.uuid4().hex for job_id in job_ids], owner)
+        limits = [limit for limit in (timeout_s, self.settings.request_timeout_s) if limit]
+        for place in places if limits else ():
+            place.deadline = place.loop.call_later(min(limits), self._time_out, place)
+        return places
+
+    def withdraw(self, place: Submission) -> None:
+        """Give back a place that nothing was submitted for; on its event loop's thread."""
+        self._ledger.release(place)
 
     async def submit(
         self,
@@ -110,6 +165,7 @@ class EngineService:
         stop: str | Sequence[str] = (),
         ignore_eos: bool = False,
         job_id: str | None = None,
+        place: Submission | None = None,
         parse_special: bool = False,
         encode: Callable[[OpenModel], Sequence[int]] | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
@@ -120,10 +176,11 @@ class EngineService:
             prompt: text; or give `token_ids`, or `encode`.
             token_ids: the prompt as it shall be computed, BOS included.
             params: how tokens are chosen; default: the settings'.
-            max_tokens: default: the settings' `n_predict`.
+            max_tokens: default: the settings' `n_predict`; never more than their `max_answer_tokens`.
             stop: string or strings that end the text.
             ignore_eos: never choose an end-of-generation token.
             job_id: default: a new one.
+            place: from `reserve`, with its `job_id`; default: one is taken now.
             parse_special: recognise control tokens in `prompt`; not for text from strangers.
             encode: makes the prompt's ids, on another thread, once there is a place: for prompts of chats.
             options: the other fields of `Request`: `owner`, `cache_prompt`, `n_logprobs`, ...
@@ -134,22 +191,23 @@ class EngineService:
             RequestError: a field is wrong, with every fault; `ContextLengthError` if the prompt is too long.
             ForkedError: this process was forked from the one that started the service.
         """
-        self._owner.check()
-        if job_id is None:
-            job_id = uuid.uuid4().hex
-        elif faults := FIELDS["job_id"].python_faults(job_id):
-            raise RequestError(faults)
-        submission = self._ledger.reserve(job_id, options.get("owner", ""))
+        if place is None:
+            [place] = self.reserve([job_id], owner=options.get("owner", ""))
+        submission = place
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
+        max_tokens = self.settings.n_predict if max_tokens is None else max_tokens
+        if self.settings.max_answer_tokens:
+            max_tokens = min(max_tokens, self.settings.max_answer_tokens)
         try:
             request = Request(
                 job_id=submission.job_id,
                 token_ids=await self._prompt_ids(prompt, token_ids, parse_special, encode),
                 params=params or SamplingParams.from_settings(self.settings),
-                max_tokens=self.settings.n_predict if max_tokens is None else max_tokens,
+                max_tokens=max_tokens,
                 stop=FIELDS["stop"].plain(stop),
                 ignore_eos=ignore_eos,
+                request_id=current_request_id(),
                 **options,
             )
             session.check(request)
@@ -160,6 +218,8 @@ class EngineService:
         session.add(request)
         if submission.is_cancelled:  # while its prompt was tokenised
             session.abort(request)
+        elif submission.is_late:
+            session.time_out(request)
         return submission
 
     async def stream(self, submission: Submission) -> AsyncGenerator[Event, None]:
@@ -190,6 +250,13 @@ class EngineService:
             submission.is_cancelled = True
             if submission.request is not None and self._thread.session is not None:
                 self._thread.session.abort(submission.request)
+
+    def _time_out(self, submission: Submission) -> None:
+        """End the generation of `submission`, whose deadline has passed; after it has been tokenised."""
+        if self._ledger.holds(submission):
+            submission.is_late = True
+            if submission.request is not None and self._thread.session is not None:
+                self._thread.session.time_out(submission.request)
 
     async def stop(self, grace_s: float | None = None) -> None:
         """Refuse new requests, let the running ones finish for `grace_s`, abort the rest, end the thread.

@@ -19,6 +19,8 @@ from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
 from llorch.engine.snapshot import EngineSnapshot
+from llorch.engine.step_watch import StepWatcher
+from llorch.engine.tally import StepTally
 from llorch.errors import ConstraintError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
 
@@ -36,6 +38,16 @@ class _Add:
 @dataclass(frozen=True, slots=True)
 class _Abort:
     request: Request  # its name may belong to another one by now
+    is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """Exchange the engine's watcher, if it is `before`."""
+
+    before: StepWatcher | None
+    after: StepWatcher | None
+    done: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,7 @@ class Session:
         """
         self._engine = engine
         self._deliver = deliver
-        self._inbox: queue.SimpleQueue[_Add | _Abort | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Add | _Abort | _Watch | _Stop] = queue.SimpleQueue()
 
     @property
     def n_ctx(self) -> int:
@@ -70,6 +82,11 @@ class Session:
         """What the engine is doing."""
         return self._engine.snapshot()
 
+    @property
+    def tally(self) -> StepTally:
+        """What the steps of the engine have computed."""
+        return self._engine.tally
+
     def add(self, request: Request) -> None:
         """Begin a generation; if it cannot begin after all, its only event is an `ErrorEvent`."""
         self._inbox.put(_Add(request))
@@ -77,6 +94,18 @@ class Session:
     def abort(self, request: Request) -> None:
         """End a generation within one step, if it is unfinished. Safe in a destructor."""
         self._inbox.put(_Abort(request))
+
+    def time_out(self, request: Request) -> None:
+        """End a generation whose deadline has passed within one step, if it is unfinished."""
+        self._inbox.put(_Abort(request, is_late=True))
+
+    def begin_watch(self, watcher: StepWatcher, done: Callable[[], None]) -> None:
+        """Have `watcher` told about every step, if nobody else is; `done` is called between two steps, and is quick."""
+        self._inbox.put(_Watch(None, watcher, done))
+
+    def end_watch(self, watcher: StepWatcher, done: Callable[[], None]) -> None:
+        """Tell `watcher` nothing more from when `done` is called."""
+        self._inbox.put(_Watch(watcher, None, done))
 
     def stop(self) -> None:
         """Abort every generation; the next `pump` is the last."""
@@ -113,8 +142,13 @@ class Session:
                 return failures, False
             if isinstance(message, _Add):
                 failures += self._add(message.request)
+            elif isinstance(message, _Watch):
+                if self._engine.watcher is message.before:
+                    self._engine.watcher = message.after
+                message.done()
             elif self._engine.holds(message.request):
-                self._engine.abort(message.request.job_id)
+                end = self._engine.time_out if message.is_late else self._engine.abort
+                end(message.request.job_id)
 
     def _add(self, request: Request) -> list[StepEvent]:
         """Hand `request` to the engine; a failure ends it and no other."""
@@ -123,10 +157,13 @@ class Session:
         except RequestError as error:
             return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
         except ConstraintError as error:
-            logger.warning("%s: %s", request.job_id, error, exc_info=error.__cause__)
+            logger.warning(
+                "%s: %s", request.job_id, error, exc_info=error.__cause__, extra=request.log_fields
+            )
             return [StepEvent(request.job_id, ErrorEvent("constraint_error", str(error), retriable=False))]
         except Exception as error:
-            logger.error("a request could not begin: %s", type(error).__name__, exc_info=error)
+            name = type(error).__name__
+            logger.error("a request could not begin: %s", name, exc_info=error, extra=request.log_fields)
             message = "the request could not begin; the log says why"
             return [StepEvent(request.job_id, ErrorEvent("internal_error", message, retriable=False))]
         return []

@@ -49,6 +49,7 @@ class EngineSnapshot:
         n_free_blocks: those with nothing in them that could be found.
         n_kept_blocks: those that nobody uses, and whose contents can be found: the prefix cache.
         block_size: positions of a block.
+        kv_bytes: memory of all blocks.
         n_preempted: how often a generation had to give way since the start.
         slots: the running generations, oldest first.
     """
@@ -60,6 +61,7 @@ class EngineSnapshot:
     n_free_blocks: int
     n_kept_blocks: int
     block_size: int
+    kv_bytes: int
     n_preempted: int
     slots: tuple[SlotSnapshot, ...]
 
@@ -74,7 +76,7 @@ class EngineSnapshot:
         return self.n_blocks - self.n_free_blocks - self.n_kept_blocks
 
 
-def snapshot_of(scheduler: Scheduler, pool: BlockPool, n_ctx: int) -> EngineSnapshot:
+def snapshot_of(scheduler: Scheduler, pool: BlockPool, n_ctx: int, kv_bytes: int) -> EngineSnapshot:
     """The state of an engine's parts. No lock is needed: a list is copied in one piece, and all else are numbers."""
     n_free, n_kept = pool.n_free, pool.n_kept
     slots = [
@@ -97,6 +99,7 @@ def snapshot_of(scheduler: Scheduler, pool: BlockPool, n_ctx: int) -> EngineSnap
         n_free_blocks=n_free - n_kept,
         n_kept_blocks=n_kept,
         block_size=pool.block_size,
+        kv_bytes=kv_bytes,
         n_preempted=scheduler.n_preempted,
         slots=tuple(slot for slot in slots if slot.slot >= 0),
     )

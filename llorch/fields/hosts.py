@@ -70,6 +70,12 @@ def is_loopback(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
+def socket_path(host: str) -> str | None:
+    """The path of a Unix socket, if the setting `host` is one: what llama-server takes for one, or has a slash."""
+    path = host.removeprefix("unix:")
+    return path if path != host or "/" in host or host.endswith(".sock") else None
+
+
 def host_list(value: object) -> tuple[str, ...]:
     """`value` of the setting `allowed_hosts` as a tuple of canonical hosts.
 
@@ -79,10 +85,19 @@ def host_list(value: object) -> tuple[str, ...]:
     Raises:
         ValueError: it is no list of texts, or one of them is no host; the message names it.
     """
+    return tuple(map(_listed, listed_texts(value, "host names")))
+
+
+def listed_texts(value: object, what: str) -> list[str]:
+    """The texts of a list, or of one string with commas between them; blanks around them and empty ones are left out.
+
+    Raises:
+        ValueError: it is neither; the message says `what` was expected.
+    """
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-        raise ValueError("expected host names in a list, or in one string with commas")
-    return tuple(_listed(part.strip()) for part in parts if part.strip())
+        raise ValueError(f"expected {what} in a list, or in one string with commas")
+    return [part.strip() for part in parts if part.strip()]
 
 
 def _listed(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from llorch.errors import shown
 from llorch.fields.hosts import host_list
+from llorch.fields.origins import origin_list
 from llorch.fields.plain import (
     plain_biases,
     plain_integer,
@@ -145,14 +146,24 @@ def strings(max_strings: int, max_chars: int) -> Kind:
 
 
 def hosts() -> Kind:
-    """Names and addresses of hosts; `llorch.fields.hosts.host_list` reads and checks them."""
-    return Kind(_make_hosts, "host names and addresses without ports: a list, or one string with commas")
+    """Names and addresses of hosts."""
+    return _list_by(host_list, "host names and addresses without ports: a list, or one string with commas")
 
 
-def _make_hosts() -> Any:
-    from pydantic import BeforeValidator
+def origins() -> Kind:
+    """Origins of web pages."""
+    return _list_by(
+        origin_list, 'origins such as "https://chat.example", or "*": a list, or one string with commas'
+    )
 
-    return Annotated[tuple[str, ...], BeforeValidator(host_list)]
+
+def _list_by(read: Callable[[object], tuple[str, ...]], rule: str) -> Kind:
+    def make() -> Any:
+        from pydantic import BeforeValidator
+
+        return Annotated[tuple[str, ...], BeforeValidator(read)]
+
+    return Kind(make, rule)
 
 
 def token_ids() -> Kind:

@@ -21,6 +21,7 @@ from llorch.fields.kinds import (
     integer,
     json_biases,
     number,
+    origins,
     path,
     prompt,
     strings,
@@ -97,8 +98,8 @@ _INT32_MAX = 2**31 - 1
 # fmt: off
 TABLE = (
     Field("model", path(), "demo", MODEL, flags=("-m", "--model"), metavar="PATH",
-          words='a .gguf file; "demo", the small story-teller that comes with llorch; or the name of a model that '
-                '`llorch pull` has fetched, such as "smollm2"'),
+          words='a .gguf file, a Hugging Face directory or an .onnx file; "demo", the small story-teller that comes '
+                'with llorch; or the name of a model that `llorch pull` has fetched, such as "smollm2"'),
     Field("alias", text(), None, MODEL, flags=("-a", "--alias"), metavar="NAME", example="my-model",
           words="the model's name for clients; without it, what the file calls itself"),
     Field("ctx_size", integer(0), 0, MODEL, flags=("-c", "--ctx-size"),
@@ -109,6 +110,12 @@ TABLE = (
           words="most tokens in one forward pass; a long prompt is read in pieces of this size"),
     Field("threads", integer(0, 1024), 0, MODEL, flags=("-t", "--threads"),
           words="compute threads; 0: as many as suit the CPU affinity, the container's quota and the physical cores"),
+    Field("pin_threads", BOOLEAN, False, MODEL,
+          words="bind every compute thread to a core of its own; for machines that compute nothing else"),
+    Field("numa", choice("off", "distribute", "isolate", "numactl"), "off", MODEL,
+          words='on machines with several memory nodes: "distribute" shares threads and packed weights out evenly, '
+                '"isolate" computes on the node where llorch was started, "numactl" and "off" take the CPUs they are '
+                "given"),
     Field("kv_type", choice("f16", "f32"), "f16", MODEL,
           words='number type of the KV cache; "f16" takes half the memory of "f32"'),
     Field("prefix_cache", BOOLEAN, True, MODEL, flags=("--prefix-cache", "--cache-prompt"),
@@ -171,25 +178,55 @@ TABLE = (
           words="go on to `max_tokens`, past the model's end of the text"),
     Field("stream", BOOLEAN, True, is_request=True,
           words="server-sent events, or one JSON body"),
+    Field("receipt", BOOLEAN, False, is_request=True,
+          words="end the answer with a receipt, which `llorch verify-receipt` computes again"),
+    Field("timeout_s", number(0, 86400, excludes_low=True), None, is_request=True, others_say=("timeout",),
+          words="seconds from the request's acceptance to its end; the header X-Request-Timeout says the same; the "
+                "setting `request_timeout_s` may end it earlier"),
     Field("job_id", text("a string of 1 to 64 characters from A-Z a-z 0-9 . _ : -", "^[A-Za-z0-9._:-]{1,64}$"), None,
           is_request=True, others_say=("request_id", "id"),
           words="name for `POST /cancel`; made when absent"),
 
     Field("host", text(), "127.0.0.1", SERVER, metavar="ADDRESS",
-          words="where to listen; 127.0.0.1: this machine only; with any other address, set an api_key"),
+          words="where to listen; 127.0.0.1: this machine only; with any other address, set an api_key; a path, which "
+                "has a slash or ends in .sock: a Unix socket"),
     Field("port", integer(0, 65535), 8080, SERVER,
           words="port to listen on; 0: any free one"),
+    Field("socket_mode", choice("600", "660", "666"), "600", SERVER,
+          words="who may connect to a Unix socket: its user, its group too, everybody"),
+    Field("ssl_cert_file", path(), None, SERVER, metavar="FILE", example="/etc/llorch/fullchain.pem",
+          words="certificates in PEM, the server's first: it then speaks TLS (https)"),
+    Field("ssl_key_file", path(), None, SERVER, metavar="FILE", example="/etc/llorch/privkey.pem",
+          words="the certificate's private key in PEM, not encrypted"),
     Field("api_key", text(), None, SERVER, metavar="KEY", example="...",
           words="clients must send it (Authorization: Bearer KEY); commas separate several; others see it in a flag, "
                 "so better say `api_key_file` or LLORCH_API_KEY"),
     Field("api_key_file", path(), None, SERVER, metavar="FILE", example="/run/secrets/llorch_key",
           words="a file that holds API keys, one on each line, as `key` or `name: key`"),
+    Field("admin_key", text(), None, SERVER, metavar="KEY", example="...",
+          words="the key of whoever runs the server, for /trace/start and /trace/stop, which nobody may use without "
+                "one; like `api_key`, better said by `admin_key_file` or LLORCH_ADMIN_KEY"),
+    Field("admin_key_file", path(), None, SERVER, metavar="FILE", example="/run/secrets/llorch_admin_key",
+          words="a file that holds such keys, one on each line, as `key` or `name: key`"),
     Field("allowed_hosts", hosts(), (), SERVER, metavar="NAMES",
           words='names by which clients may call this server beside localhost, as its proxy hands them on (Host '
                 'header); "*": any; with an api_key all may'),
+    Field("cors_origins", origins(), (), SERVER, metavar="ORIGINS",
+          words='web sites whose pages may use this server from a browser, as "https://chat.example"; "*": all; none: '
+                "browsers let only its own pages"),
+    Field("page", BOOLEAN, True, SERVER, flags=("--page", "--ui", "--webui"),
+          words="serve a page at / to chat with the model in a browser"),
     Field("max_waiting", integer(0), 64, SERVER,
           words="requests of one API key that may wait for a free sequence; more are told to come back (503 with "
                 "Retry-After)"),
+    Field("request_timeout_s", number(0, 86400), 0.0, SERVER,
+          words="seconds that a request may take from its acceptance to its end, its wait in the queue included; a "
+                "client may ask for less, not for more; 0: no limit"),
+    Field("max_answer_tokens", integer(0), 0, SERVER,
+          words="most tokens that a request may ask for (`max_tokens` and its other names), and that it gets when it "
+                "does not say; 0: as many as the context holds"),
+    Field("max_choices", integer(1, 64), 64, SERVER,
+          words="most answers to each prompt that a request may ask for (`n`)"),
     Field("max_prompt_chars", integer(1), 32768, SERVER,
           words="longest prompt, in characters"),
     Field("max_body_bytes", integer(1024), 1 << 20, SERVER,
@@ -206,6 +243,14 @@ TABLE = (
           words='"text" for people, "json" for machines: one object per line'),
     Field("log_level", choice("debug", "info", "warning", "error"), "info", SERVER,
           words="lowest level that is logged"),
+    Field("metrics_names", choice("llorch", "vllm"), "llorch", SERVER,
+          words='"vllm" adds vLLM\'s names to /metrics, which gateways of Kubernetes and many dashboards ask for'),
+    Field("metrics_without_key", BOOLEAN, False, SERVER,
+          words="let /metrics be read without an api_key; it shows numbers and the model's name"),
+    Field("otel_endpoint", text("an address that begins with http:// or https://", "^https?://[^/?#\\s]+[^?#\\s]*$"),
+          None, SERVER, metavar="URL", example="http://localhost:4318",
+          words="send a span of each request to this collector (OpenTelemetry, OTLP over HTTP); needs "
+                "`pip install 'llorch[otel]'`"),
 )
 # fmt: on
 

@@ -79,6 +79,14 @@ class ModelSource(Protocol):
         """
         ...
 
+    def hashed(self) -> tuple[int, str]:
+        """Size and SHA-256 of what was opened, all files of a split model one after the other; a second for 1 GB.
+
+        Raises:
+            InputError: a file was changed since it was opened, or cannot be read.
+        """
+        ...
+
     def close(self) -> None:
         """Close the file; tensors stay valid."""
         ...

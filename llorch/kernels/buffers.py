@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels.jit import Unit
-from llorch.kernels.layout import FLOAT_LANES, round_up
+from llorch.kernels.layout import CHUNK, FLOAT_LANES, round_up
 from llorch.machine.memory import aligned_zeros
 
 
@@ -58,13 +58,14 @@ class ActivationForm:
         name: ggml's name of the type.
         allocate: (n_rows, n) to zeroed buffers, each (n_rows, ...).
         fill: unit ``fill(table, x, row, start, n)``: turns columns ``start <= i < start + n`` of row number `row`,
-        float32
-            at address `x`, into the buffers of `table`. `start` is a multiple of `CHUNK`.
+            float32 at address `x`, into the buffers of `table`. `start` is a multiple of `CHUNK`.
+        is_whole_row: whether it needs all columns of a row at once.
     """
 
     name: str
     allocate: Callable[[int, int], Sequence[NDArray[Any]]]
     fill: Unit
+    is_whole_row: bool = False
 
 
 class FormBuffers:
@@ -109,6 +110,11 @@ class Activation:
     def tables(self) -> int:
         """Address of int64 (1 + n_forms,): the number of forms, then the address of each form's table."""
         return int(self._tables.ctypes.data)
+
+    @property
+    def piece(self) -> int:
+        """Columns of a row that a thread brings into the forms at a time."""
+        return self.rows.n if any(form.is_whole_row for form in self.forms) else CHUNK
 
     @property
     def fills(self) -> list[Unit]:

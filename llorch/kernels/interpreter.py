@@ -17,18 +17,21 @@ def run_instructions(program, first, last, step, counters, control, scratch, ith
     Args (int64; addresses unless said otherwise):
         program: int64 (n, RECORD), instructions.
         step: int64 (STEP_SIZE,), what changes from step to step.
-        counters: int64 (n,), 0 at the start, from which threads claim work.
+        counters: int64 (n, nodes), 0 at the start, from which threads claim work.
         control: the team's control block.
         scratch: this thread's own scratch.
     """
     s = as_int64(step)
+    counter_bytes = 8 * max(s[st.N_NODES], 1)
     for i in range(first, last):
         o = as_int64(program + i * RECORD * 8)
         n_rows = s[st.N_OUTPUTS] if o[FLAGS] & OUTPUT_ROWS else s[st.N_ROWS]
         stamps = s[st.STAMPS] + (i * nth + ith) * 16
         if s[st.STAMPS]:
             as_int64(stamps)[0] = ticks()
-        call_unit(o[RUN], (program + i * RECORD * 8, step, n_rows, ith, nth, counters + i * 8, scratch))
+        call_unit(
+            o[RUN], (program + i * RECORD * 8, step, n_rows, ith, nth, counters + i * counter_bytes, scratch)
+        )
         if s[st.STAMPS]:
             as_int64(stamps)[1] = ticks()
         if o[FLAGS] & BARRIER and barrier(control, nth):

@@ -8,6 +8,9 @@ FLOAT_LANES = 16
 TILE_ROWS = 16
 """Weight rows of a tile."""
 
+CLAIMED_TILES = 4
+"""Tiles a thread claims at a time when few tokens share them, or AMX does the work."""
+
 CHUNK = 512
 """Columns of a row that one thread brings into other forms at a time; a multiple of every block size."""
 
@@ -15,7 +18,11 @@ KV_BLOCK_SIZE = 32
 """Positions of a KV block."""
 
 GROUP_ROWS = 16
-"""Most rows of one sequence that attention handles as one piece of work."""
+"""Most rows of one sequence that attention handles together."""
+
+ATTENTION_PART = 256
+"""Positions of a part of a context: attention sums each part for itself, then adds the parts in order. A multiple of
+the block size; results depend on it, and on nothing else that says who computes what."""
 
 
 def ceil_div(n: int, divisor: int) -> int:
@@ -31,3 +38,8 @@ def round_up(n: int, multiple: int) -> int:
 def padded_head_dim(head_dim: int) -> int:
     """`head_dim` rounded up to whole vectors; values of the cache and outputs of attention are stored that wide."""
     return round_up(head_dim, FLOAT_LANES)
+
+
+def share_begin(n_tiles: int, node: int, n_nodes: int) -> int:
+    """First tile of the share of a matrix that lies on NUMA node `node` of `n_nodes`."""
+    return min((n_tiles * node // n_nodes + CLAIMED_TILES - 1) // CLAIMED_TILES * CLAIMED_TILES, n_tiles)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from llorch.kernels.interpreter import run_instructions
 from llorch.kernels.jit import load_units, unit
 from llorch.kernels.program import RECORD
 from llorch.machine.memory import aligned_bytes
+from llorch.machine.places import bind, bound
 from llorch.machine.process import OwningProcess
 
 
@@ -131,8 +133,9 @@ class _Shared:
             self._wake[ith].put(None)
 
 
-def _work(shared: _Shared, ith: int) -> None:
+def _work(shared: _Shared, ith: int, cpus: tuple[int, ...]) -> None:
     """What thread `ith` does, from its start to the end of the team."""
+    bind(cpus)
     generation = 0
     while not shared.is_closed:
         generation = run_steps(shared.address, shared.scratch(ith), ith, generation)
@@ -147,15 +150,17 @@ class Team:
     Args:
         n_threads: threads, the caller included.
         scratch_bytes: scratch of each thread.
+        cpus: for each thread the CPUs that it may use, none for any; default: none for all.
 
     Raises:
         SettingsError: there cannot be so many threads.
     """
 
-    def __init__(self, n_threads: int, scratch_bytes: int) -> None:
+    def __init__(self, n_threads: int, scratch_bytes: int, cpus: Sequence[tuple[int, ...]] = ()) -> None:
         check_threads(n_threads)
         self.n_threads = n_threads
         self._shared = _Shared(n_threads, scratch_bytes)
+        self._cpus = cpus or [()] * n_threads
         self._address = self._shared.address
         self._scratch_address = self._shared.scratch(0)
         self._owner = OwningProcess()
@@ -163,7 +168,9 @@ class Team:
         load_units(TEAM_UNITS)
         weakref.finalize(self, self._shared.stop).atexit = False
         self._threads = [
-            threading.Thread(target=_work, args=(self._shared, i), name=f"llorch-{i}", daemon=True)
+            threading.Thread(
+                target=_work, args=(self._shared, i, self._cpus[i]), name=f"llorch-{i}", daemon=True
+            )
             for i in range(1, n_threads)
         ]
         try:
@@ -176,6 +183,8 @@ class Team:
     def run(self, program: NDArray[np.int64], first: int, last: int, step: NDArray[np.int64],
             counters: NDArray[np.int64], n_active: int | None = None) -> None:  # fmt: skip
         """Run instructions ``first <= i < last`` of `program` (int64 (n, RECORD)) and return when all are done.
+
+        `counters` is int64 (n,), or (n, N_NODES) where the step has nodes.
 
         The last of them must be followed by a barrier, so that no thread is left behind in the step. With
         `n_active`, only so many threads take part; the others sleep on.
@@ -206,7 +215,8 @@ class Team:
             try:
                 set_field(self._address + b.GENERATION, generation)
                 shared.wake_parked(n_active)
-                reached = run_steps(self._address, self._scratch_address, 0, generation)
+                with bound(self._cpus[0]):
+                    reached = run_steps(self._address, self._scratch_address, 0, generation)
             except BaseException:
                 # Ctrl-C before thread 0 began: the others wait in a step that has no leader.
                 if self._field(b.FINISHED) != generation:

@@ -15,6 +15,7 @@ from llorch.kernels.buffers import Activation, ActivationForm, Rows
 from llorch.kernels.kv_types import KVType
 from llorch.kernels.ops.add import add, add_bias
 from llorch.kernels.ops.attend import attend
+from llorch.kernels.ops.attend_parts import PartBuffers
 from llorch.kernels.ops.embed import embed
 from llorch.kernels.ops.matmul import matmul
 from llorch.kernels.ops.norm import norm
@@ -22,12 +23,18 @@ from llorch.kernels.ops.prepare import prepare
 from llorch.kernels.ops.rope import rope
 from llorch.kernels.ops.scores import scores
 from llorch.kernels.ops.select import select
+from llorch.kernels.ops.softmax import softmax_exponential, softmax_maximum, softmax_normalise
 from llorch.kernels.ops.store import rope_store, store
 from llorch.kernels.ops.swiglu import swiglu
+from llorch.kernels.ops.values import values
 from llorch.kernels.program import Program
 from llorch.kernels.weights.format import Matrix
 from llorch.model.config import ModelConfig
 from llorch.model.residence import PlacedLayer, PlacedWeights
+
+WRITTEN_OUT = 5
+"""Instructions from the scores to the values, which the observed program has before `attend`: nothing reads what they
+write, so that a step may leave them out."""
 
 
 @dataclass(slots=True)
@@ -39,6 +46,7 @@ class RunState:
     q: Rows  # (n_head * head_dim)
     k: Rows  # (n_head_kv * head_dim)
     v: Rows  # (n_head_kv * head_dim)
+    parts: PartBuffers  # what attention's threads leave for each other
     mixed: Activation  # (n_head * head_dim), attention's output
     delta: Rows  # (n_embd), what a sub-layer adds to the stream
     gate: Rows  # (n_ff)
@@ -58,6 +66,7 @@ class RunState:
             q=Rows.empty(n_batch, c.n_embd_q),
             k=Rows.empty(n_batch, c.n_embd_kv),
             v=Rows.empty(n_batch, c.n_embd_kv),
+            parts=PartBuffers(c.n_head, c.n_head_kv, c.head_dim),
             mixed=Activation.empty(n_batch, c.n_embd_q, _forms(*(w.attn_output for w in layers))),
             delta=Rows.empty(n_batch, c.n_embd),
             gate=Rows.empty(n_batch, c.n_ff),
@@ -118,9 +127,13 @@ def _attention(
         p.tap("Kcur_rope", i, s.k, *heads_kv)
         store(p, i, s.k, s.v, c.n_head_kv, c.head_dim, kv)
         scores(p, i, s.q, c.n_head, c.n_head_kv, c.head_dim, kv)
+        softmax_maximum(p, i, c.n_head, c.head_dim)
+        softmax_exponential(p, i, c.n_head)
+        softmax_normalise(p, i, c.n_head)
+        values(p, i, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim, kv)
     else:
         rope_store(p, i, s.q, s.k, s.v, c.n_head, c.n_head_kv, c.head_dim, c.n_rot, kv)
-    attend(p, i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim, kv)
+    attend(p, i, s.q, s.mixed.rows, c.n_head, c.n_head_kv, c.head_dim, kv, s.parts)
     p.tap("kqv_out", i, s.mixed.rows)
     prepare(p, i, s.mixed)
     _add_product(p, i, w, "attn_output", w.attn_output, s.mixed, s, "attn_out", "ffn_inp", observed)

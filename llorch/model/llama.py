@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,36 +12,42 @@ from numpy.typing import NDArray
 from llorch.kernels import step as st
 from llorch.kernels.jit import Unit, load_units
 from llorch.kernels.kv_types import KV_TYPES
-from llorch.kernels.layout import FLOAT_LANES, GROUP_ROWS, KV_BLOCK_SIZE, round_up
+from llorch.kernels.layout import FLOAT_LANES, KV_BLOCK_SIZE, round_up
 from llorch.kernels.ops import attend, rope
 from llorch.kernels.ops import scores as scores_op
 from llorch.kernels.program import Program, Tap
 from llorch.kernels.team import TEAM_UNITS, Team, check_threads
+from llorch.machine.places import node_groups, places_for
 from llorch.machine.process import OwningProcess
 from llorch.machine.threads import default_threads
+from llorch.model.attention_tasks import attention_tasks
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
-from llorch.model.forward_pass import RunState, write_program
+from llorch.model.forward_pass import WRITTEN_OUT, RunState, write_program
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import Residence, choose_residence
 from llorch.model.rope_table import RopeTable
 from llorch.model.thread_choice import ThreadChoice
 from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
+from llorch.observe.stamps import Stamps
 from llorch.progress import Progress, ignore_progress
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The forward pass for one type of cache: the program, its records, a counter for each instruction."""
+    """The forward pass for one type of cache: the program, its records, counters for each instruction."""
 
     program: Program
     records: NDArray[np.int64]
     counters: NDArray[np.int64]
 
 
-_INPUTS = (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.OUTPUT_ROW_IDS, st.GROUPS)
+_INPUTS = (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.OUTPUT_ROW_IDS, st.TASKS)
 """What a step reads of a batch beside its block tables; one array holds all of it."""
+
+_SCORES = (st.SCORES_RAW, st.SCORES_WEIGHTS, st.SCORES_STATES)
+"""What the observed program writes out of attention."""
 
 
 class Llama:
@@ -56,14 +60,18 @@ class Llama:
         n_batch: most rows of one forward pass.
         residence: ``"auto"``, ``"packed"`` or ``"mapped"``.
         kv_type: number type of the caches to come; another one costs compiling its kernels later.
+        numa: ``"off"``, ``"distribute"``, ``"isolate"`` or ``"numactl"`` (`machine.places.node_groups`).
+        pin_threads: whether every thread is bound to a core.
         progress: told about ``"compiling"`` the kernels that these weights need, and ``"loading"`` the weights.
 
     Attributes:
+        places: where the threads run.
         residence: where the weights live (`Residence`).
         residence_reason: why.
 
     Raises:
         ModelError: a block scale is NaN or infinite.
+        SettingsError: there cannot be so many threads, or not in such places.
     """
 
     def __init__(
@@ -75,35 +83,37 @@ class Llama:
         n_batch: int = 512,
         residence: str = "auto",
         kv_type: str = "f16",
+        numa: str = "off",
+        pin_threads: bool = False,
         progress: Progress | None = None,
     ) -> None:
         report = progress or ignore_progress
         self.config = config
         self.weights = weights
         self.n_batch = n_batch
-        self.n_threads = n_threads or default_threads()[0]
+        groups = node_groups(numa)
+        self.n_threads = n_threads or default_threads([cpu for group in groups for cpu in group])[0]
         check_threads(self.n_threads)
+        self.places = places_for(self.n_threads, groups, pin=pin_threads)
         kind, self.residence_reason = choose_residence(weights, residence)
-        self.residence = Residence(weights, kind)
+        self.residence = Residence(weights, kind, self.places.n_nodes)
         self._rope = RopeTable(config, weights.rope_freqs)
         self._state = RunState.empty(config, self.residence.weights, n_batch)
         self._logits = np.zeros((0, 0), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
+        self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
         self._lock = threading.Lock()
         self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
-        units = [
-            *TEAM_UNITS,
-            rope.fill_rope_table,
-            *self.residence.units(),
-            *self._write(kv_type, False).units(),
-        ]
+        units = _units(self.residence, self._write(kv_type, False))
         load_units(units, lambda _, done, total: report("compiling", done, total))
+        self._kv_type = kv_type
         self._fused = self._written(kv_type, observed=False)
-        self.residence.fill(self.n_threads, progress)
+        self.residence.fill(self.places, progress)
         self._choice = ThreadChoice(self.n_threads)
-        attention_bytes = attend.scratch_areas(config.head_dim)[-1]
-        self._team = Team(self.n_threads, max(attention_bytes, self.residence.scratch_bytes()))
+        attention_bytes = attend.scratch_bytes(config.head_dim)
+        scratch_bytes = max(attention_bytes, self.residence.scratch_bytes())
+        self._team = Team(self.n_threads, scratch_bytes, self.places.cpus)
 
     def _write(self, kv_type: str, observed: bool) -> Program:
         kv = KV_TYPES[kv_type]
@@ -114,7 +124,7 @@ class Llama:
         key = kv_type, observed
         if key not in self._programs:
             program = self._write(*key)
-            counters = np.zeros(len(program), np.int64)
+            counters = np.zeros((len(program), self.places.n_nodes), np.int64)
             self._programs[key] = _Written(program, program.records(), counters)
         return self._programs[key]
 
@@ -123,24 +133,29 @@ class Llama:
         """(operation, layer) of every instruction, for timelines; layer -1 outside the layers."""
         return self._fused.program.labels
 
-    def new_stamps(self) -> NDArray[np.int64]:
-        """An array for `forward`'s time stamps: int64 (n_instructions, n_threads, 2), begin and end ticks."""
-        return np.zeros((len(self.labels), self.n_threads, 2), np.int64)
+    def labels_of(self, *, observed: bool) -> list[tuple[str, int]]:
+        """`labels` of the observed program, or of the other one."""
+        return self._written(self._kv_type, observed=observed).program.labels
+
+    def new_stamps(self, *, observed: bool = False) -> Stamps:
+        """Room for `forward`'s time stamps, of the observed program or of the other one."""
+        return Stamps(len(self.labels_of(observed=observed)), self.n_threads, is_observed=observed)
 
     def forward(
         self,
         batch: Batch,
         kv_cache: KVCache,
         probe: Probe | None = None,
-        stamps: NDArray[np.int64] | None = None,
+        stamps: Stamps | None = None,
     ) -> NDArray[np.float32]:
         """Compute a batch: its keys and values go into the cache, logits of its output rows come back.
 
         Args:
             batch: at most `n_batch` rows, with positions inside the blocks of their tables.
             kv_cache: cache of this model; changed.
-            probe: sees (and may replace) named intermediates; the step is then run piece by piece.
-            stamps: filled with the CPU's tick counter at begin and end of every instruction.
+            probe: sees (and may replace) named intermediates; the observed program is then run piece by piece.
+            stamps: filled with the CPU's tick counter at begin and end of every instruction. With a probe they must be
+                of the observed program.
 
         Returns:
             float32 (n_outputs, n_vocab), valid until the next call.
@@ -153,13 +168,13 @@ class Llama:
         with self._lock:
             n_outputs = len(batch.output_rows)
             keep = self._fill_step(batch, kv_cache, n_outputs)
-            if probe is not None:
-                self._run_observed(batch, kv_cache.kv_type, probe, n_outputs)
+            if probe is not None or (stamps is not None and stamps.is_observed):
+                self._run_observed(batch, kv_cache.kv_type, probe, stamps, n_outputs)
             else:
                 fused = self._written(kv_cache.kv_type, observed=False)
                 last = len(fused.program) if n_outputs else fused.program.n_without_outputs
-                self._step[st.STAMPS] = stamps.ctypes.data if stamps is not None else 0
-                n_active = self._choice.choose(batch.n_rows) if stamps is None else self.n_threads
+                n_active = self._choice.choose(batch.n_rows)
+                self._stamp(stamps, last, n_active)
                 begun_s = time.perf_counter()
                 self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
                 self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s)
@@ -178,15 +193,15 @@ class Llama:
             step[st.LOGITS], step[st.LOGITS_STRIDE] = self._logits.ctypes.data, self._logits.strides[0]
         self._check(batch)
         self._rope.ensure(int(batch.positions.max()) + 1)
-        groups = row_groups(batch.slots)
-        rows = (batch.token_ids, batch.positions, batch.slots, batch.output_rows, groups.ravel())
+        tasks = attention_tasks(batch.positions, batch.slots, self.config.n_head_kv, self.n_threads)
+        rows = (batch.token_ids, batch.positions, batch.slots, batch.output_rows, tasks.ravel())
         inputs = np.concatenate(rows, dtype=np.int32, casting="same_kind")
         tables = np.ascontiguousarray(batch.block_tables, np.int32)
         begin = inputs.ctypes.data
         for index, values in zip(_INPUTS, rows, strict=True):
             step[index] = begin
             begin += len(values) * inputs.itemsize
-        step[st.N_ROWS], step[st.N_OUTPUTS], step[st.N_GROUPS] = n_rows, n_outputs, len(groups)
+        step[st.N_ROWS], step[st.N_OUTPUTS], step[st.N_TASKS] = n_rows, n_outputs, len(tasks)
         step[st.TABLES], step[st.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
         step[st.KEYS], step[st.VALUES] = cache.keys_address, cache.values_address
         step[st.LAYER_KEY_BYTES], step[st.LAYER_VALUE_BYTES] = cache.keys.strides[0], cache.values.strides[0]
@@ -205,42 +220,59 @@ class Llama:
             if len(values) and not (values.min() >= 0 and values.max() < limit):
                 raise ValueError(f"{name}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
 
-    def _run_observed(self, batch: Batch, kv_type: str, probe: Probe, n_outputs: int) -> None:
-        """Run piece by piece and show the probe what it wants between the pieces."""
+    def _stamp(self, stamps: Stamps | None, n_run: int, n_active: int) -> None:
+        """Have the next pass stamped, if that is wanted."""
+        if stamps is not None:
+            self._step[st.STAMPS], stamps.n_run, stamps.n_active = stamps.address, n_run, n_active
+
+    def _run_observed(
+        self, batch: Batch, kv_type: str, probe: Probe | None, stamps: Stamps | None, n_outputs: int
+    ) -> None:
+        """Run the observed program, piece by piece where the probe wants to see what is between the pieces."""
+        if stamps is not None and not stamps.is_observed:
+            raise ValueError("stamps: expected those of the observed program, since there is a probe")
         observed = self._written(kv_type, observed=True)
         program, n_rows = observed.program, batch.n_rows
-
-        def run(first: int, last: int) -> None:
-            self._team.run(observed.records, first, last, self._step, observed.counters)
-
+        last = len(program) if n_outputs or probe is not None else program.n_without_outputs
+        self._stamp(stamps, last, self.n_threads)
+        keep = self._room_for_scores(batch) if stamps is not None else {}
         begun = 0
-        for i, (label, layer) in enumerate(program.labels):
+
+        def run(last: int) -> None:
+            nonlocal begun
+            self._team.run(observed.records, begun, last, self._step, observed.counters)
+            begun = last
+
+        for i, (label, layer) in enumerate(program.labels if probe is not None else ()):
+            assert probe is not None
             if label == scores_op.LABEL:
-                run(begun, i)
-                begun = i + 1
-                self._show_scores(layer, batch, probe, lambda i=i: run(i, i + 1))  # type: ignore[misc]
+                run(i)
+                names = [name for name in ("kq", "kq_soft_max") if probe.wants(name, layer)]
+                if names:
+                    keep = keep or self._room_for_scores(batch)
+                    run(i + WRITTEN_OUT)
+                    for name in names:
+                        probe.tap(name, layer, keep[name])
+                elif stamps is None:
+                    begun = i + WRITTEN_OUT
             wanted = [t for t in program.taps.get(i, []) if probe.wants(t.name, t.layer)]
             if wanted:
-                run(begun, i + 1)
-                begun = i + 1
+                run(i + 1)
             for tap in wanted:
                 _show(probe, tap, n_outputs if tap.is_output else n_rows)
-        run(begun, len(program))
-        if probe.wants("result_output", -1):
+        run(last)
+        if probe is not None and probe.wants("result_output", -1):
             probe.tap("result_output", -1, self._logits[:n_outputs, : self.config.n_vocab])
 
-    def _show_scores(self, layer: int, batch: Batch, probe: Probe, run: Callable[[], None]) -> None:
-        names = [name for name in ("kq", "kq_soft_max") if probe.wants(name, layer)]
-        if not names:
-            return
+    def _room_for_scores(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Buffers for what attention writes out, by the names of the probe."""
         shape = (self.config.n_head, batch.n_rows, int(batch.positions.max()) + 1)
         buffers = {"kq": np.zeros(shape, np.float32), "kq_soft_max": np.zeros(shape, np.float32)}
-        self._step[st.SCORES_RAW] = buffers["kq"].ctypes.data
-        self._step[st.SCORES_WEIGHTS] = buffers["kq_soft_max"].ctypes.data
+        buffers["states"] = np.zeros((batch.n_rows, self.config.n_head, 2), np.float32)
+        for index, buffer in zip(_SCORES, buffers.values(), strict=True):
+            self._step[index] = buffer.ctypes.data
         self._step[st.SCORES_HEAD_STRIDE], self._step[st.SCORES_ROW_STRIDE] = buffers["kq"].strides[:2]
-        run()
-        for name in names:
-            probe.tap(name, layer, buffers[name])
+        return buffers
 
     def close(self) -> None:
         """Stop the thread team; the model cannot compute any more."""
@@ -265,13 +297,3 @@ def _show(probe: Probe, tap: Tap, n_rows: int) -> None:
     probe.tap(tap.name, tap.layer, shaped)
     if not np.shares_memory(shaped, view):
         view[:] = shaped.reshape(view.shape)
-
-
-def row_groups(slots: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Runs of rows of one sequence, at most `GROUP_ROWS` long: int32 (n, 2), first row and length."""
-    pairs, start = [], 0
-    for _, run in itertools.groupby(slots.tolist()):
-        end = start + len(list(run))
-        pairs += [(row, min(GROUP_ROWS, end - row)) for row in range(start, end, GROUP_ROWS)]
-        start = end
-    return np.array(pairs, np.int32).reshape(-1, 2)

@@ -7,10 +7,12 @@ file that changes underneath.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +21,11 @@ from numpy.typing import NDArray
 from llorch.errors import ModelError, SettingsError
 from llorch.kernels import paths
 from llorch.kernels.jit import Unit
-from llorch.kernels.layout import ceil_div, round_up
-from llorch.kernels.weights.format import Matrix, WeightFormat
+from llorch.kernels.layout import ceil_div, round_up, share_begin
+from llorch.kernels.weights.format import Matrix, RowTables, WeightFormat
 from llorch.kernels.weights.formats import FORMATS
 from llorch.machine.memory import CACHE_LINE, HUGE_PAGE, aligned_bytes, available_memory
+from llorch.machine.places import Places, bind
 from llorch.model.weights import LayerWeights, Weights
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import Tensor, first_bad_scale
@@ -79,8 +82,22 @@ class PlacedWeights:
 
 def packed_bytes(weights: Weights) -> int:
     """Memory that the ``packed`` residence takes."""
-    sizes = [weights.token_embd.n_bytes, *(_format(t).packed_bytes(*t.shape) for t in weights.matrices())]
+    sizes = [_format(t).packed_bytes(*t.shape) for t in weights.matrices()]
+    if not weights.is_tied or _format(weights.output).tiling is not None:
+        sizes.append(weights.token_embd.n_bytes)
     return sum(round_up(size, CACHE_LINE) for size in sizes)
+
+
+def _copied_bytes(weights: Weights) -> int:
+    """Memory that the ``mapped`` residence takes, for what no kernel can use as it lies in the file."""
+    tensors = dict.fromkeys((weights.token_embd, *weights.matrices()))
+    return sum(round_up(t.n_bytes, CACHE_LINE) for t in tensors if _needs_copy(t, weights))
+
+
+def _needs_copy(tensor: Tensor, weights: Weights) -> bool:
+    """Whether the stored matrix is transposed, or its rows are looked up in another order than the stored one."""
+    placement = tensor.placement
+    return placement is not None and (placement.is_transposed or tensor is weights.token_embd)
 
 
 def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
@@ -102,11 +119,15 @@ def _format(tensor: Tensor) -> WeightFormat:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A piece of work on a tensor: `work` packs or checks it, and gives non-zero if a scale is not finite."""
+    """A piece of work on a tensor: `work` packs or checks it, and gives non-zero if a scale is not finite.
+
+    Threads of NUMA node `node` do it, so that what they write first lies there.
+    """
 
     tensor: Tensor
     n_bytes: int
     work: Callable[[], int]
+    node: int = 0
 
 
 class Residence:
@@ -118,19 +139,23 @@ class Residence:
         weights: the placed weights.
     """
 
-    def __init__(self, weights: Weights, kind: str) -> None:
+    def __init__(self, weights: Weights, kind: str, n_nodes: int = 1) -> None:
         """Reserve memory; nothing is read from the file yet.
 
         Args:
             weights: checked weights; their file must stay open while the placed weights are used.
             kind: ``"packed"`` or ``"mapped"``.
+            n_nodes: NUMA nodes to which tiles are shared out.
         """
         self.kind = kind
-        self.n_bytes = packed_bytes(weights) if kind == "packed" else 0
+        self._n_nodes = n_nodes
+        self.n_bytes = packed_bytes(weights) if kind == "packed" else _copied_bytes(weights)
         self._arena = aligned_bytes(self.n_bytes, HUGE_PAGE) if self.n_bytes else None
         self._taken = 0
         self._units: dict[Unit, None] = {}
         self._jobs: list[_Job] = []
+        self._of = weights
+        self._copies: dict[Tensor, NDArray[np.uint8]] = {}
         token_embd = self._place_rows(weights.token_embd)
         if not weights.is_tied:
             self._jobs += self._scan_jobs(weights.token_embd)
@@ -150,11 +175,11 @@ class Residence:
         """The units that `fill` runs."""
         return list(self._units)
 
-    def fill(self, n_threads: int, progress: Progress | None = None) -> None:
+    def fill(self, places: Places, progress: Progress | None = None) -> None:
         """Pack the matrices that have tiles, and check every scale.
 
         Args:
-            n_threads: threads that do it.
+            places: of the threads that do it, as many as will compute.
             progress: told ``("loading", bytes done, bytes in all)``.
 
         Raises:
@@ -173,9 +198,12 @@ class Residence:
                 done += job.n_bytes
                 report("loading", done, total)
 
-        with ThreadPoolExecutor(n_threads) as pool:
-            for _ in pool.map(run, self._jobs):
-                pass
+        with ExitStack() as pools:
+            by_node = [pools.enter_context(_pool(places, node)) for node in range(self._n_nodes)]
+            futures = [by_node[job.node].submit(run, job) for job in self._jobs]
+            pools.callback(lambda: [future.cancel() for future in futures])
+            for future in futures:
+                future.result()
         self._jobs.clear()
 
     def _place_layer(self, layer: LayerWeights) -> PlacedLayer:
@@ -203,40 +231,69 @@ class Residence:
         stride, n_tiles = tiling.tile_bytes(n_in), ceil_div(n_out, tiling.tile_rows)
         tiles = int(self._take(n_tiles * stride).ctypes.data)
         self._units[tiling.pack] = None
+        rows = RowTables.of(tensor)
+        if rows.scales is not None:
+            self._jobs += self._scan_jobs(tensor)
         per_piece = max(1, _PIECE_BYTES // stride)
-        for first in range(0, n_tiles, per_piece):
-            last = min(first + per_piece, n_tiles)
-            work = functools.partial(tiling.pack, tensor.address, n_in, n_out, tiles, stride, first, last)
-            n_rows = min(last * tiling.tile_rows, n_out) - first * tiling.tile_rows
-            self._jobs.append(_Job(tensor, n_rows * tensor.row_bytes, work))
-        return Matrix(weight_format, n_out, n_in, tiles, True, self._arena)
+        for node in range(self._n_nodes):
+            begin, end = (share_begin(n_tiles, i, self._n_nodes) for i in (node, node + 1))
+            for first in range(begin, end, per_piece):
+                last = min(first + per_piece, end)
+                of_tiles = tensor.address, n_in, n_out, tiles, stride, first, last, rows.addresses[0]
+                work = functools.partial(tiling.pack, *of_tiles)
+                n_rows = min(last * tiling.tile_rows, n_out) - first * tiling.tile_rows
+                self._jobs.append(_Job(tensor, n_rows * tensor.row_bytes, work, node))
+        return Matrix(weight_format, n_out, n_in, tiles, True, (self._arena, rows), *rows.addresses)
 
     def _place_rows(self, tensor: Tensor) -> Matrix:
         """The rows of `tensor` as they are: in the file, or copied when packed."""
         n_out, n_in = tensor.shape
-        if self.kind == "mapped":
-            return Matrix(_format(tensor), n_out, n_in, tensor.address, False, tensor.data)
-        copy = self._take(tensor.n_bytes)
-        self._jobs.append(_Job(tensor, 0, functools.partial(_copy, tensor, copy)))
-        return Matrix(_format(tensor), n_out, n_in, int(copy.ctypes.data), False, self._arena)
+        if self.kind == "mapped" and not _needs_copy(tensor, self._of):
+            rows, memory = RowTables.of(tensor), tensor.data
+        else:
+            if tensor not in self._copies:
+                self._copies[tensor] = self._take(tensor.n_bytes)
+                self._jobs += _copy_jobs(tensor, self._copies[tensor])
+            memory = self._copies[tensor]
+            rows = RowTables.of(dataclasses.replace(tensor, placement=None))
+        address = int(memory.ctypes.data)
+        return Matrix(_format(tensor), n_out, n_in, address, False, (memory, rows), *rows.addresses)
 
     def _take(self, n_bytes: int) -> NDArray[np.uint8]:
-        assert self._arena is not None  # it is packed
+        assert self._arena is not None  # there is what it is for
         start = round_up(self._taken, CACHE_LINE)
         self._taken = start + n_bytes
         return self._arena[start : start + n_bytes]
 
     def _scan_jobs(self, tensor: Tensor) -> Iterator[_Job]:
-        """Pieces of work that look for NaN and infinities."""
+        """Pieces of work that look for NaN and infinities, in the scales of rows where there are any."""
         scan = _format(tensor).scan
         self._units[scan] = None
-        size = tensor.type.block_bytes
-        n_blocks, per_piece = tensor.n_bytes // size, _PIECE_BYTES // size
+        checked, size = tensor.data, tensor.type.block_bytes
+        if tensor.row_scales is not None:
+            checked, size = tensor.row_scales.view(np.uint8), tensor.row_scales.itemsize
+        n_blocks, per_piece = checked.nbytes // size, _PIECE_BYTES // size
         for first in range(0, n_blocks, per_piece):
             n = min(per_piece, n_blocks - first)
-            yield _Job(tensor, n * size, functools.partial(scan, tensor.address + first * size, n))
+            yield _Job(tensor, n * size, functools.partial(scan, int(checked.ctypes.data) + first * size, n))
 
 
-def _copy(tensor: Tensor, to: NDArray[np.uint8]) -> int:
-    to[:] = tensor.data
+def _pool(places: Places, node: int) -> ThreadPoolExecutor:
+    """As many threads as will compute on a node, on its CPUs."""
+    cpus = places.cpus_of_nodes[node] if places.cpus_of_nodes else ()
+    return ThreadPoolExecutor(max(1, places.nodes.count(node)), initializer=bind, initargs=(cpus,))
+
+
+def _copy_jobs(tensor: Tensor, to: NDArray[np.uint8]) -> Iterator[_Job]:
+    """Pieces of work that write the rows of `tensor` one after the other."""
+    n_rows, size = tensor.shape[0], tensor.row_bytes
+    per_piece = max(1, _PIECE_BYTES // size)
+    for first in range(0, n_rows, per_piece):
+        last = min(first + per_piece, n_rows)
+        work = functools.partial(_copy, tensor, first, last, to[first * size : last * size])
+        yield _Job(tensor, (last - first) * size, work)
+
+
+def _copy(tensor: Tensor, first: int, last: int, to: NDArray[np.uint8]) -> int:
+    to[:] = tensor.rows(first, last)
     return 0

@@ -1,1 +1,1 @@
-"""Looking inside a running model: taps of named intermediate values."""
+"""Looking inside a running program: taps of named intermediate values, distributions, whose work it is."""

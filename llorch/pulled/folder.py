@@ -28,14 +28,14 @@ class Pulled:
     """A model on this machine.
 
     Attributes:
-        path: its file, of a split model the first.
-        sha256: of that file.
-        n_bytes: of that file.
+        path: its file, of a split model the first; or its directory.
+        sha256: of that file; None of a directory.
+        n_bytes: of all its files.
         was_there: whether nothing had to be fetched.
     """
 
     path: Path
-    sha256: str
+    sha256: str | None
     n_bytes: int
     was_there: bool
 

@@ -18,8 +18,9 @@ from typing import Any
 
 from llorch.errors import InputError, LlorchError, PullError, shown
 from llorch.progress import Progress
+from llorch.pulled.contents import MAX_SIDE_BYTES, is_side_file, main_file, other_files, stale_files
 from llorch.pulled.folder import Pulled, digest_of, put_in_place, require_space, unfinished_folder
-from llorch.pulled.names import HubName, check_file_name, choose_file, parts_of
+from llorch.pulled.names import DIRECTORY, HubName, check_file_name, choose_file
 
 _DIGEST = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
@@ -36,6 +37,21 @@ class _RemoteFile:
     def has_sha256(self) -> bool:
         """Whether `digest` is a SHA-256."""
         return len(self.digest) == 64
+
+    def check(self, wanted: HubName) -> None:
+        """Refuse a name that leads elsewhere, and what the hub does not describe.
+
+        Raises:
+            InputError: the name is no plain relative path.
+            PullError: size or hash are missing, or the size cannot be.
+        """
+        check_file_name(self.name)
+        if self.n_bytes <= 0 or _DIGEST.fullmatch(self.digest) is None:
+            raise PullError(f"{wanted}: the hub says no size or no hash of {shown(self.name)}")
+        if is_side_file(self.name) and self.n_bytes > MAX_SIDE_BYTES:
+            raise PullError(
+                f"{wanted}: {shown(self.name)} has {self.n_bytes:,} bytes; at most {MAX_SIDE_BYTES:,} are fetched"
+            )
 
     def fault(self, path: Path, progress: Progress) -> str:
         """Why `path` is not this file, or nothing."""
@@ -66,6 +82,8 @@ class _ReportingFile(io.BufferedRandom):
 def pull_from_hub(wanted: HubName, progress: Progress) -> Pulled:
     """Fetch a model, unless it is there; what an interrupted call has fetched is not fetched again.
 
+    The file that makes a model of the others, such as the first part or an index, is put in place last.
+
     Raises:
         InputError: the hub has no such model, or not for this user; or the folder of the models cannot be used.
         PullError: the model could not be fetched, or is not what it should be.
@@ -75,25 +93,62 @@ def pull_from_hub(wanted: HubName, progress: Progress) -> Pulled:
             f"{wanted} is on a model hub, which needs huggingface_hub: pip install 'llorch[hub]'"
         )
     commit, files = _ask(wanted, progress)
-    first = choose_file(files, wanted)
-    if missing := [name for name in parts_of(first) if name not in files]:
-        raise InputError(f"{wanted} lacks parts of {first}: {', '.join(missing[:3])}")
-    parts = [files[name] for name in parts_of(first)]
-    folder = wanted.folder
-    late = _late(parts, folder, progress)
-    was_there = not late
-    if late:
+    chosen = choose_file(files, wanted)
+    main, folder = files[main_file(chosen, files)], wanted.folder
+    was_there = False
+    if not _late([main], folder, progress):
+        others = _others(wanted, main, folder / main.name, files)
+        was_there = not _late(others, folder, progress)
+    if not was_there:
         with unfinished_folder(folder, progress, resumes=True) as unfinished:
-            late = _late(
-                parts, folder, progress
-            )  # another process may have fetched them while this one waited
-            fetched = [_fetch(wanted, commit, part, unfinished, progress) for part in late]
-            for path, part in [*zip(fetched, late, strict=True)][
-                ::-1
-            ]:  # the first part, which has the name, last
-                put_in_place(path, folder / part.name)
-    sha256 = parts[0].digest if parts[0].has_sha256 else digest_of(folder / first, hashlib.sha256(), progress)
-    return Pulled(folder / first, sha256, parts[0].n_bytes, was_there)
+            others = _complete(wanted, commit, main, files, unfinished, progress)
+    n_bytes = main.n_bytes + sum(part.n_bytes for part in others)
+    if chosen == DIRECTORY:
+        return Pulled(folder, None, n_bytes, was_there)
+    sha256 = main.digest if main.has_sha256 else digest_of(folder / chosen, hashlib.sha256(), progress)
+    return Pulled(folder / chosen, sha256, n_bytes, was_there)
+
+
+def _complete(
+    wanted: HubName,
+    commit: str,
+    main: _RemoteFile,
+    files: dict[str, _RemoteFile],
+    unfinished: Path,
+    progress: Progress,
+) -> list[_RemoteFile]:
+    """Fetch what is not there of the model of the file `main`; its other files."""
+    folder = wanted.folder
+    # another process may have fetched it while this one waited
+    late_main = _late([main], folder, progress)
+    path = _fetch(wanted, commit, main, unfinished, progress) if late_main else folder / main.name
+    others = _others(wanted, main, path, files)
+    late = _late(others, folder, progress)
+    require_space(unfinished, sum(part.n_bytes - _have(part, unfinished) for part in late))
+    fetched = [(_fetch(wanted, commit, part, unfinished, progress), part) for part in late]
+    if len(late) + len(late_main) > 1 and (folder / main.name).exists():  # no model until all are there
+        if late_main:
+            (folder / main.name).unlink()
+        else:
+            path, late_main = unfinished / main.digest, [main]
+            os.replace(folder / main.name, path)
+    for part_path, part in [*fetched, *((path, part) for part in late_main)]:
+        put_in_place(part_path, folder / part.name)
+    for stale in stale_files(main.name, {main.name, *(part.name for part in others)}, folder):
+        stale.unlink()
+    return others
+
+
+def _others(
+    wanted: HubName, main: _RemoteFile, path: Path, files: dict[str, _RemoteFile]
+) -> list[_RemoteFile]:
+    """The files that belong to the model of the file `main`, whose content is at `path`."""
+    names = other_files(main.name, path, files)
+    if missing := [name for name in names if name not in files]:
+        raise InputError(f"{wanted} lacks parts of {main.name}: {', '.join(missing[:3])}")
+    for name in names:
+        files[name].check(wanted)
+    return [files[name] for name in names]
 
 
 def _late(parts: list[_RemoteFile], folder: Path, progress: Progress) -> list[_RemoteFile]:
@@ -114,12 +169,16 @@ def _ask(wanted: HubName, progress: Progress) -> tuple[str, dict[str, _RemoteFil
     files = {}
     for file in info.siblings or ():
         name, digest = str(file.rfilename), str(file.lfs.sha256 if file.lfs else file.blob_id)
-        if name.lower().endswith(".gguf"):
-            check_file_name(name)
-            if not isinstance(file.size, int) or file.size <= 0 or _DIGEST.fullmatch(digest) is None:
-                raise PullError(f"{wanted}: the hub says no size or no hash of {shown(name)}")
-            files[name] = _RemoteFile(name, file.size, digest)
+        files[name] = _RemoteFile(name, file.size if isinstance(file.size, int) else -1, digest)
+        if name.lower().endswith((".gguf", ".onnx", ".safetensors")):
+            files[name].check(wanted)
     return str(info.sha), files
+
+
+def _have(file: _RemoteFile, folder: Path) -> int:
+    """Bytes of a file that an earlier call has left in `folder`."""
+    path = folder / file.digest
+    return path.stat().st_size if path.exists() else 0
 
 
 def _fetch(wanted: HubName, commit: str, file: _RemoteFile, folder: Path, progress: Progress) -> Path:
@@ -131,7 +190,7 @@ def _fetch(wanted: HubName, commit: str, file: _RemoteFile, folder: Path, progre
     disable_progress_bars()
     logging.set_verbosity_error()
     path = folder / file.digest  # what is kept is of this very content
-    have = path.stat().st_size if path.exists() else 0
+    have = _have(file, folder)
     require_space(folder, file.n_bytes - have)
     with _ReportingFile(path, file.n_bytes, progress) as out, _plain_errors(str(wanted)):
         http_get(

@@ -14,6 +14,13 @@ DATA_VARIABLE = "LLORCH_DATA_DIR"
 PREFERRED = "Q4_K_M"
 """The weight format that is taken of a repository with several, if it is there: small, and nearly as good as 8 bits."""
 
+SAFETENSORS = "safetensors"
+"""Said in place of a file, it means the directory of safetensors even where the repository has GGUF files, too."""
+DIRECTORY = "."
+"""In place of a file: the files at the top of the repository, which are one model."""
+WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.IGNORECASE | re.ASCII)
@@ -58,7 +65,8 @@ class HubName:
     Attributes:
         repository: ``"OWNER/NAME"``.
         revision: a branch, tag or commit; None is the newest.
-        file: a file of the repository, or a part of its name such as ``"Q4_K_M"``; None if it is not said.
+        file: a file of the repository, a part of its name such as ``"Q4_K_M"``, or `SAFETENSORS`; None if it is
+            not said.
     """
 
     repository: str
@@ -110,7 +118,7 @@ def wheel_path(name: str) -> Path:
 
 
 def find_pulled(name: str) -> Path | None:
-    """The file of a model that was pulled; None if `name` is no name of one.
+    """The file or directory of a model that was pulled; None if `name` is no name of one.
 
     Raises:
         InputError: it was not pulled yet, or `name` stands for several files.
@@ -141,21 +149,46 @@ def is_hub_name(text: str) -> bool:
 def choose_file(files: Iterable[str], wanted: HubName) -> str:
     """The one of a repository's `files` that `wanted` means; of a split model the first part.
 
+    Returns:
+        A GGUF file if there is one, else `DIRECTORY` if the weights are safetensors, else the only ONNX graph.
+
     Raises:
         InputError: there is none, or there are several; the message lists them.
     """
-    models = sorted(file for file in files if file.lower().endswith(".gguf") and _is_first_part(file))
-    if wanted.file in models:
+    names = sorted(files)
+    is_directory = "config.json" in names and (WEIGHTS in names or WEIGHTS_INDEX in names)
+    graphs = [name for name in names if name.lower().endswith(".onnx")]
+    models = [name for name in names if name.lower().endswith(".gguf") and _is_first_part(name)]
+    if is_directory and (wanted.file == SAFETENSORS or (wanted.file is None and not models)):
+        return DIRECTORY
+    if wanted.file in [*models, *graphs]:
         return str(wanted.file)
     models = [file for file in models if not file.rpartition("/")[2].startswith("mmproj")]
+    if (wanted.file or "").lower().endswith(".onnx") or not (wanted.file or models):
+        models = graphs or models
     found = [file for file in models if _has_word(file, wanted.file)] if wanted.file else models
     if not wanted.file and len(found) > 1:
         found = [file for file in models if _has_word(file, PREFERRED)] or models
     if len(found) == 1:
         return found[0]
-    choices = ", ".join((found or models)[:40]) or "none"
-    problem = "several files" if found else "no GGUF file" + (f" {shown(wanted.file)}" if wanted.file else "")
-    raise InputError(f"{wanted} has {problem}; say {wanted}:FILE with one of: {choices}")
+    choices = ", ".join((found or models)[:40])
+    advice = f"; say {wanted}:FILE with one of: {choices}" if choices else ""
+    raise InputError(f"{wanted} has {_what_is_wrong(names, found, wanted.file)}{advice}")
+
+
+def _what_is_wrong(names: list[str], found: list[str], asked: str | None) -> str:
+    if found:
+        return "several files"
+    if asked == SAFETENSORS:
+        return f"no directory of safetensors (config.json and {WEIGHTS} or {WEIGHTS_INDEX})"
+    if asked:
+        kind = "ONNX graph" if asked.lower().endswith(".onnx") else "GGUF file"
+        return f"no {kind} {shown(asked)}"
+    pickles = [name for name in names if name.lower().endswith(_PICKLES)]
+    only = (
+        f" but pickles ({shown(pickles[0])}), which can run any code and are never fetched" if pickles else ""
+    )
+    return f"no GGUF file, no {WEIGHTS} beside a config.json and no ONNX graph" + only
 
 
 def parts_of(file: str) -> list[str]:

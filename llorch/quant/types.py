@@ -12,6 +12,7 @@ from llorch.quant.codecs.floats import (
     decode_bf16,
     decode_f16,
     decode_f32,
+    decode_i8,
     encode_bf16,
     encode_f16,
     encode_f32,
@@ -65,6 +66,9 @@ class QuantType:
 F32 = QuantType("F32", 0, 1, 4, decode_f32, decode_f32, encode_f32)
 F16 = QuantType("F16", 1, 1, 2, decode_f16, decode_f16, encode_f16)
 BF16 = QuantType("BF16", 30, 1, 2, decode_bf16, decode_bf16, encode_bf16)
+I8 = QuantType("I8", 24, 1, 1, decode_i8, decode_i8)
+"""int8 whose factors, one a row, lie apart (`Tensor.row_scales`). GGUF files hold no such weights, so that it is not in
+`SUPPORTED`."""
 Q4_0 = QuantType("Q4_0", 2, 32, 18, decode_q4_0, scales_at(18, 0), encode_q4_0)
 Q4_1 = QuantType("Q4_1", 3, 32, 20, decode_q4_1, scales_at(20, 0, 2), encode_q4_1)
 Q5_0 = QuantType("Q5_0", 6, 32, 22, decode_q5_0, scales_at(22, 0), encode_q5_0)
@@ -82,7 +86,7 @@ _FLOATS = (F32, F16, BF16)
 _BLOCKS = (Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS)
 
 SUPPORTED: dict[int, QuantType] = {t.ggml_id: t for t in (*_FLOATS, *_BLOCKS)}
-"""Types llorch can run, by ggml id."""
+"""Types of GGUF files that llorch can run, by ggml id."""
 
 GGML_NAMES: dict[int, str] = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 4: "Q4_2", 5: "Q4_3", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0",

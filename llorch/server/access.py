@@ -5,8 +5,7 @@ Plain ASGI middleware: it decides on the raw scope and leaves streams and discon
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,9 +13,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llorch.errors import FieldError
 from llorch.fields.hosts import host_of, is_address, is_loopback
 from llorch.server.errors import HTTPRefusalError, error_response
+from llorch.server.key_ring import KeyRing
 
 OPEN_PATHS = frozenset({"/health", "/health/", "/ready", "/ready/", "/v1/health"})
 """Paths that need no key, so that a supervisor can ask whether the process lives and is ready."""
+
+_ASK = {"WWW-Authenticate": "Bearer"}
 
 
 class HostCheck:
@@ -64,43 +66,76 @@ def _advice(scope: Scope) -> str:
 
 
 class KeyCheck:
-    """Refuses requests without an API key; everything but `OPEN_PATHS` needs one. Whose it is, the scope says then.
+    """Refuses requests without an API key; everything but open paths needs one. Whose it is, the scope says then.
 
     Args:
         app: gets the other requests.
-        owners: whose each key is.
+        keys: those in force when a request comes.
+        open_paths: need no key.
     """
 
-    def __init__(self, app: ASGIApp, owners: Mapping[bytes, str]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing, open_paths: Collection[str] = OPEN_PATHS) -> None:
         self.app = app
-        self._owners = owners
+        self._keys = keys
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on requests for open paths and those with a key."""
-        if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            owner = self._owner(Headers(scope=scope))
+        if scope["type"] == "http" and scope["path"] not in self._open_paths:
+            owner = self._keys.owner(Headers(scope=scope))
             if owner is None:
                 error = FieldError(
                     "Authorization",
                     "Bearer <API key>",
                     "the API key is missing or wrong (also taken: X-Api-Key)",
                 )
-                refusal = HTTPRefusalError(401, error, {"WWW-Authenticate": "Bearer"})
+                refusal = HTTPRefusalError(401, error, _ASK)
                 await error_response(scope, refusal)(scope, receive, send)
                 return
             scope["llorch.owner"] = owner
         await self.app(scope, receive, send)
 
-    def _owner(self, headers: Headers) -> str | None:
-        """Whose the key in `headers` is. All keys are compared, so that the time tells nothing about them."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        given = token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
-        sent = given.encode("latin-1", "replace")
-        found = None
-        for key, owner in self._owners.items():
-            if hmac.compare_digest(sent, key):
-                found = owner
-        return found
+
+class AdminCheck:
+    """Refuses requests for the paths of whoever runs the server without an admin key, from wherever they come.
+
+    Args:
+        app: gets the other requests.
+        paths: need an admin key.
+        keys: the admin keys in force; None: there are none, so nobody may.
+        users: the API keys in force, if there are any: their users are told that their keys do not suffice.
+    """
+
+    def __init__(
+        self, app: ASGIApp, paths: Collection[str], keys: KeyRing | None, users: KeyRing | None
+    ) -> None:
+        self.app = app
+        self._paths = paths
+        self._keys = keys
+        self._users = users
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on requests for other paths and those with an admin key."""
+        if scope["type"] == "http" and scope["path"] in self._paths:
+            headers = Headers(scope=scope)
+            owner = None if self._keys is None else self._keys.owner(headers)
+            if owner is None:
+                await error_response(scope, self._refusal(headers))(scope, receive, send)
+                return
+            scope["llorch.owner"] = owner
+        await self.app(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> HTTPRefusalError:
+        is_user = self._users is not None and self._users.owner(headers) is not None
+        rule = "Bearer <admin key>"
+        if self._keys is None and (is_user or self._users is None):
+            words = "this path needs an admin key, and this server has none: set admin_key_file or LLORCH_ADMIN_KEY"
+            return HTTPRefusalError(403, FieldError("Authorization", rule, words))
+        if is_user:
+            words = "this path needs the admin key; an API key does not suffice"
+            return HTTPRefusalError(403, FieldError("Authorization", rule, words))
+        words = "the admin key is missing or wrong (also taken: X-Api-Key)"
+        return HTTPRefusalError(401, FieldError("Authorization", rule, words), _ASK)
 
 
 def owner_of(scope: Scope) -> str:

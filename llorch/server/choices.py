@@ -142,20 +142,29 @@ class Choices:
             merged.put_nowait((k, event))
 
 
-async def submit_choices(service: EngineService, asked: Sequence[Mapping[str, Any]]) -> Choices:
+async def submit_choices(
+    service: EngineService, asked: Sequence[Mapping[str, Any]], *, timeout_s: float | None = None
+) -> Choices:
     """Accept all of the generations, or refuse them with the error of the first that is refused.
+
+    Their places are taken together, before the first prompt is tokenised.
 
     Args:
         service: what computes.
-        asked: keywords of `EngineService.submit`, for each.
+        asked: keywords of `EngineService.submit`, for each; all of one owner.
+        timeout_s: seconds after which they end, if the client says so.
     """
-    submissions: list[Submission] = []
+    owner = asked[0].get("options", {}).get("owner", "")
+    names = [keywords.get("job_id") for keywords in asked]
+    places = service.reserve(names, owner=owner, timeout_s=timeout_s)
     try:
-        for keywords in asked:
-            submission = await service.submit(**keywords)
-            submissions.append(submission)
+        for place, keywords in zip(places, asked, strict=True):
+            await service.submit(place=place, **keywords)
     except BaseException:
-        for submission in submissions:
-            service.release(submission)
+        for place in places:
+            if place.request is None:
+                service.withdraw(place)
+            else:
+                service.release(place)
         raise
-    return Choices(service, submissions)
+    return Choices(service, places)

@@ -63,10 +63,17 @@ class GenerationFailedError(LlorchError):
 
     @property
     def status(self) -> int:
-        """503 where the same request may succeed later, 400 where its grammar failed."""
-        if self.event.code == "constraint_error":
-            return 400
-        return 503 if self.event.retriable else 500
+        """The status of the answer."""
+        return event_status(self.event)
+
+
+def event_status(event: ErrorEvent) -> int:
+    """What a failed generation's status is, or would be if its stream had not begun.
+
+    503 where the same request may succeed later, 400 where its grammar failed, 504 where its time was over.
+    """
+    known = {"constraint_error": 400, "timeout": 504}
+    return known.get(event.code, 503 if event.retriable else 500)
 
 
 def request_status(error: RequestError) -> int:
@@ -152,12 +159,14 @@ _HTTP_MESSAGES = {
 }
 
 
+def shape_of(shapes: Mapping[str, ErrorShape], path: str) -> ErrorShape:
+    """How errors of `path` look, by the first of `shapes` that it begins with."""
+    return next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), native_shape)
+
+
 def error_response(scope: Scope, error: Exception) -> Response:
     """The answer to the request of `scope`, which ended in `error`: in the shape that belongs to its path."""
-    shapes: Mapping[str, ErrorShape] = scope["app"].state.error_shapes
-    path: str = scope["path"]
-    shape = next((shape for prefix, shape in shapes.items() if path.startswith(prefix)), native_shape)
-    return shape(error)
+    return shape_of(scope["app"].state.error_shapes, scope["path"])(error)
 
 
 async def _on_error(request: Request, error: Exception) -> Response:

@@ -58,6 +58,8 @@ class LingeringTransport:
             self.is_draining = True
             self._abort_after(DRAIN_DEADLINE_S)
             self._transport.resume_reading()
+            if not self._transport.can_write_eof():
+                return  # TLS has no half-closed connections; the answer says that it is the last
             try:
                 self._transport.write_eof()
             except OSError:  # the client has reset the connection

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llorch.errors import InputError
-from llorch.fields.hosts import is_loopback
+from llorch.fields.hosts import is_loopback, socket_path
+from llorch.server.unix_socket import bind_unix
 
 logger = logging.getLogger(__name__)
 
@@ -97,14 +98,22 @@ class LoopErrors:
             )
 
 
-def bind(host: str, port: int) -> list[Listener]:
-    """A listening socket for every address that `host` has here, all on one port.
+def bind(host: str, port: int, socket_mode: str = "600") -> list[Listener]:
+    """A listening socket for every address that `host` has here, all on one port; or one Unix socket.
 
     An address of a family that this machine does not have is left out, if there is another one.
 
+    Args:
+        host: name or address, or what `socket_path` finds a path in.
+        port: 0: any free one.
+        socket_mode: permissions of a Unix socket, as octal digits.
+
     Raises:
-        InputError: the name has no address, none is ours, or the port is taken or not allowed on one of them.
+        InputError: the name has no address, none is ours, or the port is taken or not allowed on one of them; or there
+            can be no Unix socket at the path.
     """
+    if (path := socket_path(host)) is not None:
+        return [bind_unix(path, int(socket_mode, 8), Listener)]
     try:
         # An address may come twice: /etc/hosts often lists one on several lines.
         found = dict.fromkeys(
@@ -170,16 +179,21 @@ def _refusal(host: str, port: int, reason: str) -> InputError:
     return InputError(f"cannot listen on {shown} port {port}: {reason}")
 
 
-def urls_of(listeners: Sequence[socket.socket]) -> list[str]:
-    """What to type into a browser on this machine, for each listener."""
+def urls_of(listeners: Sequence[socket.socket], scheme: str = "http") -> list[str]:
+    """What to type into a browser on this machine, for each listener; of a Unix socket, its path."""
     urls = []
     for listener in listeners:
+        if listener.family == socket.AF_UNIX:
+            urls.append(f"unix:{listener.getsockname()}")
+            continue
         host, port = listener.getsockname()[:2]
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-        urls.append(f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}")
+        urls.append(f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}")
     return urls
 
 
 def are_local(listeners: Sequence[socket.socket]) -> bool:
-    """Whether only this machine can reach `listeners`, whatever name they were bound by."""
-    return all(is_loopback(listener.getsockname()[0]) for listener in listeners)
+    """Whether only this machine, and any web page in its browsers, can reach `listeners`."""
+    return all(
+        listener.family != socket.AF_UNIX and is_loopback(listener.getsockname()[0]) for listener in listeners
+    )

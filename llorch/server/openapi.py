@@ -6,53 +6,77 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from llorch.fields.kinds import TOKEN_ID_KEY_SCHEMA, TOKEN_ID_SCHEMA
+from llorch.open_model import OpenModel
+from llorch.server.cors import with_cors
+from llorch.server.request_log import RequestLog
 
 _WORDS = {
     400: "Everything that is wrong with the request",
     401: "The API key is missing or wrong",
-    403: "The Host header names another server",
+    403: "The Host header names another server, or the key does not suffice",
     404: "There is nothing of this name",
-    409: "An unfinished generation has this name",
+    409: "An unfinished generation has this name; or a trace is being taken, or is not",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is not announced as JSON",
     500: "The server failed; its log says why",
+    504: "The time of the request was over before its first token",
     503: "Not ready, or too many requests are waiting; Retry-After says when to come back",
 }
+WITHOUT_TOOLS: dict[str, Any] = {
+    "title": "Without tools",
+    "properties": {"tools": {"anyOf": [{"type": "null"}, {"type": "array", "maxItems": 0}]}},
+}
+"""A body that brings no tools, which is all that models without a form of calls take."""
 ASKED = (401, 403, 500, 503)
 """Refusals of every request."""
 POSTED = (400, *ASKED, 408, 413, 415)
 """Refusals of a request with a body."""
+GENERATED = (*POSTED, 504)
+"""Refusals of a request for a text."""
 
 
 class DescribedApp(FastAPI):
     """An application whose description is exact: FastAPI makes float64 of bounds, and does not know the model."""
 
-    _n_vocab: int | None = None
+    _model: OpenModel | None = None
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application as it is served: web pages of the settings' origins may read every answer, errors too."""
+        stack = with_cors(super().build_middleware_stack(), self.state.service.settings.cors_origins)
+        return RequestLog(stack, self.state.metrics.http, self.state.tracing)
 
     def openapi(self) -> dict[str, Any]:
-        """The description; once the model is ready, token ids have its bound."""
+        """The description; once the model is ready, token ids have its bound, and tools are there if it has them."""
         loaded = self.state.service.loaded
-        n_vocab = None if loaded is None else loaded.config.n_vocab
-        if self.openapi_schema is None or n_vocab != self._n_vocab:
-            self._n_vocab, self.openapi_schema = n_vocab, None
-            _make_exact(super().openapi(), n_vocab)
+        if self.openapi_schema is None or loaded is not self._model:
+            self._model, self.openapi_schema = loaded, None
+            n_vocab = None if loaded is None else loaded.config.n_vocab
+            _make_exact(
+                super().openapi(), n_vocab, loaded is None or loaded.structure.tool_format is not None
+            )
         assert self.openapi_schema is not None  # FastAPI keeps what it made
         return self.openapi_schema
 
 
-def _make_exact(node: Any, n_vocab: int | None) -> None:
-    """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64."""
+def _make_exact(node: Any, n_vocab: int | None, has_tools: bool) -> None:
+    """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64.
+
+    `WITHOUT_TOOLS` is made to hold always where the model can call tools.
+    """
     items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for item in items:
-        _make_exact(item, n_vocab)
+        _make_exact(item, n_vocab, has_tools)
     if isinstance(node, dict):
         for name in ("minimum", "maximum"):
             bound = node.get(name)
             if isinstance(bound, float) and bound.is_integer():
                 node[name] = min(int(bound), 2**64 - 1)
+        if has_tools and node.get("title") == WITHOUT_TOOLS["title"]:
+            del node["properties"]
         if n_vocab is not None and node.get("title") == TOKEN_ID_SCHEMA["title"]:
             node["maximum"] = n_vocab - 1
         if n_vocab is not None and node.get("title") == TOKEN_ID_KEY_SCHEMA["title"]:
@@ -89,9 +113,9 @@ def refusals(
     }
 
 
-def json_body(schema: Mapping[str, Any]) -> dict[str, Any]:
+def json_body(schema: Mapping[str, Any], *, required: bool = True) -> dict[str, Any]:
     """The description of a body of `schema`, as `openapi_extra` of a route."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def stream_or_json(description: str, schema: Mapping[str, Any] | None = None) -> dict[str, Any]:

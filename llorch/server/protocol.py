@@ -7,17 +7,21 @@ it: its generation is aborted. An answer that needs no waiting is still sent.
 from __future__ import annotations
 
 import asyncio
+import logging
 from http import HTTPStatus
 from typing import Any, cast
 
 import h11
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from llorch.errors import FieldError
+from llorch.observe.request_scope import HEADER, request_id_from
 from llorch.server.errors import refusal
 from llorch.server.linger import LingeringTransport
+
+logger = logging.getLogger(__name__)
 
 HEADER_DEADLINE_S = 20.0
 """Headers must be whole after this time; uvicorn itself would wait for ever."""
@@ -78,6 +82,8 @@ class BoundedProtocol(H11Protocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or self.conn.their_state in _UNFINISHED:
             return False
+        if not self._lingering.can_write_eof():  # asyncio ends a TLS connection whatever is answered here
+            return False
         self._has_eof = True
         cycle.keep_alive = self._has_more()
         cycle.message_event.set()
@@ -115,7 +121,7 @@ class BoundedProtocol(H11Protocol):
             is_too_long = len(self.conn.trailing_data[0]) > MAX_HEAD_BYTES
             answer = _too_long() if is_too_long else refusal([FieldError("request", "HTTP/1.1", msg)])
             status = HTTPStatus(answer.status_code)
-            headers = [*answer.raw_headers, _CLOSE]
+            headers = [*answer.raw_headers, _CLOSE, _new_id(answer.status_code)]
             head = h11.Response(status_code=status, headers=headers, reason=status.phrase.encode())
             for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event))
@@ -127,7 +133,7 @@ class BoundedProtocol(H11Protocol):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the connection ends with an answer that comes before the whole body."""
         cycle = self.cycle
-        has_whole_body = False
+        has_whole_body, has_chunks = False, False
 
         async def receive_until_eof() -> Message:
             nonlocal has_whole_body
@@ -139,9 +145,15 @@ class BoundedProtocol(H11Protocol):
             return {"type": "http.disconnect"}
 
         async def send_and_close(message: Message) -> None:
-            is_last = is_refused or self.conn.their_state is h11.SEND_BODY
-            if message["type"] == "http.response.start" and is_last:
-                message = {**message, "headers": [*message.get("headers", ()), _CLOSE]}
+            nonlocal has_chunks
+            if message["type"] == "http.response.start":
+                has_chunks = _has_chunks(scope, message)
+                more = [_CLOSE] if is_refused or self.conn.their_state is h11.SEND_BODY else []
+                more += [_new_id(message["status"])] if is_refused else []
+                message = {**message, "headers": [*message.get("headers", ()), *more]} if more else message
+            elif has_chunks and message.get("more_body"):
+                await self._send_chunk(cycle, message["body"])
+                return
             await send(message)
 
         is_refused = _is_too_long(scope)
@@ -150,6 +162,13 @@ class BoundedProtocol(H11Protocol):
         if self._has_eof and not cycle.response_complete:  # the application saw that the client has left
             cycle.disconnected = True
             self.transport.close()
+
+    async def _send_chunk(self, cycle: RequestResponseCycle, body: bytes) -> None:
+        """Send a piece of a stream: the bytes that h11 would send, without its 8 µs for each token."""
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if body and not cycle.disconnected and self.conn.our_state is h11.SEND_BODY:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def _is_client_sending(self) -> bool:
         """Whether there may be unread bytes in the socket, or more to come."""
@@ -186,12 +205,26 @@ class BoundedProtocol(H11Protocol):
             self._send_deadline = None
 
 
+def _has_chunks(scope: Scope, start: Message) -> bool:
+    """Whether h11 sends the body of this answer in chunks."""
+    has_length = any(name.lower() == b"content-length" for name, _ in start.get("headers", ()))
+    has_body = scope["method"] != "HEAD" and start["status"] not in (204, 304)
+    return scope["http_version"] == "1.1" and has_body and not has_length
+
+
 def _is_too_long(scope: Scope) -> bool:
     """Whether a head that came in one piece is one that h11 would refuse in several."""
     headers = scope["headers"]
     n_bytes = len(scope["raw_path"]) + len(scope["query_string"])
     n_bytes += sum(len(name) + len(value) + len(": \r\n") for name, value in headers)
     return n_bytes > MAX_HEAD_BYTES or len(headers) > MAX_HEADERS
+
+
+def _new_id(status: int) -> tuple[bytes, bytes]:
+    """A header with an id for a request that no application sees, which a line of the log has, too."""
+    request_id = request_id_from(())
+    logger.info("refused before it was read: %d", status, extra={"request_id": request_id})
+    return HEADER.lower().encode(), request_id.encode()
 
 
 def _too_long() -> Response:

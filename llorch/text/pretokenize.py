@@ -154,6 +154,6 @@ def choose_pre_tokenizer(keys: VocabKeys, override: str | None) -> PreTokenizer:
     if name is not None and not isinstance(name, str):
         raise ModelError(f"{key}: expected a string, got {described(name)}")
     problem = (
-        f"pre-tokenizer {name[:40]!r} is not known" if name else "missing, so how words are cut is unknown"
+        f"pre-tokenizer {name[:300]!r} is not known" if name else "missing, so how words are cut is unknown"
     )
     raise ModelError(f"{key}: {problem}; --override-pre NAME says which one to use {known}")

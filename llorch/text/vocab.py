@@ -156,6 +156,7 @@ class Vocabulary:
                 keys.oddities.append(f"texts get no {name}, as there is none")
         unk_id = keys.special_id("unknown_token_id", n_vocab, defaults.unk_id)
         end_ids = {eos_id, *(keys.special_id(name, n_vocab) for name in _END_IDS)}
+        end_ids.update(keys.ids("eos_token_ids", n_vocab))
         for name in _OTHER_IDS:
             keys.special_id(name, n_vocab)
         eog_ids = _end_of_generation(tokens, types, end_ids)
@@ -192,7 +193,7 @@ def byte_value(text: bytes) -> int | None:
 def _model_name(keys: VocabKeys) -> str:
     key = PREFIX + "model"
     if "model" not in keys:
-        raise ModelError(f"{key}: missing; the file has no tokenizer")
+        raise ModelError(f"{key}: missing; the model has no tokenizer")
     model = keys.value("model")
     if not isinstance(model, str):
         raise ModelError(f"{key}: expected a string, got {described(model)}")
@@ -214,7 +215,7 @@ def _pre_tokenizer(keys: VocabKeys, override: str | None) -> PreTokenizer:
 def _tokens(keys: VocabKeys) -> list[bytes]:
     key = PREFIX + "tokens"
     if "tokens" not in keys:
-        raise ModelError(f"{key}: missing; the file has no vocabulary")
+        raise ModelError(f"{key}: missing; the model has no vocabulary")
     tokens = keys.value("tokens")
     if isinstance(tokens, (list, np.ndarray)) and len(tokens) == 0:
         raise ModelError(f"{key}: the vocabulary is empty")

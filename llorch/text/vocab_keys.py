@@ -93,6 +93,20 @@ class VocabKeys:
             return None
         return value
 
+    def ids(self, name: str, n_vocab: int) -> list[int]:
+        """The array of ids under `name`, empty when the key is absent; those outside the vocabulary are left out."""
+        if name not in self:
+            return []
+        key, value = PREFIX + name, self.value(name)
+        if not isinstance(value, np.ndarray) or value.dtype.name not in ("int32", "uint32"):
+            raise ModelError(f"{key}: expected an array of token ids, got {described(value)}")
+        inside = value[(value >= 0) & (value < n_vocab)]
+        if len(inside) < len(value):
+            self.oddities.append(
+                f"{len(value) - len(inside)} ids of {key} lie outside the vocabulary of {n_vocab} tokens, ignored"
+            )
+        return [int(token_id) for token_id in inside]
+
     def flag(self, name: str, default: bool) -> bool:
         """The truth value under `name`, also as an integer 0 or 1; `default` when the key is absent."""
         if name not in self:

@@ -1,7 +1,9 @@
 """Proof bundles: folders of data that anyone can check again, written whole or not at all.
 
 `proof_bundle/<kind>/<run_id>/` holds data (JSON, NDJSON, npz), pictures, a `summary.md` for people, and `bundle.json`,
-which says what the bundle is and keeps the hash of every other file. Every file says that it is generated.
+which says what the bundle is and keeps the hash of every other file. Every file says that it is generated. Beside
+them stand `attestation.json` and `SHA256SUMS`, for those who check a bundle with tools of their own, and the signature
+where one was asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,11 +26,20 @@ from pydantic import AfterValidator, Field
 
 from llorch.environment import environment, git_state
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.machine.hardware import hardware
+from llorch.validation.attestation import ATTESTATION, statement_bytes, statement_of
+from llorch.validation.not_proven import not_proven
+from llorch.validation.package_digest import own_package
 from llorch.validation.records import HashedFile, R, Record, parse_record, read_record
+from llorch.validation.sums import SIGNATURE, SUMS, sums_of
 from llorch.version import __version__
 
 Kind = Literal["loading", "checkpoint", "performance"]
 INDEX = "bundle.json"
+SEALS = (ATTESTATION, SUMS, SIGNATURE)
+"""Files of a bundle that `bundle.json` does not list, because they follow from it."""
+FIRST_SCHEMA, SCHEMA = "llorch-proof/1", "llorch-proof/2"
+"""Bundles of the first form may lack the seals, and do not say what hardware and package they are of."""
 GENERATED_BY = f"llorch {__version__}; generated, do not edit"
 DIRECTORY_VARIABLE = "LLORCH_PROOF_DIR"
 RUN_ID_VARIABLE = "LLORCH_RUN_ID"
@@ -38,7 +49,7 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def _plain_name(name: str) -> str:
-    if Path(name).name != name or name in ("", ".", "..", INDEX):
+    if Path(name).name != name or name in ("", ".", "..", INDEX, *SEALS):
         raise ValueError("the name of a file in the bundle")
     return name
 
@@ -46,7 +57,7 @@ def _plain_name(name: str) -> str:
 class BundleIndex(Record, extra="allow"):
     """`bundle.json`, as far as every kind has it; `passed` is None when the bundle judges nothing."""
 
-    schema_: Literal["llorch-proof/1"] = Field(alias="schema")
+    schema_: Literal["llorch-proof/1", "llorch-proof/2"] = Field(alias="schema")
     kind: Kind
     created: str | None = None
     passed: bool | None = None
@@ -61,6 +72,8 @@ class Bundle:
         problems: sentences; none when everything holds.
         n_recomputed: verdicts computed anew.
         n_from_rows: those of them for which only the deciding rows were kept.
+        missing_seals: of the attestation and the sums, what a bundle of the first form lacks.
+        signature: ``"absent"``, ``"not checked"``, ``"valid"`` or ``"invalid"``.
     """
 
     folder: Path
@@ -68,6 +81,17 @@ class Bundle:
     problems: list[str] = field(default_factory=list)
     n_recomputed: int = 0
     n_from_rows: int = 0
+    missing_seals: list[str] = field(default_factory=list)
+    signature: Literal["absent", "not checked", "valid", "invalid"] = "absent"
+
+    @property
+    def missing(self) -> list[str]:
+        """What newer bundles have and this one lacks, in words."""
+        is_older = self.index.schema_ == FIRST_SCHEMA
+        return [
+            *self.missing_seals,
+            *(["record of the hardware and of the packages' hashes"] if is_older else []),
+        ]
 
     @classmethod
     def open(cls, folder: Path) -> Bundle:
@@ -98,13 +122,20 @@ class Bundle:
 class BundleWriter:
     """Collects the files of one bundle in memory and writes them together, to `folder`."""
 
-    def __init__(self, kind: Kind, directory: Path | None = None, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        directory: Path | None = None,
+        run_id: str | None = None,
+        sign: Callable[[Path], None] | None = None,
+    ) -> None:
         """Choose the place; nothing is written yet.
 
         Args:
             kind: what it proves.
             directory: the folder of all bundles; default `$LLORCH_PROOF_DIR`, else ``proof_bundle``.
             run_id: name of the bundle's folder; default `$LLORCH_RUN_ID`, else the time and the commit.
+            sign: writes the signature into the folder that it is given, after all other files.
 
         Raises:
             InputError: the run id is no plain name, or there is such a bundle already, or none can be written.
@@ -112,6 +143,7 @@ class BundleWriter:
         if kind not in get_args(Kind):
             raise ValueError(f"a bundle's kind is one of {', '.join(get_args(Kind))}, got {kind!r}")
         self.kind = kind
+        self._sign = sign
         self.run_id = run_id or os.environ.get(RUN_ID_VARIABLE) or new_run_id()
         if not _RUN_ID.fullmatch(self.run_id):
             raise InputError(
@@ -151,8 +183,8 @@ class BundleWriter:
         self._files[name] = content
 
     def add_summary(self, markdown: str) -> None:
-        """Add the page for people."""
-        text = f"<!-- {GENERATED_BY} -->\n\n{markdown}"
+        """Add the page for people, which ends with what a bundle of this kind does not prove."""
+        text = f"<!-- {GENERATED_BY} -->\n\n{markdown}\n{not_proven(self.kind)}"
         self._files["summary.md"] = text.encode("utf-8", "backslashreplace")
 
     def write(self, about: Mapping[str, Any], passed: bool | None, command: str) -> Path:
@@ -168,28 +200,38 @@ class BundleWriter:
 
         Raises:
             OSError: the place cannot be written.
+            InputError: the signature could not be made.
         """
+        here = environment()
         index = {
             "generated_by": GENERATED_BY,
-            "schema": "llorch-proof/1",
+            "schema": SCHEMA,
             "kind": self.kind,
             "run_id": self.run_id,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "command": command,
             "passed": passed,
-            "environment": environment(),
+            "environment": here,
+            "package": own_package(here["commit"]),
+            "hardware": hardware(),
             **about,
             "files": {
                 name: {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
                 for name, content in sorted(self._files.items())
             },
         }
+        files = {**self._files, INDEX: _json_bytes(index)}
+        files[ATTESTATION] = statement_bytes(statement_of(files[INDEX], files.__getitem__))
+        files[SUMS] = sums_of(files)
         partial = self.folder.with_name(f".{self.folder.name}.partial-{os.getpid()}")
-        partial.mkdir(parents=True)
+        inner = partial / self.folder.name  # the signature names its folder
+        inner.mkdir(parents=True)
         try:
-            for name, content in {**self._files, INDEX: _json_bytes(index)}.items():
-                (partial / name).write_bytes(content)
-            partial.rename(self.folder)
+            for name, content in files.items():
+                (inner / name).write_bytes(content)
+            if self._sign is not None:
+                self._sign(inner)
+            inner.rename(self.folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self.folder

@@ -101,7 +101,7 @@ def _drift_picture(file: str, results: Mapping[str, ValidationResult]) -> bytes 
     return plots.curves(
         f"Drift through the layers: {file}",
         "layer (its output, prompt pass, our own values all the way)",
-        "NMSE against llama.cpp",
+        "NMSE against the reference",
         {
             label: [
                 (point["layer"], float(point["nmse"]))

@@ -36,12 +36,13 @@ def summary(results: Mapping[str, ValidationResult], command: str, run_id: str, 
     first = next(iter(results.values())).reference
     profiles = "\n\n".join(_profile(label, result) for label, result in results.items())
     pictures = "![drift](drift.png)\n\n![worst differences](worst.png)" if has_pictures else HOW_TO_GET
+    programs = " and ".join(sorted({result.reference.program for result in results.values()}))
     references = "".join(f"    {result.reference.manifest.command}\n" for result in results.values())
     return f"""\
 # Checkpoints of {first.manifest.model.file}: {"passed" if passed else "FAILED"}
 
-Every intermediate value of llorch's forward pass, held against llama.cpp's (run {run_id}).
-*Stage by stage*: each stage starts from llama.cpp's own input, so a fault shows where it is. \
+Every intermediate value of llorch's forward pass, held against those of {programs} (run {run_id}).
+*Stage by stage*: each stage starts from the reference's own input, so a fault shows where it is. \
 *End to end*: our own values all the way, which shows how rounding adds up.
 
 {profiles}
@@ -70,12 +71,13 @@ This bundle alone, verdicts recomputed from its data:
     llorch validate --verify proof_bundle/checkpoint/{run_id}
 
 
-The references, from llama.cpp anew:
+The references anew:
 
 {references}
 
 Files: `checkpoints.json` (verdicts, drift, references, tolerances), `checks-*.ndjson` (every check \
-with its figures), `values-*.npz` (the values compared), `bundle.json` (environment and hashes).
+with its figures), `values-*.npz` (the values compared), `bundle.json` (environment and hashes), \
+`attestation.json` (in-toto), `SHA256SUMS`.
 """
 
 
@@ -126,10 +128,9 @@ def _facts(results: Mapping[str, ValidationResult]) -> str:
         facts[f"{label}: weights"] = str(ours["weights"])
         facts[f"{label}: prompt"] = f"{prompt.text!r}, ids {list(prompt.token_ids)}; {ours['prompt']}"
     facts |= {
-        "reference": f"{identity.get('program')} {identity.get('version')}, commit `{identity.get('commit')}`, "
-        f"built by {identity.get('compiler')} with `{identity.get('build_flags')}`",
+        "reference": _identity(identity),
         "reference's settings": ", ".join(f"{k} {v}" for k, v in manifest.settings.items()),
-        "reference's CPU features": str(identity.get("system_info")),
+        "reference's CPU features": str(identity.get("system_info", "not recorded")),
         "llorch": f"{here['llorch']}, commit `{here['commit']}`{' (modified)' if here['is_modified'] else ''}; "
         f"KV cache f32, weights {notes['residence']}, {notes['n_threads']} threads",
         "kernels": f"{kernels['path']} on {kernels['cpu']} ({', '.join(kernels['features'])})",
@@ -138,6 +139,15 @@ def _facts(results: Mapping[str, ValidationResult]) -> str:
         f"llvmlite {here['llvmlite']}, {here['system']}",
     }
     return "\n".join(f"- **{name}**: {text}" for name, text in facts.items())
+
+
+def _identity(identity: Mapping[str, Any]) -> str:
+    """Which program the reference is of; `commit` stands for all that a build of llama.cpp records."""
+    program = f"{identity.get('program')} {identity.get('version')}"
+    if "commit" not in identity:
+        return f"{program}, torch {identity.get('torch')}"
+    built = f"built by {identity.get('compiler')} with `{identity.get('build_flags')}`"
+    return f"{program}, commit `{identity['commit']}`, {built}"
 
 
 def _tolerance_table() -> str:

@@ -1,4 +1,4 @@
-"""Reference dumps: what `tools/reference/extract_checkpoints.py` wrote, checked before a single value is believed.
+"""Reference dumps: what `tools/reference/extract_checkpoints*.py` wrote, checked before a single value is believed.
 
 A dump is a folder: `manifest.json`, `prefill.npz` and, when decode steps were run, `decode.npz`. Arrays are
 float32, keyed ``prefill/<stage>`` and ``decode/<step>/<stage>``. Files are held to their hashes when the
@@ -90,7 +90,7 @@ class Manifest(Record, extra="forbid"):
 
     Attributes:
         twin: None when the model's own file was run.
-        reference: which llama.cpp: version, commit, features, hashes of its libraries.
+        reference: which llama.cpp or transformers: version, commit, features, hashes of its libraries.
         settings: what was asked of it: KV type, flash attention, threads.
         layers: layers kept in full; `l_out` is there for all.
         decode_stages: ``"kv"`` when decode steps hold rotated K, V and logits only.
@@ -193,6 +193,17 @@ class Reference:
     def profile(self) -> Profile:
         """``"native"`` or ``"f32"``."""
         return self.manifest.profile
+
+    @property
+    def program(self) -> str:
+        """What computed it, without its version: ``"llama.cpp"`` or ``"transformers"``."""
+        return str(self.manifest.reference.get("program", "llama.cpp"))
+
+    @property
+    def made_by(self) -> str:
+        """Program, version and commit."""
+        known = self.manifest.reference
+        return " ".join(str(known[key])[:12] for key in ("program", "version", "commit") if key in known)
 
     @property
     def has_all_decode_stages(self) -> bool:

@@ -16,8 +16,10 @@ import numpy as np
 from llorch.conversation import Conversation
 from llorch.engine.kv_plan import plan_kv_cache
 from llorch.environment import environment
-from llorch.errors import GGUFError
+from llorch.errors import GGUFError, InputError
 from llorch.formats.gguf.file import GGUFFile
+from llorch.formats.printed import printable
+from llorch.formats.source import open_source
 from llorch.model.kv_cache import KVCache
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
@@ -96,10 +98,17 @@ def write_loading_bundle(
         The bundle's folder, and whether every check passed.
 
     Raises:
-        InputError: the model cannot be loaded at all.
+        InputError: the model cannot be loaded at all, or is no GGUF file.
     """
     log = _Log()
-    source = GGUFFile(path)
+    source = open_source(path)
+    if not isinstance(source, GGUFFile):
+        source.close()
+        raise InputError(
+            f"{printable(path)}: a loading bundle is about the header of a GGUF file; `llorch validate` proves what "
+            "other models compute"
+        )
+    path = source.path
     log.end("open_and_check_header_s")
     with closing(source):
         file = {"file": path.name, "sha256": sha256_of_file(path), "bytes": source.n_bytes}
@@ -131,6 +140,8 @@ def _tensors(source: GGUFFile, progress: Progress) -> list[TensorRow]:
     for number, (name, tensor) in enumerate(source.tensors.items()):
         progress("hashing tensors", number, len(source.tensors))
         info = source.tensor_infos[name]
+        digest = hashlib.sha256()
+        tensor.hash_into(digest)
         row = TensorRow(
             name=name,
             type=tensor.type.name,
@@ -138,7 +149,7 @@ def _tensors(source: GGUFFile, progress: Progress) -> list[TensorRow]:
             part=info.part,
             offset=info.offset,
             bytes=tensor.n_bytes,
-            sha256=hashlib.sha256(tensor.data.data).hexdigest(),
+            sha256=digest.hexdigest(),
             first_bad_block=first_bad_scale(tensor),
         )
         rows.append(row)
@@ -282,5 +293,5 @@ NumPy {here["numpy"]}, Numba {here["numba"]}
     llorch validate --verify proof_bundle/loading/{run_id}
 
 Files: `loading.json` (metadata, sizes, memory, timings, checks), `tensors.ndjson` (place, size and \
-hash of every tensor), `bundle.json` (environment and hashes).
+hash of every tensor), `bundle.json` (environment and hashes), `attestation.json` (in-toto), `SHA256SUMS`.
 """

@@ -22,7 +22,6 @@ from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.text.tokenizer import load_tokenizer
 from llorch.validation.dumps import Reference
-from llorch.validation.records import sha256_of_file
 
 _SHARE_OF_FREE = 0.9
 
@@ -63,7 +62,7 @@ def open_subject(
     with ExitStack() as undo:
         source = open_source(path)
         undo.callback(source.close)
-        sha256 = sha256_of_file(path)
+        _, sha256 = source.hashed()
         reference.require_model(sha256)
         _require_sizes(ModelConfig.from_metadata(source.metadata), reference)
         tensors, weights_note = reference_tensors(source.tensors, sha256, reference)

@@ -129,6 +129,26 @@ WHOLE_LAYER: Mapping[Profile, Tolerance] = {
 }
 """What the output of a layer may differ by whose stages were not dumped, from the reference's input to it."""
 
+F32_LOGITS = Tolerance(
+    None,
+    "logits of the whole depth where weights are float32, or expanded to it, against another implementation in "
+    "float32: only the order of additions differs; 1.5e-12 was measured at most (tiny models)",
+    nmse=1e-8,
+)
+ROUNDED_LOGITS: Mapping[str, Tolerance] = {
+    "BF16": Tolerance(
+        None,
+        "activations are rounded to BF16 before they meet BF16 weights, as llama.cpp does: half a unit in the last "
+        "place is 2^-9, which adds 1.3e-6 for each product on the way; 4.4e-5 was measured at most (tiny models), "
+        "where transformers' own BF16 computation, which rounds every result, is 1.6e-4 to 6.1e-4 off",
+        nmse=1.5e-4,
+    ),
+    "F16": Tolerance(
+        None, "as for BF16 with half a unit of 2^-12, 64 times less; 5.3e-7 was measured", nmse=2.5e-6
+    ),
+}
+"""Logits of the whole depth with weights of such a type, against a computation of the same weights in float32."""
+
 CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "1",

@@ -1,4 +1,4 @@
-"""Re-checking a proof bundle: its hashes, then its verdicts and figures by the functions that judged the run.
+"""Re-checking a proof bundle: its hashes and signature, then verdicts and figures by the functions that judged the run.
 
 Nothing in a bundle is believed but its data. What does not follow becomes a problem; a bundle that cannot be read
 as one is a `ReferenceDumpError`.
@@ -7,64 +7,95 @@ as one is a `ReferenceDumpError`.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from llorch.errors import ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.model.config import ModelConfig
 from llorch.model.weights import BIAS, OPTIONAL_WEIGHTS, expected_shapes
 from llorch.quant.types import SUPPORTED
-from llorch.validation.bundle import INDEX, Bundle
+from llorch.validation.bundle import INDEX, SEALS, Bundle
 from llorch.validation.checkpoint_bundle import CHECKPOINTS_FILE
 from llorch.validation.checkpoints import TableRow, table_of
 from llorch.validation.compare import causal, compare
 from llorch.validation.dumps import Sizes
 from llorch.validation.findings import WAYS, StageResult
 from llorch.validation.loading_bundle import ALL_FINITE, LOADING_FILE, TENSORS_FILE, LoadingCheck, TensorRow
+from llorch.validation.performance_checks import check_performance
 from llorch.validation.records import ArrayFile, Record
 from llorch.validation.result_checks import JUDGES, most_likely_data
+from llorch.validation.seal_checks import (
+    check_attestation,
+    check_files,
+    check_signature,
+    require_regular_files,
+)
 from llorch.validation.stage_checks import tolerance_of
 from llorch.validation.tolerances import STAGES, Bounds, Profile, stage_key, stage_names
 
 _ALL_FIGURES = ["max_abs", "mean_abs", "relative", "nmse", "cosine", "limit"]
+_UNCHECKABLE = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    OverflowError,
+    OSError,
+    RecursionError,
+)
 _SAME = 1e-9
 """Relative difference of a figure that another NumPy may give, sums being taken in another order."""
 
 
-def verify(folder: Path) -> Bundle:
+def verify(folder: Path, public_key: Path | None = None) -> Bundle:
     """Re-check a bundle.
+
+    Args:
+        folder: of the bundle.
+        public_key: a PEM file; with it the signature must hold.
 
     Returns:
         The bundle with the problems found.
 
     Raises:
         ReferenceDumpError: it is no bundle, or its data cannot be read as one.
+        InputError: the key cannot be used.
     """
+    require_regular_files(folder)
     bundle = Bundle.open(folder)
-    for name, entry in bundle.index.files.items():
-        try:
-            entry.require(folder / name, name)
-        except ReferenceDumpError as error:
-            bundle.problems.append(str(error))
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise ReferenceDumpError(f"{folder} cannot be read: {error.strerror}") from None
-    for name in names:
-        bundle.require(name in {INDEX, *bundle.index.files}, f"{name} does not belong to the bundle")
+    wrong = _files_unlike_the_index(bundle)
+    check_files(bundle, wrong)
+    check_signature(bundle, public_key)
     if bundle.problems:
         return bundle
-    recompute = {"loading": _loading, "checkpoint": _checkpoint, "performance": _performance}
+    recompute = {"loading": _loading, "checkpoint": _checkpoint, "performance": check_performance}
     try:
         recompute[bundle.index.kind](bundle)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, OSError) as error:
+        check_attestation(bundle)
+    except _UNCHECKABLE as error:
         what = f"{type(error).__name__}: {error}"
         raise ReferenceDumpError(f"{folder} holds data that cannot be checked ({what})") from None
     return bundle
+
+
+def _files_unlike_the_index(bundle: Bundle) -> set[str]:
+    """Hold the files against `bundle.json`; the names of those that became problems."""
+    wrong = set()
+    for name, entry in bundle.index.files.items():
+        try:
+            entry.require(bundle.folder / name, name)
+        except ReferenceDumpError as error:
+            bundle.problems.append(str(error))
+            wrong.add(name)
+    for name in sorted(path.name for path in bundle.folder.iterdir()):
+        if name not in {INDEX, *SEALS, *bundle.index.files}:
+            bundle.problems.append(f"{printable(Path(name))} does not belong to the bundle")
+            wrong.add(name)
+    return wrong
 
 
 def _require_verdict(bundle: Bundle, passed: bool, recorded: bool, source: str) -> None:
@@ -243,55 +274,3 @@ def _check_shapes(bundle: Bundle, config: ModelConfig, shapes: dict[str, tuple[i
         is_optional = name in OPTIONAL_WEIGHTS or name.endswith(BIAS)
         holds = found == shape or (found is None and is_optional)
         bundle.require(holds, f"{name}: shape {found and list(found)}, sizes give {list(shape)}")
-
-
-class _Case(Record):
-    model: dict[str, Any]
-    test: str
-    engines: dict[str, dict[str, Any]]
-    ratios: dict[str, dict[str, float]] | None = None
-    peer: str | None = None  # with `ratio`, what bundles of a single peer have in place of `ratios`
-    ratio: float | None = None
-
-
-class _Performance(Record):
-    cases: tuple[_Case, ...]
-
-
-class _Run(Record):
-    model: str
-    test: str
-    engine: str
-    tokens_per_s: float
-
-
-def _performance(bundle: Bundle) -> None:
-    """Medians, extremes and ratios follow from the runs."""
-    document = bundle.record("performance.json", _Performance)
-    speeds: dict[tuple[str, str, str], list[float]] = {}
-    for run in bundle.rows("runs.ndjson", _Run):
-        speeds.setdefault((run.model, run.test, run.engine), []).append(run.tokens_per_s)
-    for case in document.cases:
-        file, medians = case.model["file"], {}
-        for engine, figures in case.engines.items():
-            where, found = f"{file} {case.test} {engine}", speeds.get((file, case.test, engine))
-            if not found:
-                bundle.problems.append(f"{where}: there are no runs")
-                continue
-            bundle.n_recomputed += 1
-            medians[engine] = statistics.median(found)
-            again = {"median": medians[engine], "min": min(found), "max": max(found), "n": len(found)}
-            for name, value in again.items():
-                text = f"{where}: {name} is recorded as {figures[name]}, the runs give {value}"
-                bundle.require(math.isclose(figures[name], value, rel_tol=1e-6), text)
-        ratios = {name: figures.get("ratio") for name, figures in (case.ratios or {}).items()}
-        ratios |= {case.peer: case.ratio} if case.peer else {}
-        if not ratios or len(medians) < len(case.engines):
-            continue
-        bundle.require(
-            len(medians.keys() - ratios.keys()) == 1, f"{file} {case.test}: ratios and engines differ"
-        )
-        own = next(iter(medians.keys() - ratios.keys()), "")
-        for peer in medians.keys() & ratios.keys() if own else ():
-            holds = math.isclose(ratios[peer] or 0, medians[own] / medians[peer], rel_tol=1e-6)
-            bundle.require(holds, f"{file} {case.test}: ratio {ratios[peer]} to {peer} does not follow")

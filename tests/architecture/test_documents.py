@@ -9,18 +9,8 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PAGES = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "docs/architecture.md",
-    "docs/engine.md",
-    "docs/chat.md",
-    "docs/generations.md",
-    "docs/how-it-works.md",
-    "docs/openai.md",
-    "docs/serving.md",
-    "docs/structured.md",
-    "docs/validation.md",
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tools/deploy/README.md"),
+    *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md")),
 ]
 ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
 FILE = re.compile(r"`((?:llorch|tools|tests|docs)/[\w./-]+\.(?:py|md|sh|toml))`")

@@ -18,7 +18,7 @@ from llorch.kernels import ops
 from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.program import FIRST_OPERAND, RECORD
 from llorch.kernels.weights.formats import FORMATS
-from llorch.quant.types import SUPPORTED
+from llorch.quant.types import I8, SUPPORTED
 from tests.conftest import REPOSITORY
 
 KERNELS = REPOSITORY / "llorch" / "kernels"
@@ -118,7 +118,7 @@ def test_all_units_declares_every_unit_there_is() -> None:
 
 
 def test_every_type_that_files_may_hold_has_a_weight_format_in_the_form_ggml_names() -> None:
-    assert set(FORMATS) == set(SUPPORTED.values())
+    assert set(FORMATS) == {I8, *SUPPORTED.values()}
     for quant, weight_format in FORMATS.items():
         form = weight_format.activation
         assert weight_format.quant is quant
@@ -133,7 +133,7 @@ FORMAT_FOLDERS = ("kernels/activations", "kernels/tiles", "kernels/weights")
 def test_consumers_ask_the_format_and_never_its_type(folder: str) -> None:
     """Neither ``type is Q8_0`` nor a bare ggml id outside the formats: the next format would need one more."""
     package = REPOSITORY / "llorch"
-    types_named = {quant.name for quant in SUPPORTED.values()}
+    types_named = {quant.name for quant in (I8, *SUPPORTED.values())}
     found = []
     for path in sorted((package / folder).rglob("*.py")):
         if path.relative_to(package).as_posix().startswith(FORMAT_FOLDERS):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tools.conformance.environment import InstallError, ensure_environment
+from tools.conformance.environment import ENVIRONMENT
 from tools.conformance.run import CLIENTS, N_PARALLEL, OWN_SERVERS, run_client
 from tools.conformance.served import KEY, llorch_command, serving
+from tools.setup.own_environment import InstallError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def python() -> Path:
     """Of the clients' environment, which is made if it is not there."""
     try:
-        return ensure_environment()
+        return ENVIRONMENT.ensure()
     except InstallError as error:
         if not error.is_offline:
             raise

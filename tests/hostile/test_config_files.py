@@ -97,12 +97,12 @@ def test_an_empty_key_is_refused_in_plain_words(
     key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "key").write_text(key)
-    with pytest.raises(SettingsError, match=r"api-key-file .*/key.*: the API key is empty"):
+    with pytest.raises(SettingsError, match=r"api-key-file .*/key.*: the key is empty"):
         load_settings(overrides={"api_key_file": str(tmp_path / "key")})
-    with pytest.raises(SettingsError, match="flag --api-key: the API key is empty"):
+    with pytest.raises(SettingsError, match="flag --api-key: the key is empty"):
         load_settings(overrides={"api_key": key})
     monkeypatch.setenv("LLORCH_API_KEY", key)
-    with pytest.raises(SettingsError, match="LLORCH_API_KEY: the API key is empty"):
+    with pytest.raises(SettingsError, match="LLORCH_API_KEY: the key is empty"):
         load_settings()
 
 
@@ -133,11 +133,11 @@ def test_a_file_has_a_key_on_each_line_and_may_say_whose_it_is(tmp_path: Path) -
     path.write_bytes(b"# of the team\r\n\r\nalice: one,1\r\n  \ntwo\n# the end\n")
     assert key_of(load_settings(overrides={"api_key_file": str(path)})) == "alice: one,1\ntwo"
     for content, message in (
-        ("# nothing\n", "the API key is empty"),
+        ("# nothing\n", "the key is empty"),
         (" one\n", "blanks at its ends"),
         ("one\ntw\to", "control characters"),
-        ("one\nalice: one", "the same API key stands there twice"),
-        ("\n".join(map(str, range(1001))), "1001 API keys, at most 1000"),
+        ("one\nalice: one", "the same key stands there twice"),
+        ("\n".join(map(str, range(1001))), "1001 keys, at most 1000"),
     ):
         path.write_text(content)
         with pytest.raises(SettingsError, match=message):
@@ -149,7 +149,7 @@ def test_commas_separate_keys_of_a_flag_or_variable(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("LLORCH_API_KEY", "one,two\n")
     assert key_of(load_settings()) == "one\ntwo"
     for keys in ("one,", ",", "one,,two"):
-        with pytest.raises(SettingsError, match="the API key is empty"):
+        with pytest.raises(SettingsError, match="the key is empty"):
             load_settings(overrides={"api_key": keys})
 
 
@@ -166,6 +166,7 @@ def test_settings_that_name_a_key_file_nobody_has_read_are_refused(tmp_path: Pat
         Settings(api_key_file=str(tmp_path / "key"))
 
 
+@pytest.mark.slow
 def test_a_server_warns_of_a_key_that_others_can_see_and_of_no_other(
     tiny_model: Path, tmp_path: Path
 ) -> None:

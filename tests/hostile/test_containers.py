@@ -13,6 +13,7 @@ import pytest
 from llorch.cli.main import COMMANDS
 from llorch.setting_sources import is_service_link
 from llorch.settings import load_settings
+from tests.conftest import REPOSITORY
 from tests.support.commands import (
     LLORCH,
     as_unknown_user,
@@ -22,6 +23,7 @@ from tests.support.commands import (
     refused,
     run_on_read_only_root,
 )
+from tests.support.hf_directories import write_directory
 from tests.support.live_server import LiveServer
 from tests.support.processes import run_python
 
@@ -188,15 +190,17 @@ def test_on_a_read_only_root_kernels_are_compiled_for_the_process(tmp_path: Path
 
 
 ARGUMENTS = {
+    "chat": ("Hello", "-n", "2"),
     "generate": ("Hello", "-n", "2"),
     "tokenize": ("Hello",),
     "inspect": ("--json",),
     "bench": ("-p", "4", "-n", "2", "-r", "1"),
     "warmup": (),
+    "config": ("show",),
 }
 
 
-@pytest.mark.parametrize("command", ["tokenize", "inspect"])
+@pytest.mark.parametrize("command", ["tokenize", "inspect", "config"])
 def test_commands_without_kernels_run_on_a_read_only_root(command: str, tiny_model: Path) -> None:
     result = run_on_read_only_root(command, *ARGUMENTS[command], "-m", str(tiny_model))
     assert result.returncode == 0, result.stderr
@@ -204,7 +208,7 @@ def test_commands_without_kernels_run_on_a_read_only_root(command: str, tiny_mod
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["generate", "bench", "warmup"])
+@pytest.mark.parametrize("command", ["chat", "generate", "bench", "warmup"])
 def test_every_command_runs_on_a_read_only_root(command: str, tiny_model: Path) -> None:
     result = run_on_read_only_root(command, *ARGUMENTS[command], "-m", str(tiny_model))
     assert result.returncode == 0, result.stderr
@@ -219,14 +223,38 @@ def test_validate_says_first_that_there_is_no_place_for_its_bundle() -> None:
     assert "--proof-dir" in line
 
 
+BUNDLE = next((REPOSITORY / "proof_bundle" / "performance").glob("2*"))
+WRITERS = {
+    "trace": ("Hello", "-o", "/out.json"),
+    "report": (str(BUNDLE), "-o", "/out.html"),
+    "perplexity": ("-f", str(REPOSITORY / "CHANGELOG.md"), "-c", "8", "--kl-base", "/out.kld"),
+}
+"""Commands that write a file."""
+
+
+@pytest.mark.parametrize("command", ["report", "trace", pytest.param("perplexity", marks=pytest.mark.slow)])
+def test_a_command_says_that_there_is_no_place_for_its_file(command: str, tiny_model: Path) -> None:
+    model = () if command == "report" else ("-m", str(tiny_model))
+    result = run_on_read_only_root(command, *WRITERS[command], *model)
+    assert result.returncode == 2
+    assert "/out." in result.stderr.splitlines()[-1]
+
+
 def test_quantize_says_that_there_is_no_place_for_its_file(tiny_model: Path) -> None:
     result = run_on_read_only_root("quantize", str(tiny_model), "/out.gguf", "F32")
     assert result.returncode == 2
     assert "cannot be written there: Read-only file system" in result.stderr.splitlines()[-1]
 
 
+def test_convert_says_that_there_is_no_place_for_its_file(tmp_path: Path) -> None:
+    result = run_on_read_only_root("convert", str(write_directory(tmp_path / "in")), "/out.gguf")
+    assert result.returncode == 2
+    assert "cannot be written there: Read-only file system" in result.stderr.splitlines()[-1]
+
+
 def test_every_command_was_tried() -> None:
-    assert {*ARGUMENTS, "validate", "quantize", "serve", "pull"} == set(COMMANDS)
+    elsewhere = {"validate", "convert", "quantize", "serve", "pull", "verify-receipt"}
+    assert {*ARGUMENTS, *WRITERS, *elsewhere} == set(COMMANDS)
 
 
 @pytest.mark.slow
@@ -252,7 +280,7 @@ def test_pictures_are_left_out_where_matplotlib_finds_no_folder(tmp_path: Path) 
 import logging, sys
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 from llorch.bench import plots
-print(plots._png(100, lambda axes: None, "a note"))
+print(plots.png(100, lambda axes: None, "a note"))
 """
     *log, result = run_python(code, tmp_path, wrapper=on_read_only_root(), HOME="/nowhere")
     assert result == "None"

@@ -43,6 +43,7 @@ def health(client: socket.socket) -> bytes:
     return answer
 
 
+@pytest.mark.slow
 def test_at_the_limit_of_open_files_accepting_pauses_and_recovers(long_model: Path, tmp_path: Path) -> None:
     server = LiveServer(long_model, tmp_path / "log", "-np", "1", "--host", "localhost").wait_until_ready()
     try:
@@ -82,6 +83,7 @@ def test_at_the_limit_of_open_files_accepting_pauses_and_recovers(long_model: Pa
         assert server.stop() == 0
 
 
+@pytest.mark.slow
 def test_connections_that_wait_at_the_limit_are_served_when_others_leave(
     long_model: Path, tmp_path: Path
 ) -> None:

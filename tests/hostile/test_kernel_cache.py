@@ -56,6 +56,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.slow
 def test_damaged_entries_are_compiled_again_and_replaced_whole(cache: Path, tiny_model: Path) -> None:
     usual, log = tokens(tiny_model, cache)
     assert log == ""
@@ -132,6 +133,7 @@ print(team.exchange_zero(value.ctypes.data))
     assert result == "7"
 
 
+@pytest.mark.slow
 def test_a_kill_while_kernels_are_compiled_leaves_a_cache_that_works(cache: Path, tiny_model: Path) -> None:
     for name in ("exchange_zero.o", "set_field.o", "run_steps.o"):
         (cache / name).unlink()

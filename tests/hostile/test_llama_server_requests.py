@@ -38,6 +38,8 @@ WRONG: dict[str, list[Any]] = {
     "timings_per_token": [0, "x"],
     "response_fields": ["content", [1], ["a"] * 65],
     "n_cmpl": [0, 65, "1", 1.5],
+    "receipt": [0, "x"],
+    "timeout": [0, -1, 86401, "5", [1]],
     "mirostat": [1, 2, "0"],
     "dynatemp_range": [0.1],
     "typical_p": [0.9, 0],

@@ -78,6 +78,10 @@ def test_over_http_the_error_is_a_500_or_the_last_event_and_health_stays(
             assert (await client.get("/ready")).status_code == 200
             fine = await client.post("/generate", json={**body, "stream": False})
             assert (fine.status_code, len(fine.json()["token_ids"])) == (200, 3)
+            page = (await client.get("/metrics")).text
+            assert 'llorch_generations_total{finish_reason="error"} 2.0' in page
+            assert 'llorch_generations_total{finish_reason="length"} 1.0' in page
+            assert 'llorch_generation_errors_total{code="internal_error"} 2.0' in page
 
     do(work())
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import httpx
 import pytest
 
 from llorch.cli import main
+from tests.conftest import REPOSITORY
 from tests.support.commands import as_process_1, child_of, handles, has_mapped, start, wait_for
 from tests.support.live_server import WAIT_S, LiveServer
 from tests.support.processes import run_python
@@ -23,13 +25,20 @@ ENDLESS = ("generate", "Hello", "-n", "60000", "--temperature", "0")
 COMMANDS = {
     "serve": ("serve", "--port", "0"),
     "pull": ("pull", "some/model"),
+    "chat": ("chat", *ENDLESS[1:]),
     "generate": ENDLESS,
     "tokenize": ("tokenize", "-"),
     "inspect": ("inspect",),
     "bench": ("bench", "-r", "1000"),
+    "trace": ("trace", *ENDLESS[1:], "-o", f"{tempfile.gettempdir()}/never.json"),
+    "perplexity": ("perplexity", "-f", str(REPOSITORY / "CHANGELOG.md"), "-c", "8"),
     "validate": ("validate",),
+    "report": ("report", str(REPOSITORY / "proof_bundle")),
+    "verify-receipt": ("verify-receipt", str(REPOSITORY / "pyproject.toml")),
+    "convert": ("convert", "demo", os.devnull),
     "quantize": ("quantize", "demo", os.devnull, "Q8_0"),
     "warmup": ("warmup",),
+    "config": ("config", "show"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 every_signal = pytest.mark.parametrize("number", SIGNALS)

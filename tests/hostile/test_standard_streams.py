@@ -105,6 +105,7 @@ def test_a_model_whose_name_is_not_utf8_works(odd_name: bytes) -> None:
     assert b"mod\\udce9le" in llorch_bytes("inspect", b"-m", odd_name).stdout
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_such_a_file_is_one_line(odd_name: bytes, tmp_path: Path) -> None:
     Path(os.fsdecode(odd_name)).write_bytes(b"GGUF")
     assert "mod" in refused("tokenize", "a", b"-m", odd_name)

@@ -194,7 +194,7 @@ def test_a_reader_that_stalls_is_dropped_and_others_are_served(long_model: Path,
 
 @pytest.mark.slow
 def test_two_hundred_opens_and_closes_a_second_harm_nobody(server: LiveServer) -> None:
-    """Connections that say nothing, half a request, or a whole one, for 15 seconds beside one that streams."""
+    """Connections that say nothing, half a request, or a whole one, for a minute beside one that is answered."""
     pieces = [b"", b"GET /hea", wire("/v1/completions", TEXT)[:60], wire("/v1/completions", TEXT)]
     is_over = threading.Event()
 
@@ -211,7 +211,7 @@ def test_two_hundred_opens_and_closes_a_second_harm_nobody(server: LiveServer) -
         crowd = pool.submit(open_and_close)
         began_s = time.monotonic()
         n_answers = 0
-        while time.monotonic() - began_s < 15:
+        while time.monotonic() - began_s < 60:
             answer = server.post("/v1/completions", json={"prompt": "a", "max_tokens": 2})
             assert answer.status_code in (200, 503)
             n_answers += answer.status_code == 200

@@ -35,6 +35,23 @@ def refused(overrides: dict[str, Any], key: str) -> str:
 
 
 @pytest.mark.parametrize(
+    "value", [2, True, "2", [b"2"], np.zeros(1, np.float32), np.zeros(1, np.int64), np.zeros(1, bool)]
+)
+def test_a_list_of_ends_that_is_no_array_of_ids_is_refused(value: object) -> None:
+    refused({"eos_token_ids": value}, "eos_token_ids")
+
+
+def test_ends_outside_the_vocabulary_are_left_out_with_a_note() -> None:
+    oddities: list[str] = []
+    ids = np.array([-1, 1, N_VOCAB, 2**31 - 1], np.int32)
+    vocab = load_tokenizer(spm_metadata(["a"], overrides={"eos_token_ids": ids}), oddities).vocab
+    assert vocab.eog_ids == {1, 2}
+    assert oddities == [
+        f"3 ids of tokenizer.ggml.eos_token_ids lie outside the vocabulary of {N_VOCAB} tokens, ignored"
+    ]
+
+
+@pytest.mark.parametrize(
     "value", [None, 7, True, [b"llama"], "", "gpt-2", "bert", "no_vocab", "x" * 100_000, "a\nb"]
 )
 def test_a_tokenizer_model_that_is_not_supported_is_refused(value: object) -> None:

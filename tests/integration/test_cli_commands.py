@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,19 @@ def test_inspect_shows_file_kernels_and_memory(long_model: Path) -> None:
     assert found["problem"] is None
     text = llorch("inspect", "-m", str(long_model)).stdout
     assert all(word in text for word in ("tiny llama", "blk.1.ffn_down.weight", "KV cache", "Q8_0"))
+
+
+def test_inspect_says_where_threads_would_run(
+    long_model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    for flags, where in (([], "any CPU"), (["--pin-threads"], f"CPU {cpu}, one each")):
+        assert main(["inspect", "-m", str(long_model), "-t", "1", *flags, "--json"]) == 0
+        kernels = json.loads(capsys.readouterr().out)["kernels"]
+        assert kernels["threads_on"] == where
+        assert kernels["numa_nodes"] >= 1
+    assert main(["inspect", "-m", str(long_model), "-t", "900", "--pin-threads"]) == 2
+    assert "pin_threads: 900 threads want a CPU each" in capsys.readouterr().err
 
 
 def test_inspect_says_what_a_mapped_file_must_not_suffer(

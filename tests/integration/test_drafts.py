@@ -72,10 +72,10 @@ def test_many_users_get_no_drafts_and_few_share_the_rows_that_are_cheap(
 ) -> None:
     forward, sizes = loaded.llama.forward, list[tuple[int, int]]()
 
-    def count_rows(batch, cache):  # type: ignore[no-untyped-def]
+    def count_rows(batch, cache, **others):  # type: ignore[no-untyped-def]
         if batch.n_rows == len(batch.output_rows):  # no prompt is being read
             sizes.append((len(set(batch.slots.tolist())), batch.n_rows))
-        return forward(batch, cache)
+        return forward(batch, cache, **others)
 
     monkeypatch.setattr(loaded.llama, "forward", count_rows)
     run(new_engine(loaded, "ngram", ctx_size=CTX), *(writing(PASSAGE, f"{i}") for i in range(8)))

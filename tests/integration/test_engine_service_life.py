@@ -115,6 +115,7 @@ def test_when_the_compute_thread_dies_every_request_is_told(long_model: Path) ->
             assert isinstance(last, ErrorEvent)
             assert (last.code, last.retriable) == ("engine_failed", True)
         assert service.stage == "failed"
+        assert service.ledger.tally.ends["error"] == service.ledger.tally.errors["engine_failed"] == 4
         assert "thread team is closed" in str(service.failure)
         with pytest.raises(EngineStoppedError):
             await service.submit(prompt="Once")

@@ -14,6 +14,7 @@ def test_all_stages_of_the_demo_model_equal_the_stored_dumps_in_every_bit(tmp_pa
     assert_equal_in_every_bit("--proof-dir", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_in_our_own_order_some_stage_differs(tmp_path: Path) -> None:
     done = run("validate", "--all", "--json", "--proof-dir", str(tmp_path), sums="llorch")
     assert different_stages(Path(json.loads(done.stdout)["bundle"])) != []

@@ -120,7 +120,7 @@ def test_a_full_line_is_503_with_a_time_to_come_back_and_takes_none_of_several_p
     _wait_for_idle(server)
     assert server.post("/completion", json={"prompt": ["a", "b"], "n_predict": 1}).status_code == 200
     message = server.post("/completion", json={"prompt": ["a"] * 5}).json()["error"]["message"]
-    assert "at most 4 are taken at once" in message
+    assert "prompt: 5 choices are asked for, and the server takes at most 4 at once" in message
 
 
 def test_a_client_that_leaves_ends_all_of_its_generations(server: LiveServer) -> None:

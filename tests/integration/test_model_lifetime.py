@@ -125,6 +125,7 @@ def test_a_model_in_a_cycle_goes_with_the_garbage(tiny_model: Path, tmp_path: Pa
     assert run_python(PRELUDE + CYCLE, tmp_path, str(tiny_model)) == ["gone"]
 
 
+@pytest.mark.slow
 def test_loading_and_dropping_again_and_again_takes_no_memory(tiny_model: Path, tmp_path: Path) -> None:
     (grown_mib,) = run_python(PRELUDE + AGAIN_AND_AGAIN, tmp_path, str(tiny_model))
     assert int(grown_mib) < 20

@@ -11,11 +11,9 @@ import pytest
 from llorch.cli.main import main
 from llorch.errors import InputError, PullError
 from llorch.model_files import resolve_model_path
-from llorch.pulled.hub import pull_from_hub
-from llorch.pulled.names import HubName
 from tests.support.commands import llorch
 from tests.support.hub_server import COMMIT, TOKEN, Hub
-from tests.support.hub_user import MODEL, hub, left, no_pauses, pull
+from tests.support.hub_user import MODEL, hub, left, no_pauses, pull, pull_until
 
 __all__ = ["hub", "no_pauses"]
 
@@ -87,14 +85,7 @@ def test_an_interrupted_transfer_is_continued_by_the_next_call(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 50_000)
 
-    def interrupt(what: str, done: int, total: int) -> None:
-        if what.startswith("downloading") and done >= 150_000:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pull_from_hub(HubName.parse("a/b"), interrupt)
-    with pytest.raises(InputError, match="there is no model"):
-        resolve_model_path("a/b")
+    pull_until("a/b", 150_000)
     assert pull("a/b").read_bytes() == MODEL
     assert hub.ranges == ["", "bytes=150000-"]
     assert left(tmp_path) == ["b-Q8_0.gguf"]

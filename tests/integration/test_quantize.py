@@ -14,7 +14,7 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.formats.gguf.file import GGUFFile
-from tests.support.commands import LLORCH, handles, namespace, start, wait_for
+from tests.support.commands import LLORCH, handles, namespace, refused_here, start, wait_for
 from tests.support.tiny_models import write_tiny_llama
 
 
@@ -37,14 +37,7 @@ Captured = pytest.CaptureFixture[str]
 
 
 def refused(capsys: Captured, *words: object) -> str:
-    """The one line that a refused `llorch quantize` leaves."""
-    capsys.readouterr()
-    assert main(["quantize", *map(str, words)]) == 2
-    out, log = capsys.readouterr()
-    assert out == ""
-    (line,) = log.splitlines()
-    assert "internal error" not in line
-    return line
+    return refused_here(capsys, "quantize", *words)
 
 
 def test_one_json_document_says_what_was_written(f32_model: Path, tmp_path: Path, capsys: Captured) -> None:
@@ -80,6 +73,7 @@ def test_bad_usage_is_one_line(f32_model: Path, tmp_path: Path, capsys: Captured
     cut.write_bytes(f32_model.read_bytes()[:-1000])
     assert "choose one of F32" in refused(capsys, f32_model, out, "IQ1_S")
     assert "is the file that is read" in refused(capsys, f32_model, f32_model, "Q8_0")
+    assert "`llorch convert IN OUT --type TYPE`" in refused(capsys, tmp_path, out, "Q8_0")
     assert "there is no model" in refused(capsys, tmp_path / "missing", out, "Q8_0")
     assert "there is no folder" in refused(capsys, f32_model, out / "x", "Q8_0")
     assert "IN says which model" in refused(capsys, f32_model, out, "Q8_0", "-m", "demo")

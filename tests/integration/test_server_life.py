@@ -175,7 +175,7 @@ def test_log_has_counts_and_times_and_no_text(long_model: Path, tmp_path: Path) 
         )
         server.wait_for_log("j: length")
         records = [json.loads(line) for line in server.log.splitlines()]
-        record = next(record for record in records if record.get("job_id") == "j")
+        record = next(record for record in records if record.get("job_id") == "j" and "outcome" in record)
         assert record["completion_tokens"] == 3
         assert record["prompt_tokens"] == stream[0][1]["prompt_tokens"]
         assert {"queue_s", "prompt_s", "decode_s", "total_s", "outcome", "time", "level"} <= set(record)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.model_files import DEMO_PATH
-from tests.conftest import REPOSITORY
 from tests.support.llama_cpp_order import adds_in_the_order_we_know, assert_equal_in_every_bit
+from tests.support.reference_dumps import extract
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,13 +36,6 @@ MODELS = [
 PROMPT = "Once upon a time there was a little girl named Lily. She"
 TRAINED_LOGITS_NMSE = 1e-4
 """Closer than the tolerance: what trained models of few layers keep to over the positions of a prompt."""
-
-
-def extract(model: Path, folder: Path, *flags: str) -> None:
-    program = [sys.executable, "-m", "tools.reference.extract_checkpoints"]
-    words = [*program, "-m", str(model), "-p", PROMPT, "-o", str(folder), *flags]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY)
-    assert done.returncode == 0, done.stderr
 
 
 def logits_drift(bundle: Path) -> float:
@@ -85,8 +76,8 @@ def test_a_real_model_passes_in_both_profiles(
     name: str, model_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = model_path(f"{name}.gguf")
-    extract(model, tmp_path / "references" / "native")
-    extract(model, tmp_path / "references" / "f32", "--f32")
+    extract(model, tmp_path / "references" / "native", PROMPT)
+    extract(model, tmp_path / "references" / "f32", PROMPT, "--f32")
     assert_validates(model, tmp_path / "references", tmp_path / "proof", capsys)
 
 
@@ -94,13 +85,13 @@ def test_a_reference_of_few_layers_covers_the_others_as_wholes(
     model_path: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = model_path("stories260K-q8_0.gguf")
-    extract(model, tmp_path / "few", "--layers", "0,3", "--decode-stages", "kv", "--n-decode", "3")
+    extract(model, tmp_path / "few", PROMPT, "--layers", "0,3", "--decode-stages", "kv", "--n-decode", "3")
     assert_validates(model, tmp_path / "few", tmp_path / "proof", capsys)
 
 
 def test_the_demo_model_passes_in_both_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if not DEMO_PATH.exists():
         pytest.skip("the demo model is not in this checkout")
-    extract(DEMO_PATH, tmp_path / "references" / "native")
-    extract(DEMO_PATH, tmp_path / "references" / "f32", "--f32")
+    extract(DEMO_PATH, tmp_path / "references" / "native", PROMPT)
+    extract(DEMO_PATH, tmp_path / "references" / "f32", PROMPT, "--f32")
     assert_validates(DEMO_PATH, tmp_path / "references", tmp_path / "proof", capsys)

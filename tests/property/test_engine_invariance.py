@@ -66,6 +66,15 @@ def test_in_company_of_any_number_a_generation_has_its_own_bits(
     assert any(end.usage.cached_tokens for end in watched.ends.values()) == prefix_cache
 
 
+@pytest.mark.parametrize("n", range(1, 17))
+def test_any_number_at_once_have_the_bits_of_one_alone(
+    n: int, loaded: OpenModel, alone: dict[str, Outcome]
+) -> None:
+    requests = requests_for(loaded)[16 - n :]
+    outcomes = WatchedEngine(loaded, parallel=n, ctx_size=N_CTX).run(*requests)
+    assert outcomes == {request.job_id: alone[request.job_id] for request in requests}
+
+
 def test_a_prompt_read_from_the_cache_has_the_bits_of_one_computed(
     loaded: OpenModel, alone: dict[str, Outcome]
 ) -> None:

@@ -49,11 +49,11 @@ class Sequences:
             q, k, v, self.cache, slots, positions, self.tables, n_threads=n_threads, layer=1
         )
 
-    def expected(self, sequence: int) -> NDArray[np.float64]:
-        """The whole sequence in float64, from keys and values as the cache rounds them."""
+    def expected(self, sequence: int, first: int = 0) -> NDArray[np.float64]:
+        """The sequence from position `first` on in float64, from keys and values as the cache rounds them."""
         dtype = self.cache.keys.dtype
         k, v = (a[sequence].astype(dtype).astype(np.float64) for a in (self.k, self.v))
-        return naive.attend(self.q[sequence].astype(np.float64), k, v)
+        return naive.attend(self.q[sequence][first:].astype(np.float64), k, v, first)
 
 
 def rows_of(sequence: int, first: int, last: int) -> list[tuple[int, int]]:

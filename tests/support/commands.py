@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from llorch.cli.main import main
 from tests.support.live_server import WAIT_S, wait_until
 
 LLORCH = [sys.executable, "-m", "llorch"]
@@ -45,6 +46,17 @@ def refused(*arguments: str | bytes, **variables: str) -> str:
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert "error: " in line
+    assert "internal error" not in line
+    return line
+
+
+def refused_here(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> str:
+    """The one line that a refused command leaves, run in this process."""
+    capsys.readouterr()
+    assert main([command, *map(str, words)]) == 2
+    out, log = capsys.readouterr()
+    assert out == ""
+    (line,) = log.splitlines()
     assert "internal error" not in line
     return line
 

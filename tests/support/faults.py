@@ -24,7 +24,7 @@ from llorch.kernels.ops import matmul as matmul_op
 from llorch.kernels.ops import norm as norm_op
 from llorch.kernels.ops import prepare as prepare_op
 from llorch.kernels.ops import rope as rope_op
-from llorch.kernels.ops import scores as scores_op
+from llorch.kernels.ops import softmax as softmax_op
 from llorch.kernels.ops import store as store_op
 from llorch.kernels.program import RUN, Program, float_bits
 from llorch.kernels.weights.floats import F32_WEIGHTS
@@ -37,7 +37,6 @@ from llorch.open_model import OpenModel
 from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.validation.dumps import Reference
-from llorch.validation.records import sha256_of_file
 from llorch.validation.subject import Subject, reference_tensors
 from tests.support.random_blocks import HALVES
 
@@ -63,7 +62,7 @@ def faulty_subject(
 ) -> Iterator[Subject]:
     """What `open_subject` opens, with something changed on the way."""
     source = open_source(path)
-    sha256 = sha256_of_file(path)
+    _, sha256 = source.hashed()
     right = ModelConfig.from_metadata(source.metadata)
     changed = tensors(reference_tensors(source.tensors, sha256, reference)[0])
     used = weights(Weights.from_tensors(right, changed))
@@ -221,7 +220,7 @@ HALF_SPLIT_ROPE: Operations = {"rope": half_split_rope}
 ROTATED_V: Operations = {"store": store_rotated_v}
 WRONG_SCALE: Operations = {
     "attend": _with_scale_of_no_root(attend_op.attend),
-    "scores": _with_scale_of_no_root(scores_op.scores),
+    "softmax_maximum": _with_scale_of_no_root(softmax_op.softmax_maximum),
 }
 NO_RESIDUAL: Operations = {"add": add_to_nothing}
 UNROTATED_WHEN_FUSED: Operations = {"rope_store": store_without_rope}
@@ -287,6 +286,6 @@ class MasklessLlama(Llama):
         attention = {
             int(observed.records[i, RUN])
             for i, (name, _) in enumerate(labels)
-            if name in ("attend", "scores")
+            if name in ("attend", "scores", "values") or name.startswith("softmax_")
         }
         self._team: Any = MasklessTeam(self._team, attention)

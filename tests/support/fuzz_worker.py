@@ -1,6 +1,6 @@
 """Loads mutants of a tiny model and lets those that load generate four tokens; run in a process of its own.
 
-    python -m tests.support.fuzz_worker DIRECTORY SEED N
+    python -m tests.support.fuzz_worker FOLDER SEED N gguf|directory
 
 The number of each mutant is printed before it is tried, so that a crash or a hang names its mutant; the last
 line is a JSON object of counts.
@@ -17,9 +17,12 @@ from itertools import chain
 from pathlib import Path
 
 import llorch
-from llorch.errors import InputError, NumericalError
+from llorch.errors import ContextLengthError, InputError, NumericalError
 from llorch.formats.gguf.file import GGUFFile
 from tests.support import mutants
+from tests.support.hf_directories import write_directory
+from tests.support.json_mutants import json_mutants
+from tests.support.mutants import overwrite
 from tests.support.tiny_models import write_tiny_llama
 
 N_TOKENS = 4
@@ -28,18 +31,44 @@ IN_PLACE = [mutants.flip_bit, mutants.set_byte, mutants.set_u32, mutants.set_u64
 """Mutations that leave everything else where it was; most of these models load."""
 
 
-def tiny_mutants(path: Path, seed: int, n: int) -> Iterator[bytes]:
-    """`n` mutants of the tiny model written to `path`: of its header, its data, and the whole file."""
+Mutants = Iterator[tuple[Path, Path, bytes]]
+"""Each is a model, one of its files, and what to write into that."""
+
+
+def gguf_mutants(folder: Path, seed: int, n: int) -> Mutants:
+    """`n` mutants of a tiny GGUF file: of its header, its data, and the whole file."""
+    path = folder / "mutant.gguf"
     write_tiny_llama(path, types={"attn_q.weight": "BF16", "ffn_up.weight": "F16"})
     content = path.read_bytes()
     with GGUFFile(path) as file:
         header_bytes = min(info.offset for info in file.tensor_infos.values())
     n_each = n // 3
-    return chain(
+    contents = chain(
         mutants.mutants(content, n_each, seed=seed, reach=header_bytes, kinds=IN_PLACE),
         mutants.mutants(content, n_each, seed=seed + 1, reach=len(content), kinds=IN_PLACE),
         mutants.mutants(content, n - 2 * n_each, seed=seed + 2, reach=len(content)),
     )
+    return ((path, path, mutant) for mutant in contents)
+
+
+def directory_mutants(folder: Path, seed: int, n: int) -> Mutants:
+    """`n` mutants of a tiny directory: of its weights, its config and its tokenizer, one file at a time."""
+    rope = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    config = {"rope_scaling": rope, "attention_bias": True, "num_hidden_layers": 1}
+    path = write_directory(folder / "model", config=config, dtype={"": "BF16", "mlp": "F16", "norm": "F32"})
+    weights = (path / "model.safetensors").read_bytes()
+    n_each = n // 4
+    yield from (
+        (path, path / "model.safetensors", mutant)
+        for reach in (2000, len(weights))
+        for mutant in mutants.mutants(weights, n_each, seed=seed, reach=reach, kinds=IN_PLACE)
+    )
+    overwrite(path / "model.safetensors", weights)
+    for name, n_of_file in (("config.json", n_each), ("tokenizer.json", n - 3 * n_each)):
+        original = (path / name).read_bytes()
+        for mutant in json_mutants(json.loads(original), n_of_file, seed=seed):
+            yield path, path / name, mutant
+        overwrite(path / name, original)
 
 
 def generate(path: Path) -> str:
@@ -59,6 +88,8 @@ def generate(path: Path) -> str:
             raise AssertionError(f"{len(generation.token_ids)} tokens, {generation.finish_reason}")
     except NumericalError:
         return "overflowed"
+    except ContextLengthError:
+        return "refused"  # as short a context as a file may say, the prompt does not fit
     finally:
         model.close()
     return "generated"
@@ -75,18 +106,18 @@ def peak_memory() -> int:
     return int(line.split()[1]) * 1024
 
 
-def main(directory: Path, seed: int, n: int) -> None:
-    path = directory / "mutant.gguf"
+def main(folder: Path, seed: int, n: int, form: str) -> None:
     outcomes: Counter[str] = Counter(refused=0, generated=0, overflowed=0)
-    for index, content in enumerate(tiny_mutants(path, seed, n)):
+    made = gguf_mutants if form == "gguf" else directory_mutants
+    for index, (model, file, content) in enumerate(made(folder, seed, n)):
         print(f"mutant {index} of seed {seed}", flush=True)
-        mutants.overwrite(path, content)
+        overwrite(file, content)
         faulthandler.dump_traceback_later(MAX_SECONDS_EACH, exit=True)
-        outcomes[generate(path)] += 1
+        outcomes[generate(model)] += 1
         faulthandler.cancel_dump_traceback_later()
     peak_bytes = peak_memory()
     print(json.dumps({**outcomes, "peak_bytes": peak_bytes}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from llorch.errors import InputError
+from llorch.model_files import resolve_model_path
 from llorch.pulled.hub import pull_from_hub
 from llorch.pulled.names import HubName
 from tests.support.hub_server import Hub, hub_server
@@ -40,3 +42,16 @@ def pull(name: str) -> Path:
 
 def left(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "data").rglob("*") if path.is_file())
+
+
+def pull_until(name: str, n_bytes: int) -> None:
+    """Fetch a model of the hub until Ctrl-C, which comes once so many bytes of a file have."""
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what.startswith("downloading") and done >= n_bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull_from_hub(HubName.parse(name), interrupt)
+    with pytest.raises(InputError, match="there is no model"):
+        resolve_model_path(name)

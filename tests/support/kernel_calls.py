@@ -33,13 +33,14 @@ from llorch.kernels.ops import prepare as prepare_op
 from llorch.kernels.ops import rope as rope_op
 from llorch.kernels.ops import store as store_op
 from llorch.kernels.ops import swiglu as swiglu_op
+from llorch.kernels.ops.attend_parts import PartBuffers
 from llorch.kernels.program import Program
 from llorch.kernels.team import Team
-from llorch.kernels.weights.format import Matrix
+from llorch.kernels.weights.format import Matrix, RowTables
 from llorch.kernels.weights.formats import FORMATS
 from llorch.machine.memory import aligned_bytes
+from llorch.model.attention_tasks import attention_tasks
 from llorch.model.kv_cache import KVCache
-from llorch.model.llama import row_groups
 from llorch.quant.tensor import Tensor, quantize
 from llorch.quant.types import QuantType
 
@@ -101,13 +102,15 @@ def place(tensor: Tensor, *, packed: bool) -> Matrix:
     weight_format = FORMATS[tensor.type]
     tiling = weight_format.tiling
     n_out, n_in = tensor.shape
+    rows = RowTables.of(tensor)
     if not packed or tiling is None:
-        return Matrix(weight_format, n_out, n_in, tensor.address, False, tensor)
+        return Matrix(weight_format, n_out, n_in, tensor.address, False, (tensor, rows), *rows.addresses)
     stride, n_tiles = tiling.tile_bytes(n_in), -(-n_out // tiling.tile_rows)
     tiles = aligned_bytes(n_tiles * stride)
     address = int(tiles.ctypes.data)
-    assert tiling.pack(tensor.address, n_in, n_out, address, stride, 0, n_tiles) == 0
-    return Matrix(weight_format, n_out, n_in, address, True, tiles)
+    order, _ = rows.addresses
+    assert tiling.pack(tensor.address, n_in, n_out, address, stride, 0, n_tiles, order) == 0
+    return Matrix(weight_format, n_out, n_in, address, True, (tiles, rows), *rows.addresses)
 
 
 def activation_of(x: Floats, *forms: ActivationForm) -> Activation:
@@ -229,16 +232,25 @@ def attend(
     n_head_kv = keys.shape[1]
     flat = [guarded_rows(a.reshape(n_rows, -1)) for a in (q, keys, values)]
     out = guarded_rows(np.full((n_rows, n_head * head_dim), SENTINEL, np.float32))
-    arrays = [
-        guarded(np.ascontiguousarray(a, np.int32)) for a in (positions, slots, tables, row_groups(slots))
-    ]
+    tasks = attention_tasks(positions, slots, n_head_kv, n_threads)
+    arrays = [guarded(np.ascontiguousarray(a, np.int32)) for a in (positions, slots, tables, tasks)]
     program = Program()
     kv = KV_TYPES[cache.kv_type]
     store_op.store(program, layer, flat[1], flat[2], n_head_kv, head_dim, kv)
-    attend_op.attend(program, layer, flat[0], out, n_head, n_head_kv, head_dim, kv)
+    attend_op.attend(
+        program,
+        layer,
+        flat[0],
+        out,
+        n_head,
+        n_head_kv,
+        head_dim,
+        kv,
+        PartBuffers(n_head, n_head_kv, head_dim),
+    )
     run(program, n_rows, n_threads=n_threads, POSITIONS=arrays[0].ctypes.data, SLOTS=arrays[1].ctypes.data,
-        TABLES=arrays[2].ctypes.data, TABLE_STRIDE=arrays[2].strides[0], GROUPS=arrays[3].ctypes.data,
-        N_GROUPS=len(arrays[3]), KEYS=cache.keys.ctypes.data, VALUES=cache.values.ctypes.data,
+        TABLES=arrays[2].ctypes.data, TABLE_STRIDE=arrays[2].strides[0], TASKS=arrays[3].ctypes.data,
+        N_TASKS=len(arrays[3]), KEYS=cache.keys.ctypes.data, VALUES=cache.values.ctypes.data,
         LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0])  # fmt: skip
     return out.view(n_rows).reshape(q.shape).copy()
 

@@ -30,6 +30,7 @@ class LiveServer:
 
     wrapper: Sequence[str] = ()
     """A command that runs it."""
+    stdin = subprocess.DEVNULL
 
     def __init__(self, model: Path | str, log_path: Path, *flags: str, **variables: str) -> None:
         self.log_path = log_path
@@ -37,7 +38,7 @@ class LiveServer:
         command = [*self.wrapper, *serve, *flags]
         with log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **variables}
+                command, stdin=self.stdin, stdout=log, stderr=log, env={**os.environ, **variables}
             )
         self.url = self._wait_for_url()
         self.port = int(self.url.rpartition(":")[2])
@@ -48,7 +49,7 @@ class LiveServer:
 
     def _wait_for_url(self) -> str:
         for _ in wait_until(READY_S):
-            if found := re.search(r"http://[\d.]+:\d+", self.log):
+            if found := re.search(r"https?://[\d.]+:\d+", self.log):
                 return found[0]
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log}")

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from llorch.kernels import paths
 from llorch.kernels.activations.q8_k import Q8_K
+from llorch.quant.tensor import Placement
 from llorch.quant.types import SUPPORTED, QuantType
-from tests.support import kernel_calls, naive
+from tests.support import kernel_calls, naive, naive_int8_rows
 from tests.support.extreme_products import extreme_product
 from tests.support.random_blocks import random_blocks
 from tests.support.small_models import Run, open_model
@@ -63,6 +64,23 @@ def extreme() -> NDArray[np.float32]:
     out = kernel_calls.matmul(weight, x)
     np.testing.assert_array_equal(out, expected)
     return out
+
+
+def int8_rows() -> list[NDArray[np.float32]]:
+    """Products of int8 weights with a scale a row, compared with the twin too."""
+    results = []
+    for n_tokens in (1, 2, 3, 5, 8, 9, 16, 27):
+        for n_out, n_in in ((1, 32), (17, 96), (83, 352)):
+            rng = np.random.default_rng([n_tokens, n_out, n_in])
+            order = rng.permutation(n_out + 2)[:n_out].astype(np.int32)
+            weight = naive_int8_rows.random_tensor(n_out, n_in, rng, Placement(order, n_out + 2))
+            x = rng.standard_normal((n_tokens, n_in)).astype(np.float32)
+            x[0] = -1.0  # -128 everywhere
+            for packed in (True, False):
+                out = kernel_calls.matmul(weight, x, packed=packed, n_threads=N_THREADS)
+                np.testing.assert_array_equal(naive.bits(out), naive.bits(naive_int8_rows.matmul(weight, x)))
+                results.append(out)
+    return results
 
 
 def elementwise() -> dict[str, str]:
@@ -111,7 +129,7 @@ def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
 def main(types: str, *models: str) -> None:
     wanted = [quant for quant in SUPPORTED.values() if quant.name in types.split(",")]
     exact = {f"matmul {t.name}": digest(*products(t)) for t in wanted}
-    exact |= {"extreme": digest(extreme())} | elementwise()
+    exact |= {"int8 rows": digest(*int8_rows()), "extreme": digest(extreme())} | elementwise()
     greedy: dict[str, list[int]] = {}
     for path in map(Path, models):
         hashes, made = model(path)

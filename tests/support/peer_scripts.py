@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.proof import GOLDEN
 from tools.performance import compare_peers, rounds
 from tools.performance.peer_runs import Run, SpeedTest
 
@@ -53,7 +55,7 @@ def llorch_speeds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLORCH_PROOF_DIR", str(tmp_path / "proof"))
     monkeypatch.setenv("LLORCH_RUN_ID", "run-1")
-    (tmp_path / "model.gguf").write_bytes(b"weights")
+    shutil.copy(GOLDEN / "tiny.gguf", tmp_path / "model.gguf")
     script(tmp_path / "llama-bench", LLAMA_BENCH)
     script(tmp_path / "llama-batched-bench", BATCHED_BENCH)
     return tmp_path

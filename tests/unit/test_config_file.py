@@ -1,4 +1,4 @@
-"""The commented `config.toml` at the root and the README's table say what the table of fields says."""
+"""The commented `config.toml` at the root and the table of request fields say what the table of fields says."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def test_config_file_says_what_the_table_says() -> None:
     assert CONFIG.read_text() == config_toml(), HINT
 
 
-def test_readme_says_what_the_table_says() -> None:
-    page = (REPOSITORY / "README.md").read_text()
+def test_the_page_about_generate_says_what_the_table_says() -> None:
+    page = (REPOSITORY / "docs" / "generate.md").read_text()
     assert page == with_table(page), HINT

@@ -23,8 +23,9 @@ import time
 from pathlib import Path
 
 from llorch.pulled.names import wheel_path
-from tools.conformance.environment import ROOT, InstallError, ensure_environment
+from tools.conformance.environment import ENVIRONMENT
 from tools.conformance.served import KEY, ServerError, llama_server_command, llorch_command, serving
+from tools.setup.own_environment import ROOT, InstallError
 
 CLIENTS: dict[str, tuple[str, ...]] = {
     "openai": ("openai_session", "openai_completions", "openai_structure"),
@@ -37,8 +38,8 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "schemathesis": ("schemathesis_session",),
 }
 """Programs of `tools.conformance.clients`, by the client's name."""
-SMALL = ("demo", ("-c", "128"))
-"""Model and flags for a client that sends many odd requests: what they generate costs nothing there."""
+SMALL = ("demo", ("-c", "128", "--admin-key", KEY))
+"""Model and flags for a client that sends many odd requests to every path: what they generate costs nothing there."""
 OWN_SERVERS: dict[str, tuple[str, tuple[str, ...]]] = {"schemathesis": SMALL}
 N_PARALLEL = 8
 CLIENT_S = 280.0
@@ -125,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     args = _arguments(argv)
     try:
-        python = ensure_environment()
+        python = ENVIRONMENT.ensure()
         failed = run_clients(args, python)
     except InstallError as error:
         print(f"conformance: the clients could not be installed:\n{error}", file=sys.stderr)

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 300.0
@@ -38,14 +39,20 @@ def llama_server_command(program: Path, model: str, n_parallel: int, *flags: str
 
 
 @contextlib.contextmanager
-def serving(command: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def serving(
+    command: Sequence[str], log_path: Path | None = None
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """URL and process of a server that answers; it is ended on leaving.
+
+    Args:
+        command: without the port.
+        log_path: where what it prints is kept.
 
     Raises:
         ServerError: it did not start.
     """
     python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    with tempfile.TemporaryFile() as log, socket.socket() as free:
+    with _log(log_path) as log, socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
@@ -70,6 +77,11 @@ def serving(command: Sequence[str]) -> Iterator[tuple[str, subprocess.Popen[byte
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _log(path: Path | None) -> IO[bytes]:
+    """A file for what a server prints."""
+    return tempfile.TemporaryFile() if path is None else path.open("w+b")
 
 
 def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:

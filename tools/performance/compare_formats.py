@@ -24,11 +24,13 @@ from llorch.kernels.ops.matmul import matmul
 from llorch.kernels.ops.prepare import prepare
 from llorch.kernels.program import Program
 from llorch.kernels.team import Team
-from llorch.kernels.weights.format import Matrix, WeightFormat
+from llorch.kernels.weights.format import Matrix, RowTables, WeightFormat
 from llorch.kernels.weights.formats import FORMATS
 from llorch.machine.cpu import model_name
 from llorch.machine.memory import aligned_bytes
 from llorch.machine.threads import default_threads
+from llorch.quant.tensor import Tensor
+from llorch.quant.types import I8
 
 N_OUT, N_IN = 45056, 2048
 TOKENS = (1, 8, 256)
@@ -44,9 +46,12 @@ def random_matrix(weight_format: WeightFormat) -> Matrix:
         blocks[bad] = rng.integers(0, 256, (int(bad.sum()), quant.block_bytes), np.uint8)
     stride, n_tiles = tiling.tile_bytes(N_IN), N_OUT // tiling.tile_rows
     tiles = aligned_bytes(n_tiles * stride)
-    tiling.pack(int(blocks.ctypes.data), N_IN, tiling.tile_rows, int(tiles.ctypes.data), stride, 0, 1)
+    scales = np.ones(N_OUT, np.float32) if quant is I8 else None
+    rows = RowTables.of(Tensor("w", quant, (N_OUT, N_IN), blocks.ravel(), row_scales=scales))
+    order, _ = rows.addresses
+    tiling.pack(int(blocks.ctypes.data), N_IN, tiling.tile_rows, int(tiles.ctypes.data), stride, 0, 1, order)
     tiles.reshape(n_tiles, stride)[1:] = tiles[:stride]
-    return Matrix(weight_format, N_OUT, N_IN, int(tiles.ctypes.data), True, tiles)
+    return Matrix(weight_format, N_OUT, N_IN, int(tiles.ctypes.data), True, (tiles, rows), *rows.addresses)
 
 
 def product(team: Team, matrix: Matrix, n_tokens: int) -> Callable[[], float]:

@@ -28,8 +28,7 @@ from llorch.environment import environment, reproducible_command
 from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
 from llorch.validation.bundle import GENERATED_BY, BundleWriter
-from llorch.validation.records import sha256_of_file
-from tools.performance.gguf_keys import file_type
+from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
 from tools.performance.peer_runs import LLORCH, ROOT, PeerError, SpeedTest
 from tools.performance.peers import DasLlama, IkLlamaCpp, LlamaCpp, Peer
 from tools.performance.performance_report import case_of, chart, summary, table
@@ -50,9 +49,7 @@ def write_bundle(
         if model not in models:
             say(f"hashing {model.name}")
             output = comparison.rounds[model, test.name][0][LLORCH].output
-            size, digest = model.stat().st_size, sha256_of_file(model)
-            about = {"file": model.name, "name": output["model"], "type": file_type(model)}
-            models[model] = {**about, "bytes": size, "sha256": digest}
+            models[model] = {"name": output["model"], **model_facts(model)}
     cases = [
         case_of(
             models[model],
@@ -67,6 +64,8 @@ def write_bundle(
             "name": peer.name,
             "version": peer.version(),
             "extra": list(peer.extra),
+            "programs": program_facts(peer.programs()),
+            "packages": peer.packages(),
             "cannot_load": {
                 file: why for (name, file), why in comparison.refusals.items() if name == peer.name
             },
@@ -90,7 +89,7 @@ def write_bundle(
         bundle.add_png("chart.png", picture)
     bundle.add_summary(summary(document, bundle.run_id, environment()))
     folder = bundle.write(
-        {"models": list(models.values()), "peers": peers},
+        {"models": list(models.values()), "peers": peers, "packages": llorch_packages()},
         None,
         reproducible_command(["python", "-m", "tools.performance.compare_peers", *words]),
     )

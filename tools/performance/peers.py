@@ -8,8 +8,9 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from llorch.validation.package_digest import package_at
 from tools.performance.peer_runs import (
     PeerError,
     Run,
@@ -44,6 +45,12 @@ class Peer(Protocol):
 
     def version(self) -> str:
         """What it says about its version, in one line; empty if it says nothing."""
+
+    def programs(self) -> list[Path]:
+        """The programs that are run."""
+
+    def packages(self) -> list[dict[str, Any]]:
+        """The installed Python packages that they come from, with the hashes of their files."""
 
     def run(self, model: Path, test: SpeedTest, n_threads: int, timeout_s: float) -> Run:
         """Run `test` once.
@@ -80,10 +87,15 @@ class LlamaCpp:
 
     def version(self) -> str:
         """The lines of `--version` that name a version and a compiler."""
-        for program in filter(None, (self.llama_bench, self.batched_bench)):
-            if text := _version_of(program):
-                return text
-        return ""
+        return next(filter(None, map(_version_of, self.programs())), "")
+
+    def programs(self) -> list[Path]:
+        """Those of the two that there are."""
+        return [program for program in (self.llama_bench, self.batched_bench) if program is not None]
+
+    def packages(self) -> list[dict[str, Any]]:
+        """None: it was built."""
+        return []
 
     def run(self, model: Path, test: SpeedTest, n_threads: int, timeout_s: float) -> Run:
         """Run `test` once; see `Peer`."""
@@ -173,8 +185,16 @@ class DasLlama:
 
     def version(self) -> str:
         """It does not say; pip's record lies beside the program."""
+        return next((f"version: {package['version']}" for package in self.packages()), "")
+
+    def programs(self) -> list[Path]:
+        """Its only one."""
+        return [self.program]
+
+    def packages(self) -> list[dict[str, Any]]:
+        """What pip recorded beside the program."""
         records = self.program.resolve().parents[1].glob("lib/python*/site-packages/dasllama-*.dist-info")
-        return next((f"version: {path.name.split('-')[1].removesuffix('.dist')}" for path in records), "")
+        return [package_at(path) for path in sorted(records)]
 
     def run(self, model: Path, test: SpeedTest, n_threads: int, timeout_s: float) -> Run:
         """Run `test` once; see `Peer`."""

@@ -10,6 +10,7 @@ from llorch.bench import plots
 from tools.performance.peer_runs import LLORCH
 
 Case = dict[str, Any]
+FINGERPRINTS = "hardware, packages and programs, with their hashes: `bundle.json`"
 
 
 def summarize(speeds: Sequence[float]) -> dict[str, Any]:
@@ -121,6 +122,7 @@ def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, 
         f"Python {environment['python']}, NumPy {environment['numpy']}, Numba {environment['numba']}, "
         f"{environment['system']}",
         f"other work before the rounds took: {_busy(document)} of the CPUs",
+        FINGERPRINTS,
     ]
     for peer in peers:
         facts.append(f"{peer['name']}: {peer['version'] or 'version unknown'}")

@@ -11,10 +11,10 @@ from typing import Any
 
 from llorch.environment import environment, reproducible_command
 from llorch.validation.bundle import BundleWriter, markdown_table
-from llorch.validation.records import sha256_of_file
-from tools.performance.gguf_keys import file_type
+from llorch.validation.performance_checks import RUNS_FILE, SERVERS_FILE
+from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
 from tools.performance.peer_runs import LLORCH
-from tools.performance.performance_report import speed
+from tools.performance.performance_report import FINGERPRINTS, speed
 
 LLAMA_SERVER, BENCH = "llama-server", "llorch bench"
 
@@ -64,33 +64,30 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     return markdown_table(["model", "load", "figure", *servers, "llorch's ratio"], rows)
 
 
-def _version_of(program: Path | None) -> str:
-    if program is None:
-        return ""
+def _peer(program: Path) -> dict[str, Any]:
+    """The other server: its name, what it says about its version, its files."""
     done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, errors="replace", timeout=60
     )
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
-    return "; ".join(line for line in lines if line.startswith(("version", "built")))
+    version = "; ".join(line for line in lines if line.startswith(("version", "built")))
+    return {"name": LLAMA_SERVER, "version": version, "programs": program_facts([program]), "packages": []}
 
 
 def write_bundle(
     bundle: BundleWriter, runs: Sequence[dict[str, Any]], args: argparse.Namespace, words: list[str]
 ) -> Path:
     """Write the bundle: every run, the medians, a page; its folder."""
-    models = [
-        {"file": m.name, "type": file_type(m), "bytes": m.stat().st_size, "sha256": sha256_of_file(m)}
-        for m in args.model
-    ]
+    models = [model_facts(model) for model in args.model]
     load = {"n_streams": args.streams, "n_prompt": args.n_prompt, "n_predict": args.n_predict}
-    peers = [{"name": LLAMA_SERVER, "version": _version_of(args.llama_server)}] if args.llama_server else []
+    peers = [_peer(args.llama_server)] if args.llama_server else []
     found = [
         {"model": model, "load": name, "servers": figures} for (model, name), figures in medians(runs).items()
     ]
     n_rounds = max(run["round"] for run in runs)
     about = {"n_threads": args.threads, "rounds_done": n_rounds, "load": load, "medians": found}
-    bundle.add_json("servers.json", about)
-    bundle.add_ndjson("runs.ndjson", runs)
+    bundle.add_json(SERVERS_FILE, about)
+    bundle.add_ndjson(RUNS_FILE, runs)
     facts = environment()
     kernels = facts["kernels"]
     lines = [
@@ -100,6 +97,7 @@ def write_bundle(
         f"llorch {facts['llorch']}, commit {facts['commit']}"
         + (", modified" if facts["is_modified"] else ""),
         *(f"{peer['name']}: {peer['version']}" for peer in peers),
+        FINGERPRINTS,
         *(f"{m['file']}: {m['type']}, {m['bytes']:,} bytes, sha256 {m['sha256']}" for m in models),
     ]
     page = [
@@ -109,4 +107,4 @@ def write_bundle(
     ]
     bundle.add_summary("\n\n".join(page) + "\n")
     command = reproducible_command(["python", "-m", "tools.performance.compare_servers", *words])
-    return bundle.write({"models": models, "peers": peers}, None, command)
+    return bundle.write({"models": models, "peers": peers, "packages": llorch_packages()}, None, command)

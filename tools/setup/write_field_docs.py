@@ -1,4 +1,4 @@
-"""Write `config.toml` and the README's table of request fields from `llorch.fields.table`.
+"""Write `config.toml` and the table of request fields in docs/generate.md from `llorch.fields.table`.
 
 python -m tools.setup.write_field_docs
 """
@@ -57,7 +57,7 @@ def _sentence(words: str) -> str:
 
 
 def readme_table() -> str:
-    """The README's table of request fields, between its markers."""
+    """The table of request fields, between its markers."""
     rows = ["| field | default | takes | |", "|---|---|---|---|"]
     for field in REQUEST.values():
         default = "–" if field.default is None else f"`{json.dumps(field.default)}`"
@@ -75,8 +75,8 @@ def with_table(page: str) -> str:
 def main() -> None:
     """Write both files."""
     (ROOT / "config.toml").write_text(config_toml(), "utf-8")
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text("utf-8")), "utf-8")
+    page = ROOT / "docs" / "generate.md"
+    page.write_text(with_table(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

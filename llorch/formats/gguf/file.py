@@ -10,14 +10,12 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
 
 import numpy as np
 
-from llorch.errors import GGUFError, LlorchError
-from llorch.formats.gguf.mapped_file import MappedFile
+from llorch.errors import GGUFError
 from llorch.formats.gguf.metadata import MAX_KEYS, MIN_PAIR_BYTES, GGUFMetadata
-from llorch.formats.gguf.reader import HeaderReader, printable
+from llorch.formats.gguf.reader import HeaderReader
 from llorch.formats.gguf.split import open_other_parts
 from llorch.formats.gguf.tensors import (
     MAX_TENSORS,
@@ -26,6 +24,9 @@ from llorch.formats.gguf.tensors import (
     read_tensor_infos,
     unsupported_type_message,
 )
+from llorch.formats.mapped_file import MappedFile
+from llorch.formats.mapped_model import MappedModel
+from llorch.formats.printed import printable
 from llorch.quant.tensor import Tensor
 from llorch.quant.types import SUPPORTED
 
@@ -35,7 +36,7 @@ DEFAULT_ALIGNMENT = 32
 MAX_ALIGNMENT = 1 << 24
 
 
-class GGUFFile:
+class GGUFFile(MappedModel):
     """A GGUF model (a `ModelSource`), its header fully checked; a split model appears as one.
 
     Attributes:
@@ -45,8 +46,9 @@ class GGUFFile:
         own_infos: the tensors of this file, in the order of its header.
         tensor_infos: by name, of all parts, whether llorch can run their types or not.
         part_paths: every file of the model; one unless it is split.
-        n_bytes: size of all files together.
     """
+
+    _error = GGUFError
 
     def __init__(self, path: str | os.PathLike[str], part_index: int = 0) -> None:
         """Map the file and check its header; time and memory depend on the header only, not on the weights.
@@ -59,11 +61,10 @@ class GGUFFile:
             GGUFError: the file cannot be opened or is malformed; the message names the file and the key or
                 tensor.
         """
-        self._path = Path(path)
+        super().__init__(Path(path))
         self.part_index = part_index
         self._others: list[GGUFFile] = []
-        self._is_closed = False
-        self._file = MappedFile(self._path)
+        self._file = MappedFile(self._path, "a GGUF file", GGUFError)
         try:
             self._read_header()
             self._others += open_other_parts(self, GGUFFile)
@@ -73,7 +74,6 @@ class GGUFFile:
         infos = {info.name: info for part in self._parts() for info in part.own_infos}
         self.tensor_infos: Mapping[str, TensorInfo] = MappingProxyType(infos)
         self.part_paths = tuple(part.path for part in self._parts())
-        self.n_bytes = sum(len(part._file.bytes) for part in self._parts())
 
     def _parts(self) -> Iterator[GGUFFile]:
         yield self
@@ -88,10 +88,9 @@ class GGUFFile:
         self.alignment = _alignment(reader, self._metadata)
         self.own_infos = read_tensor_infos(reader, n_tensors, self.alignment, self.part_index)
 
-    @property
-    def path(self) -> Path:
-        """The file that was opened."""
-        return self._path
+    def _files(self) -> Iterator[MappedFile]:
+        """The parts of a split model in order."""
+        return (part._file for part in self._parts())
 
     @property
     def metadata(self) -> GGUFMetadata:
@@ -105,8 +104,7 @@ class GGUFFile:
         Raises:
             GGUFError: a tensor has a type that llorch cannot run.
         """
-        if self._is_closed:
-            raise LlorchError(f"{printable(self._path)}: is closed")
+        self._require_open()
         views = (part._tensor(info) for part in self._parts() for info in part.own_infos)
         return MappingProxyType({tensor.name: tensor for tensor in views})
 
@@ -117,34 +115,16 @@ class GGUFFile:
         data = np.frombuffer(self._file.bytes, np.uint8, info.n_bytes, info.offset)
         return Tensor(info.name, SUPPORTED[info.type_id], info.shape, data)
 
-    def forget_pages(self) -> None:
-        """Release the pages read so far from this process's memory; views stay valid."""
-        for part in self._parts():
-            part._file.forget_pages()
-
-    def changed(self) -> str | None:
-        """What has happened to a file of the model since it was opened; None if nothing has, or it is closed."""
-        return next((change for part in self._parts() if (change := part._file.changed())), None)
-
     def close(self) -> None:
         """Close the file. A second call does nothing.
 
-        Tensors stay valid: the file stays mapped until the last one is freed. Metadata arrays that were not read
-        before cannot be read afterwards.
+        Tensors stay valid. Metadata arrays that were not read before cannot be read afterwards.
         """
-        self._is_closed = True
-        self.__dict__.pop("tensors", None)
         for part in self._others:
             part.close()
         if hasattr(self, "_metadata"):
             self._metadata.release()
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+        super().close()
 
 
 def _read_version(reader: HeaderReader) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.errors import LlorchError
-from llorch.formats.gguf.reader import U64, HeaderReader, quote
+from llorch.formats.gguf.reader import U64, HeaderReader
+from llorch.formats.printed import quote
 from llorch.formats.protocol import MetadataValue
 
 BOOL, STRING, ARRAY = 7, 8, 9

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import mmap
 import struct
-from pathlib import Path
 
 from llorch.errors import GGUFError
+from llorch.formats.printed import quote
 
 Buffer = mmap.mmap | bytes
 
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
-
-
-def printable(path: Path) -> str:
-    """The path as one printable line, whatever its bytes."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)
-
-
-def quote(name: str | bytes) -> str:
-    """A name from the file for a message: one line, unprintable characters escaped, bounded length."""
-    text = name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else name
-    return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
 class HeaderReader:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf.reader import printable, quote
+from llorch.formats.printed import printable, quote
 
 if TYPE_CHECKING:
     from llorch.formats.gguf.file import GGUFFile

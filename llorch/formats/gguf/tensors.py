@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from llorch.errors import GGUFError
-from llorch.formats.gguf.reader import HeaderReader, quote
+from llorch.formats.gguf.reader import HeaderReader
+from llorch.formats.printed import quote
 from llorch.quant.types import GGML_LAYOUTS, GGML_NAMES, SUPPORTED
 
 REQUANTIZE = "llama-quantize --allow-requantize FILE OUT Q4_K_M"

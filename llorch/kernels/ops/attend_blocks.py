@@ -1,15 +1,23 @@
-"""Attention's inner loops over one KV block: scores of queries with its keys, weighted sums of its values."""
+"""Attention over one KV block: scores of queries with its keys, their softmax, weighted sums of its values."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llorch.kernels.emit.functions import emitted
+from llorch.kernels.emit.scalars import as_int32
 from llorch.kernels.emit.values import F32, Int, Strided, constant, fma, load, loop, splat, store, vector
-from llorch.kernels.jit import kernel
+from llorch.kernels.emit.vectors import softmax_block
+from llorch.kernels.jit import inlined, kernel
 from llorch.kernels.kv_types import KVType
 from llorch.kernels.layout import FLOAT_LANES as LANES
 from llorch.kernels.layout import KV_BLOCK_SIZE
+
+QUERIES = 8
+"""Most queries that run together: a key or value that must be widened is widened once for all of them."""
+
+FEW_QUERIES = 4
+"""Queries that run together where nothing is widened, and where fewer than eight are left."""
 
 _FLOATS = vector(F32, LANES)
 _KEY_VECTORS = range(KV_BLOCK_SIZE // LANES)
@@ -114,3 +122,45 @@ def make_values(n_queries: int, n_vectors: int, kv: KVType) -> Any:
             c += 1
 
     return run
+
+
+def make_attend_block(kv: KVType) -> Any:
+    """A kernel that goes on with up to QUERIES queries over the positions of one block."""
+    scores_4, scores_1 = make_scores(FEW_QUERIES, kv), make_scores(1, kv)
+    mix_4, mix_1 = make_values(FEW_QUERIES, 4, kv), make_values(1, 4, kv)
+    scores_8 = make_scores(QUERIES, kv) if kv.is_widened else scores_4
+    mix_8 = make_values(QUERIES, 2, kv) if kv.is_widened else mix_4
+    row_bytes = KV_BLOCK_SIZE * 4
+
+    @inlined
+    def attend_block(h, first, n, key, value, start, n_block, scale, area, outputs, state):
+        """Go on with queries ``first <= i < first + n`` of `h` over the `n_block` positions from `start` on.
+
+        Args (addresses unless said otherwise):
+            h: the queries (`attend.Heads`).
+            key, value: the block's keys and values.
+            area: the thread's scratch (`attend.Scratch`), which holds the queries.
+            outputs, state: sums of weighted values, highest scores and sums of weights so far; changed.
+        """
+        queries, scores, factors = area.queries, area.scores, area.factors
+        position = as_int32(h.positions)
+        if n == QUERIES:
+            scores_8(queries, h.head_dim, key, scores)
+        elif n == FEW_QUERIES:
+            scores_4(queries, h.head_dim, key, scores)
+        else:
+            for m in range(n):
+                scores_1(queries + m * h.head_dim * 4, h.head_dim, key, scores + m * row_bytes)
+        for m in range(n):
+            n_valid = position[(first + m) // h.n_rep] + 1 - start
+            softmax_block(scores + m * row_bytes, n_valid, scale, state + m * 8, factors + m * 4)
+        if n == QUERIES:
+            mix_8(scores, n_block, value, h.padded, factors, outputs)
+        elif n == FEW_QUERIES:
+            mix_4(scores, n_block, value, h.padded, factors, outputs)
+        else:
+            for m in range(n):
+                to = outputs + m * h.padded * 4
+                mix_1(scores + m * row_bytes, n_block, value, h.padded, factors + m * 4, to)
+
+    return attend_block

@@ -49,29 +49,57 @@ class Keys(NamedTuple):
     block_bytes: int
 
 
+class Values(NamedTuple):
+    """The values of one KV head of a sequence, as `Keys`, and the padded head size."""
+
+    table: int
+    address: int
+    block_bytes: int
+    padded: int
+
+
 @kernel
-def soft_max(raw, n, scale, weights, lanes):
-    """Softmax weights of a row of `n` raw scores, summed eight at a time."""
+def scale_to_maximum(raw, n, scale, weights):
+    """Write `n` scaled scores; returns the highest."""
     highest = float32(-inf)
     for j in range(n):
-        highest = max(highest, raw[j] * scale)
+        weights[j] = raw[j] * scale
+        highest = max(highest, weights[j])
+    return highest
+
+
+@kernel
+def exponentials_llama_cpp(weights, n, highest, lanes):
+    """Replace `n` scaled scores by ``e^(score - highest)``; returns the inverse of their sum, taken eight at a time."""
     total = float64(0)
     for start in range(0, n, 8):
         for lane in range(8):
             lanes[lane] = float32(0)
             if start + lane < n:
-                lanes[lane] = exp_float32_llama_cpp(raw[start + lane] * scale - highest)
+                lanes[lane] = exp_float32_llama_cpp(weights[start + lane] - highest)
                 weights[start + lane] = lanes[lane]
         total += float64(add_lanes_in_halves(lanes))
-    inverse = float32(float64(1) / total)
+    return float32(float64(1) / total)
+
+
+@kernel
+def multiply(weights, n, factor):
+    """``weights *= factor`` for `n` of them."""
     for j in range(n):
-        weights[j] *= inverse
+        weights[j] *= factor
 
 
-def make_weigh(kv: KVType) -> Any:
-    """``weigh(q, head_dim, scale, keys, n, raw, weights, lanes)`` for kernels: one query with the first `n` keys.
+@kernel
+def soft_max(raw, n, scale, weights, lanes):
+    """Softmax weights of a row of `n` raw scores."""
+    highest = scale_to_maximum(raw, n, scale, weights)
+    multiply(weights, n, exponentials_llama_cpp(weights, n, highest, lanes))
 
-    Raw scores and softmax weights are float32 (n,).
+
+def make_raw_scores(kv: KVType) -> Any:
+    """``raw_scores(q, head_dim, keys, n, raw, scratch)`` for kernels: one query with the first `n` keys.
+
+    `raw`: float32 (n,).
     """
     read = kv.read
 
@@ -91,32 +119,37 @@ def make_weigh(kv: KVType) -> Any:
         return total
 
     @kernel
-    def weigh(q, head_dim, scale, keys, n, raw, weights, lanes):
+    def raw_scores(q, head_dim, keys, n, raw, scratch):
         query, block_of = as_float32(q), as_int32(keys.table)
         for j in range(n):
             block = keys.address + block_of[j // KV_BLOCK_SIZE] * keys.block_bytes
-            raw[j] = score(query, block, head_dim, j % KV_BLOCK_SIZE, lanes)
-        soft_max(raw, n, scale, weights, lanes)
+            raw[j] = score(query, block, head_dim, j % KV_BLOCK_SIZE, as_float32(scratch))
 
-    return weigh
+    return raw_scores
+
+
+def make_mix(kv: KVType) -> Any:
+    """``mix(weights, n, values, column, lanes)`` for kernels: a component of the sum of the first `n` values."""
+    read = kv.read
+
+    @kernel
+    def mix(weights, n, values, column, lanes):
+        block_of = as_int32(values.table)
+        for lane in range(STEP):
+            lanes[lane] = float32(0)
+        for j in range(n):
+            block = values.address + block_of[j // KV_BLOCK_SIZE] * values.block_bytes
+            value = read(block, j % KV_BLOCK_SIZE * values.padded + column)
+            lanes[j % STEP] = fused_multiply_add(value, weights[j], lanes[j % STEP])
+        add_registers(lanes)
+        return add_lanes_in_pairs(lanes)
+
+    return mix
 
 
 def make_attend_llama_cpp(kv: KVType) -> Unit:
     """The twin for one cache type; a float16 cache is read as float32, which llama.cpp does otherwise."""
-    weigh, read, item = make_weigh(kv), kv.read, kv.item_bytes
-
-    @kernel
-    def mix(weights, n, table, values, value_bytes, padded, column, lanes):
-        """Component `column` of the weighted sum of the first `n` values."""
-        block_of = as_int32(table)
-        for lane in range(STEP):
-            lanes[lane] = float32(0)
-        for j in range(n):
-            block = values + block_of[j // KV_BLOCK_SIZE] * value_bytes
-            value = read(block, j % KV_BLOCK_SIZE * padded + column)
-            lanes[j % STEP] = fused_multiply_add(value, weights[j], lanes[j % STEP])
-        add_registers(lanes)
-        return add_lanes_in_pairs(lanes)
+    raw_scores, mix, item = make_raw_scores(kv), make_mix(kv), kv.item_bytes
 
     @operation(f"attention over {kv.name} in llama.cpp's order", name=f"attend_{kv.name}_llama_cpp")
     def run(o, s, n_rows, ith, nth, counter, scratch):
@@ -133,15 +166,17 @@ def make_attend_llama_cpp(kv: KVType) -> Unit:
             n = positions[row] + 1
             table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
             keys = s[st.KEYS] + o[LAYER] * s[st.LAYER_KEY_BYTES] + kv_head * key_bytes
-            values = s[st.VALUES] + o[LAYER] * s[st.LAYER_VALUE_BYTES] + kv_head * value_bytes
+            first = s[st.VALUES] + o[LAYER] * s[st.LAYER_VALUE_BYTES] + kv_head * value_bytes
+            values = Values(table, first, value_bytes * n_head_kv, padded)
             memory = allocate(8 * n)
             raw, weights = as_float32(memory), as_float32(memory + 4 * n)
             q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
             scale = float32_of_bits(o[SCALE])
-            weigh(q, head_dim, scale, Keys(table, keys, key_bytes * n_head_kv), n, raw, weights, lanes)
+            raw_scores(q, head_dim, Keys(table, keys, key_bytes * n_head_kv), n, raw, scratch)
+            soft_max(raw, n, scale, weights, lanes)
             out = as_float32(o[OUT] + row * o[OUT_STRIDE] + head * head_dim * 4)
             for column in range(head_dim):
-                out[column] = mix(weights, n, table, values, value_bytes * n_head_kv, padded, column, lanes)
+                out[column] = mix(weights, n, values, column, lanes)
             release(memory)
             work = atomic_add(counter, 1)
 

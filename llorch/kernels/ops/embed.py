@@ -11,7 +11,8 @@ from llorch.kernels.jit import Unit, operation
 from llorch.kernels.program import Program, operands
 from llorch.kernels.weights.format import Matrix
 
-TABLE, N, ROW_BYTES, OUT, OUT_STRIDE = operands(5)
+TABLE, N, ROW_BYTES, OUT, OUT_STRIDE, ROW_SCALES = operands(6)
+"""ROW_SCALES, for formats whose rows have factors apart (`weights.format.Matrix`)."""
 
 
 def embed(program: Program, table: Matrix, out: Rows) -> None:
@@ -28,6 +29,7 @@ def embed(program: Program, table: Matrix, out: Rows) -> None:
         ROW_BYTES: table.format.quant.row_bytes(table.n_in),
         OUT: out.address,
         OUT_STRIDE: out.stride,
+        ROW_SCALES: table.row_scales,
     }
     program.add(table.format.embed, "embed", -1, values, keep=(table, out))
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from numpy import int64
+
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Activation, Rows
+from llorch.kernels.emit.scalars import as_int32
 from llorch.kernels.jit import inlined
 from llorch.kernels.program import Program, operands
 from llorch.kernels.weights.format import Matrix
 
-WEIGHTS, IS_PACKED, TILE_STRIDE, N_IN, N_OUT, X, OUT, OUT_STRIDE, ACCUMULATE = operands(9)
-"""Rows as in the file, or tiles; the table of the activation in the weights' form; 0 as OUT means the logits."""
+WEIGHTS, IS_PACKED, TILE_STRIDE, N_IN, N_OUT, X, OUT, OUT_STRIDE, ACCUMULATE, ROW_ORDER, ROW_SCALES = (
+    operands(11)
+)
+"""Rows as in the file, or tiles; the table of the activation in the weights' form; 0 as OUT means the logits; 0 as
+ROW_ORDER, that rows follow each other; ROW_SCALES, for formats whose rows have factors apart."""
 
 
 def matmul(
@@ -50,6 +56,8 @@ def matmul(
         OUT: out.address if out else 0,
         OUT_STRIDE: out.stride if out else 0,
         ACCUMULATE: int(accumulate),
+        ROW_ORDER: weight.row_order,
+        ROW_SCALES: weight.row_scales,
     }
     keep = (weight, x, out)
     program.add(weight.format.product, label, layer, values, keep=keep, barrier=barrier, outputs=outputs)
@@ -61,3 +69,9 @@ def output_of(o, s):
     if o[OUT]:
         return o[OUT], o[OUT_STRIDE]
     return s[st.LOGITS], s[st.LOGITS_STRIDE]
+
+
+@inlined
+def stored_row(o, row):
+    """Which of the stored rows is number `row`."""
+    return int64(as_int32(o[ROW_ORDER])[row]) if o[ROW_ORDER] else row

@@ -5,10 +5,9 @@ from __future__ import annotations
 from llorch.kernels.activations.fill import fill_forms
 from llorch.kernels.buffers import Activation
 from llorch.kernels.jit import operation
-from llorch.kernels.layout import CHUNK
 from llorch.kernels.program import Program, operands
 
-X, X_STRIDE, N, FORMS = operands(4)
+X, X_STRIDE, N, FORMS, PIECE = operands(5)
 
 
 def prepare(program: Program, layer: int, x: Activation, outputs: bool = False) -> None:
@@ -21,15 +20,15 @@ def prepare(program: Program, layer: int, x: Activation, outputs: bool = False) 
         outputs: whether rows are the step's outputs.
     """
     if x.forms:
-        values = {X: x.rows.address, X_STRIDE: x.rows.stride, N: x.rows.n, FORMS: x.tables}
+        values = {X: x.rows.address, X_STRIDE: x.rows.stride, N: x.rows.n, FORMS: x.tables, PIECE: x.piece}
         program.add(run_prepare, "prepare", layer, values, keep=(x,), fills=x, outputs=outputs)
 
 
 @operation("activation forms", name="prepare")
 def run_prepare(o, s, n_rows, ith, nth, counter, scratch):
     """x: float32 (n_rows, n) and its forms."""
-    n_chunks = (o[N] + CHUNK - 1) // CHUNK
-    for work in range(ith, n_rows * n_chunks, nth):
-        row, start = work // n_chunks, work % n_chunks * CHUNK
-        n = min(CHUNK, o[N] - start)
+    n_pieces = (o[N] + o[PIECE] - 1) // o[PIECE]
+    for work in range(ith, n_rows * n_pieces, nth):
+        row, start = work // n_pieces, work % n_pieces * o[PIECE]
+        n = min(o[PIECE], o[N] - start)
         fill_forms(o[FORMS], o[X] + row * o[X_STRIDE] + start * 4, row, start, n)

@@ -1,24 +1,21 @@
-"""Raw scores and softmax weights of attention, written out for a probe; the fast path never has them in memory."""
+"""Raw scores of attention, written out for the observed program; the fast path (`attend`) never has them in memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from numpy import float32, inf
-
 from llorch.kernels import paths
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
-from llorch.kernels.emit.scalars import as_float32, as_int32, float32_of_bits, fused_multiply_add
-from llorch.kernels.emit.vectors import exp_float32
-from llorch.kernels.jit import Unit, kernel, operation
+from llorch.kernels.emit.scalars import as_float32, as_int32
+from llorch.kernels.jit import Unit, inlined, kernel, operation
 from llorch.kernels.kv_types import KV_TYPES, KVType
 from llorch.kernels.layout import KV_BLOCK_SIZE
-from llorch.kernels.ops.attend_llama_cpp import Keys, make_weigh
-from llorch.kernels.program import Program, float_bits, operands
+from llorch.kernels.ops.attend_blocks import make_scores
+from llorch.kernels.ops.attend_llama_cpp import Keys, make_raw_scores
+from llorch.kernels.program import Program, operands
 
-Q, Q_STRIDE, N_HEAD, N_HEAD_KV, HEAD_DIM, SCALE, LAYER = operands(7)
+Q, Q_STRIDE, N_HEAD, N_HEAD_KV, HEAD_DIM, LAYER = operands(6)
 
 LABEL = "scores"
 """Of the instruction, by which an observed step finds it."""
@@ -27,7 +24,7 @@ LABEL = "scores"
 def scores(
     program: Program, layer: int, q: Rows, n_head: int, n_head_kv: int, head_dim: int, kv: KVType
 ) -> None:
-    """Write raw scores and softmax weights of q with the cache, into the step's score buffers.
+    """Write raw scores of q with the cache, into the step's score buffer.
 
     Args:
         program: gets the instruction.
@@ -42,73 +39,62 @@ def scores(
         N_HEAD: n_head,
         N_HEAD_KV: n_head_kv,
         HEAD_DIM: head_dim,
-        SCALE: float_bits(1.0 / np.sqrt(np.float32(head_dim))),
         LAYER: layer,
     }
     runs = _RUNS_LLAMA_CPP if paths.sums() == "llama.cpp" else _RUNS
     program.add(runs[kv], LABEL, layer, values, keep=(q,))
 
 
-def _make_weigh(kv: KVType) -> Any:
-    """As `attend_llama_cpp.make_weigh`, in the order of the fast path."""
-    read = kv.read
+@inlined
+def score_row(s, row, head):
+    """Where the scores of a query begin, in bytes after the score buffers; they are float32 (n_head, n_rows, n)."""
+    return row * s[st.SCORES_ROW_STRIDE] + head * s[st.SCORES_HEAD_STRIDE]
+
+
+def _make_raw_scores(kv: KVType) -> Any:
+    """As `attend_llama_cpp.make_raw_scores`, in the order of the fast path."""
+    block_scores = make_scores(1, kv)
 
     @kernel
-    def weigh(q, head_dim, scale, keys, n, raw, weights, lanes):
-        query, block_of = as_float32(q), as_int32(keys.table)
-        highest = float32(-inf)
-        for j in range(n):
-            block = keys.address + block_of[j // KV_BLOCK_SIZE] * keys.block_bytes
-            total = float32(0)
-            for i in range(head_dim):
-                total = fused_multiply_add(
-                    query[i], read(block, i * KV_BLOCK_SIZE + j % KV_BLOCK_SIZE), total
-                )
-            raw[j] = total
-            weights[j] = total * scale
-            highest = max(highest, weights[j])
-        weight_sum = float32(0)
-        for j in range(n):
-            weights[j] = exp_float32(weights[j] - highest)
-            weight_sum += weights[j]
-        for j in range(n):
-            weights[j] /= weight_sum
+    def raw_scores(q, head_dim, keys, n, raw, scratch):
+        block_of, block = as_int32(keys.table), as_float32(scratch)
+        for start in range(0, n, KV_BLOCK_SIZE):
+            at = keys.address + block_of[start // KV_BLOCK_SIZE] * keys.block_bytes
+            block_scores(q, head_dim, at, scratch)
+            for j in range(min(KV_BLOCK_SIZE, n - start)):
+                raw[start + j] = block[j]
 
-    return weigh
+    return raw_scores
 
 
-def _make_run(title: str, name: str, kv: KVType, weigh: Any) -> Unit:
+def _make_run(title: str, name: str, kv: KVType, raw_scores: Any) -> Unit:
     item = kv.item_bytes
 
     @operation(title, name=name)
     def run(o, s, n_rows, ith, nth, counter, scratch):
-        """q: float32 (n_rows, n_head, head_dim). Raw scores and weights: float32 (n_head, n_rows, n_positions) each."""
+        """q: float32 (n_rows, n_head, head_dim). Raw scores: float32 (n_head, n_rows, n_positions)."""
         n_head, n_head_kv, head_dim = o[N_HEAD], o[N_HEAD_KV], o[HEAD_DIM]
         positions, slots = as_int32(s[st.POSITIONS]), as_int32(s[st.SLOTS])
         layer_keys = s[st.KEYS] + o[LAYER] * s[st.LAYER_KEY_BYTES]
         key_bytes = KV_BLOCK_SIZE * head_dim * item
-        for row in range(ith, n_rows, nth):
+        for work in range(ith, n_rows * n_head, nth):
+            row, head = work // n_head, work % n_head
             table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
-            for head in range(n_head):
-                at = row * s[st.SCORES_ROW_STRIDE] + head * s[st.SCORES_HEAD_STRIDE]
-                raw, weights = as_float32(s[st.SCORES_RAW] + at), as_float32(s[st.SCORES_WEIGHTS] + at)
-                keys = Keys(
-                    table, layer_keys + head // (n_head // n_head_kv) * key_bytes, key_bytes * n_head_kv
-                )
-                q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
-                scale = float32_of_bits(o[SCALE])
-                weigh(q, head_dim, scale, keys, positions[row] + 1, raw, weights, as_float32(scratch))
+            keys = Keys(table, layer_keys + head // (n_head // n_head_kv) * key_bytes, key_bytes * n_head_kv)
+            q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
+            raw = as_float32(s[st.SCORES_RAW] + score_row(s, row, head))
+            raw_scores(q, head_dim, keys, positions[row] + 1, raw, scratch)
 
     return run
 
 
 _RUNS = {
-    kv: _make_run(f"scores with {kv.name}", f"scores_{kv.name}", kv, _make_weigh(kv))
+    kv: _make_run(f"scores with {kv.name}", f"scores_{kv.name}", kv, _make_raw_scores(kv))
     for kv in KV_TYPES.values()
 }
 _RUNS_LLAMA_CPP = {
     kv: _make_run(
-        f"scores with {kv.name} in llama.cpp's order", f"scores_{kv.name}_llama_cpp", kv, make_weigh(kv)
+        f"scores with {kv.name} in llama.cpp's order", f"scores_{kv.name}_llama_cpp", kv, make_raw_scores(kv)
     )
     for kv in KV_TYPES.values()
 }

@@ -12,11 +12,11 @@ from llorch.kernels.buffers import Activation, Rows
 from llorch.kernels.emit.scalars import as_float32
 from llorch.kernels.emit.vectors import exp_float32, swiglu_16
 from llorch.kernels.jit import Unit, kernel, operation
-from llorch.kernels.layout import CHUNK, FLOAT_LANES
+from llorch.kernels.layout import FLOAT_LANES
 from llorch.kernels.ops.swiglu_llama_cpp import swiglu_row_llama_cpp
 from llorch.kernels.program import Program, operands
 
-GATE, UP, STRIDE, N, OUT, FORMS = operands(6)
+GATE, UP, STRIDE, N, OUT, FORMS, PIECE = operands(7)
 
 
 def swiglu(program: Program, layer: int, gate: Rows, up: Rows, out: Activation) -> None:
@@ -35,6 +35,7 @@ def swiglu(program: Program, layer: int, gate: Rows, up: Rows, out: Activation) 
         N: gate.n,
         OUT: out.rows.address,
         FORMS: out.tables,
+        PIECE: out.piece,
     }
     run = _run_llama_cpp if paths.sums() == "llama.cpp" else _run_fast
     program.add(run, "swiglu", layer, values, keep=(gate, up, out), fills=out)
@@ -55,10 +56,10 @@ def _make_run(title: str, name: str, row_kernel: Any) -> Unit:
     @operation(title, name=name)
     def run(o, s, n_rows, ith, nth, counter, scratch):
         """gate, up: float32 (n_rows, n). out: float32 (n_rows, n) and its forms."""
-        n_chunks = (o[N] + CHUNK - 1) // CHUNK
-        for work in range(ith, n_rows * n_chunks, nth):
-            row, start = work // n_chunks, work % n_chunks * CHUNK
-            n = min(CHUNK, o[N] - start)
+        n_pieces = (o[N] + o[PIECE] - 1) // o[PIECE]
+        for work in range(ith, n_rows * n_pieces, nth):
+            row, start = work // n_pieces, work % n_pieces * o[PIECE]
+            n = min(o[PIECE], o[N] - start)
             at = row * o[STRIDE] + start * 4
             row_kernel(o[GATE] + at, o[UP] + at, n, o[OUT] + at)
             fill_forms(o[FORMS], o[OUT] + at, row, start, n)

@@ -3,7 +3,7 @@
 A Q8_0 block is 32 columns deep, so one AMX product is 16 (or 8) tokens x 16 rows x 32 columns: A is the quantised
 activations where they lie, B is one block of a weight tile as `tiles.pack` stores it (signed on this path), C comes
 back as int32 through a small buffer in cache and is added to 16 float32 vectors in registers, in `tiles.dot`'s
-order: ``acc = fma(sum, d_w * d_x, acc)``, block after block.
+order: ``acc = fma(sum, d_w * d_x, acc)``, block after block. Plain integers are simpler (`tiles.amx_plain`).
 
 While AMX works a core has one 512-bit float unit instead of two, which leaves about 500 G multiply-adds per second at
 3 GHz. Measured and rejected: biased weights with `tdpbsud` (one more addition per vector, 22 % slower), bfloat16
@@ -38,6 +38,7 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.tiles.amx_plain import plain_rows
 from llorch.kernels.tiles.amx_registers import (
     FEW_TOKENS,
     HAS_AMX,
@@ -49,8 +50,9 @@ from llorch.kernels.tiles.amx_registers import (
     start_product,
     store_sums,
 )
-from llorch.kernels.tiles.dot import AHEAD_BYTES, PairOperands, pair_sums
+from llorch.kernels.tiles.dot import AHEAD_BYTES
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
+from llorch.kernels.tiles.pair_sums import PairOperands, pair_sums
 
 LEAST_BLOCKS = 2
 """Blocks of 32 are multiplied in pairs, one pair ahead of the float work."""
@@ -207,7 +209,7 @@ def _out_at(o: _Operands, tile: Int, token: int) -> Int:
 
 def _emit(builder: Any, scheme: TileScheme, args: tuple[Int, ...], n_tokens: int, is_streaming: bool) -> None:
     o = _Operands(builder, scheme, args, n_tokens, is_streaming)
-    if not scheme.has_sub_blocks:
+    if not scheme.has_sub_blocks and not scheme.is_plain:
         for half in range(2):
             _emit_product(builder, o, o.q + half * UNIT, o.tiles + half * _UNIT_BYTES, half, half)
     last = o.n_tiles - 1
@@ -216,7 +218,9 @@ def _emit(builder: Any, scheme: TileScheme, args: tuple[Int, ...], n_tokens: int
         weights, scales = o.tiles + tile * o.tile_stride, o.scales + tile * o.scale_stride
         for token in range(n_tokens):
             prefetch(_out_at(o, tile, token), for_writing=True)
-        if scheme.has_sub_blocks:
+        if scheme.is_plain:
+            values = plain_rows(builder, o, weights, scales, _emit_ahead if o.is_streaming else None)
+        elif scheme.has_sub_blocks:
             values = _emit_super_blocks(builder, o, weights, scales)
         else:
             # After the last tile the pair started ahead is one that is not read.

@@ -66,12 +66,22 @@ def close_amx(builder: Any) -> None:
         call(builder, "llvm.x86.tilerelease", VOID, [])
 
 
-def start_product(builder: Any, q: Int, q_stride: Int, weights: Int, half: int, sums: int) -> None:
-    """Start a product: tokens at `q`, 16 rows at `weights`, with A and B of `half`, into C register `sums`."""
+def clear_sums(builder: Any, sums: int) -> None:
+    """Set C register `sums` to 0."""
+    call(builder, "llvm.x86.tilezero", VOID, [_register(sums)])
+
+
+def start_product(
+    builder: Any, q: Int, q_stride: Int, weights: Int, half: int, sums: int, *, is_first: bool = True
+) -> None:
+    """Start a product: tokens at `q`, 16 rows at `weights`, with A and B of `half`, into C register `sums`; it is added
+    to what is there if it is not the first.
+    """
     a, b, c = _register(TOKENS[half]), _register(WEIGHTS[half]), _register(sums)
     call(builder, "llvm.x86.tileloadd64", VOID, [a, q.pointer(I8), q_stride.value])
     call(builder, "llvm.x86.tileloadd64", VOID, [b, weights.pointer(I8), ir.Constant(I64, SUM_BYTES)])
-    call(builder, "llvm.x86.tilezero", VOID, [c])
+    if is_first:
+        clear_sums(builder, sums)
     call(builder, "llvm.x86.tdpbssd", VOID, [c, a, b])
 
 

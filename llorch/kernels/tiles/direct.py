@@ -32,6 +32,7 @@ from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.gather import row_addresses
 from llorch.kernels.tiles.integers import BYTES, LANES, PATH, add_quads
 from llorch.kernels.tiles.layout import QUADS, UNIT, TileScheme
+from llorch.kernels.tiles.plain_rows import scaled_rows
 from llorch.kernels.tiles.planes import add_bias, look_up
 
 MOST_TOKENS = 2
@@ -49,16 +50,22 @@ def _lanes_of(builder: Any, value: Any, part: int) -> Any:
     return builder.shuffle_vector(value, value, mask)
 
 
-def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, start: Any, x: Int) -> Any:
-    """int32 sums of one block for the rows of one part; `x` is the token's address in the block.
-
-    Two chains, since one dot product waits for the one before it; integers do not mind the order.
-    """
+def _columns(builder: Any, scheme: TileScheme, quads: list[Any], part: int) -> list[list[Any]]:
+    """The bytes of a block for the rows of one part, as `add_quads` takes them."""
     columns = []
     for quad in quads:
         value = look_up(builder, scheme, _lanes_of(builder, quad, part), PATH.bias)
         is_whole = scheme.planes == (8,) and PATH.bias
         columns.append([builder.bitcast(add_bias(builder, value) if is_whole else value, BYTES)])
+    return columns
+
+
+def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, start: Any, x: Int) -> Any:
+    """int32 sums of one block for the rows of one part; `x` is the token's address in the block.
+
+    Two chains, since one dot product waits for the one before it; integers do not mind the order.
+    """
+    columns = _columns(builder, scheme, quads, part)
     half = QUADS // 2
     first = add_quads(builder, scheme, [start], columns[:half], [x], None)
     second = add_quads(builder, scheme, [constant(I32, LANES, 0)], columns[half:], [x + half * 4], None)
@@ -68,26 +75,36 @@ def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, st
 def _emit(
     builder: Any, scheme: TileScheme, file_block: FileBlock, n_tokens: int, args: tuple[Int, ...]
 ) -> None:
-    source, row_bytes, n_blocks, q, q_stride, d, d_stride, s, s_stride, out, out_stride, accumulate = args
+    source, row_bytes, n_blocks, order, factors, q, q_stride, d, d_stride, s, s_stride, *y = args
+    out, out_stride, accumulate = y
     q_rows, d_rows, s_rows = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
     block_bytes = TILE_ROWS * file_block.n_bytes
-    rows = row_addresses(source, row_bytes)
-    ahead = source + row_bytes * TILE_ROWS
+    rows = row_addresses(source, row_bytes, order=order if scheme.is_plain else None)
+    ahead = (rows[0] if scheme.is_plain else source) + row_bytes * TILE_ROWS
 
     def float_of(halves: Any, part: int) -> Any:
         return half_to_float(builder, _lanes_of(builder, halves, part))
+
+    def start_of(t: int, block: Int) -> Any:
+        if not scheme.taken_off:
+            return constant(I32, LANES, 0)
+        return splat(builder, load(I32, s_rows[t] + block * 4, align=4), LANES)
 
     def body(block: Int, acc: list[Any]) -> list[Any]:
         for offset in range(0, block_bytes + 63, 64):
             prefetch(ahead + block * block_bytes + offset)
         at = [row + block * file_block.n_bytes for row in rows]
         (quads,) = file_block.units(builder, at)
+        if scheme.is_plain:
+            x_at = [q_rows[t] + block * (UNIT * scheme.column_bytes) for t in range(n_tokens)]
+            for part in _PARTS:
+                of_part, columns = slice(part, None, len(_PARTS)), _columns(builder, scheme, quads, part)
+                acc[of_part] = add_quads(builder, scheme, acc[of_part], columns, x_at, None)
+            return acc
         halves = file_block.halves(builder, at)
         after = []
         for t in range(n_tokens):
-            start = constant(I32, LANES, 0)
-            if scheme.taken_off:
-                start = splat(builder, load(I32, s_rows[t] + block * 4, align=4), LANES)
+            start = start_of(t, block)
             x_scale = splat(builder, load(F32, d_rows[t] + block * 4, align=4), LANES)
             for part in _PARTS:
                 total = _part_sums(builder, scheme, quads, part, start, q_rows[t] + block * UNIT)
@@ -100,7 +117,13 @@ def _emit(
                 after.append(value)
         return after
 
-    acc = loop(n_blocks, [constant(F32, LANES, 0.0)] * (n_tokens * len(_PARTS)), body)
+    if scheme.is_plain:
+        starts = [start_of(t, Int(builder, 0)) for t in range(n_tokens) for _ in _PARTS]
+        of_parts = [load(vector(F32, LANES), factors, part * LANES * 4, align=4) for part in _PARTS]
+        sums = loop(n_blocks, starts, body)
+        acc = scaled_rows(builder, sums, of_parts, [d_rows[t] for t in range(n_tokens)])
+    else:
+        acc = loop(n_blocks, [constant(F32, LANES, 0.0)] * (n_tokens * len(_PARTS)), body)
     out_rows = Strided(out, out_stride)
     for t in range(n_tokens):
         for part in _PARTS:
@@ -119,19 +142,24 @@ def _make_direct_tile(scheme: TileScheme, file_block: FileBlock, n_tokens: int) 
 
 
 def make_direct(scheme: TileScheme, file_block: FileBlock) -> Any:
-    """A kernel ``direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y)`` for one or two tokens.
+    """A kernel ``direct(rows, row_bytes, n_blocks, n_tiles, plain, x, n_tokens, y)`` for one or two tokens.
 
     Args of that kernel (addresses and strides in bytes unless said otherwise):
         rows: `n_tiles` times 16 rows as in the file, `row_bytes` apart, of `n_blocks` > 0 blocks.
+        plain: where weights are plain, the addresses of the numbers, int32, of the rows to take (then `rows` is the
+            first one stored), and of their factors.
         x, y: as in `tiles.dot.make_dot`.
     """
     direct_1, direct_2 = (_make_direct_tile(scheme, file_block, n) for n in (1, 2))
+    tile_rows = 0 if scheme.is_plain else TILE_ROWS
 
     @kernel
-    def direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
+    def direct(rows, row_bytes, n_blocks, n_tiles, plain, x, n_tokens, y):
         out, out_stride, accumulate = y
+        order, factors = plain
         for i in range(n_tiles):
-            w = (rows + i * TILE_ROWS * row_bytes, row_bytes, n_blocks)
+            of_tile = (order + i * TILE_ROWS * 4, factors + i * TILE_ROWS * 4)
+            w = (rows + i * tile_rows * row_bytes, row_bytes, n_blocks, *of_tile)
             at = (out + i * TILE_ROWS * 4, out_stride, accumulate)
             if n_tokens == 1:
                 direct_1(w, x, at)

@@ -2,14 +2,14 @@
 
 Per block the integer sums are exact; each output is then accumulated in float32, ``acc = fma(sum, d_w * d_x, acc)``
 (and, where there are minimums, ``acc = fma(-minimums, dmin * d_x, acc)``), in block order whatever the shape: so every
-path and every batch gives the same bits.
+path and every batch gives the same bits. Sums of plain integers go on over all blocks, exact too, and are scaled once.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
@@ -30,8 +30,10 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of, multiply_pair
+from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, QUADS, UNIT, TileScheme
+from llorch.kernels.tiles.pair_sums import PairOperands, pair_sums
+from llorch.kernels.tiles.plain_rows import scaled_rows
 from llorch.kernels.tiles.planes import add_bias, look_up, split_planes
 
 AHEAD_BYTES = 4096
@@ -61,6 +63,7 @@ class _Operands:
         self.halves = [
             scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places
         ]
+        self.row_scales = [scales + row * 4 + scale_stride * tile + skip * 4 for tile, skip in places]
         self.q, self.d, self.s = Strided(q, q_stride), Strided(d, d_stride), Strided(s, s_stride)
         self.out = Strided(out, out_stride)
 
@@ -126,45 +129,43 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
     return loop(Int(builder, scheme.units // _STEP_UNITS), zeros, body, at_least_once=True)
 
 
-class PairOperands(NamedTuple):
-    """What `pair_sums` needs: the addresses of a block's scales by vector of rows, and of the tokens' int16 sums."""
-
-    scheme: TileScheme
-    scales: list[Int]
-    x_sums: list[Int]
-
-
-def pair_sums(builder: Any, o: PairOperands, block: Int) -> list[Any]:
-    """int32 sums over the sub-blocks of minimums (or else scales) times the sums of activations, token-major."""
-    scheme, n = o.scheme, len(o.scales)
-    start = scheme.minimums_at if scheme.minimums == "bytes" else 0
-    x_at = [x + block * (scheme.sub_blocks * 2) for x in o.x_sums]
-    totals = [constant(I32, LANES, 0)] * (len(x_at) * n)
-    for first in range(0, scheme.sub_blocks, 2):
-        for v, scales in enumerate(o.scales):
-            pair = [load(vector(I8, LANES), scales, start + (first + i) * TILE_ROWS) for i in range(2)]
-            if scheme.minimums == "nibbles":
-                pair = [builder.lshr(scale, constant(I8, LANES, 4)) for scale in pair]
-            at = [x + first * 2 for x in x_at]
-            signed = scheme.signed_scales and not scheme.minimums
-            totals[v::n] = multiply_pair(builder, totals[v::n], pair[0], pair[1], signed, at)
-    return totals
-
-
 def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
     """int32 sums of one block of 32 columns, token-major."""
-    scheme = o.scheme
+    x_at = [o.q[t] + block * UNIT for t in range(n_tokens)]
+    return _add_unit(builder, o, block, _starts(builder, o, block, n_tokens), x_at, is_streaming)
+
+
+def _starts(builder: Any, o: _Operands, block: Int, n_tokens: int) -> list[Any]:
+    """What the int32 sums of a block start at."""
+    starts: list[Any] = []
+    for t in range(n_tokens):
+        start = constant(I32, LANES, 0)
+        if o.scheme.taken_off:
+            start = splat(builder, load(I32, o.s[t] + block * 4, align=4), LANES)
+        starts += [start] * o.n_vectors
+    return starts
+
+
+def _add_unit(
+    builder: Any, o: _Operands, block: Int, sums: list[Any], x_at: list[Int], is_streaming: bool
+) -> list[Any]:
+    """Add the products of a block of 32 columns to int32 sums."""
     at = [w + block * o.unit_bytes for w in o.weights]
     if is_streaming:
         _emit_ahead(o, at, 1)
-    sums: list[Any] = []
-    for t in range(n_tokens):
-        start = constant(I32, LANES, 0)
-        if scheme.taken_off:
-            start = splat(builder, load(I32, o.s[t] + block * 4, align=4), LANES)
-        sums += [start] * o.n_vectors
-    x_at = [o.q[t] + block * UNIT for t in range(n_tokens)]
-    return add_quads(builder, scheme, sums, _units(builder, o, at, 0), x_at, None)
+    return add_quads(builder, o.scheme, sums, _units(builder, o, at, 0), x_at, None)
+
+
+def _plain_rows(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) -> list[Any]:
+    """float32 products of whole rows: exact int32 sums, scaled once."""
+
+    def body(block: Int, sums: list[Any]) -> list[Any]:
+        x_at = [o.q[t] + block * (UNIT * o.scheme.column_bytes) for t in range(n_tokens)]
+        return _add_unit(builder, o, block, sums, x_at, is_streaming)
+
+    sums = loop(o.n_blocks, _starts(builder, o, Int(builder, 0), n_tokens), body, at_least_once=True)
+    factors = [load(vector(F32, LANES), scales, align=4) for scales in o.row_scales]
+    return scaled_rows(builder, sums, factors, [o.d[t] for t in range(n_tokens)])
 
 
 def _emit_block(
@@ -215,8 +216,11 @@ def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) 
     def body(block: Int, acc: list[Any]) -> list[Any]:
         return _emit_block(builder, o, block, acc, n_tokens, is_streaming)
 
-    zeros = [constant(F32, LANES, 0.0)] * (o.n_vectors * n_tokens)
-    acc = loop(o.n_blocks, zeros, body, at_least_once=True)
+    if o.scheme.is_plain:
+        acc = _plain_rows(builder, o, n_tokens, is_streaming)
+    else:
+        zeros = [constant(F32, LANES, 0.0)] * (o.n_vectors * n_tokens)
+        acc = loop(o.n_blocks, zeros, body, at_least_once=True)
     for t in range(n_tokens):
         for v in range(o.n_vectors):
             store_or_add(acc[t * o.n_vectors + v], o.out[t] + v * LANES * 4, o.accumulate)
@@ -237,8 +241,8 @@ def make_dot(
     With `is_expanded` the quants are whole bytes (`pack.make_expand`).
 
     Args of that function (`Int`; addresses and strides in bytes unless said otherwise):
-        w: the first tile's quants, their stride from tile to tile, its scales, their stride, number of blocks (> 0),
-            rows of the first tile to skip.
+        w: the first tile's quants, their stride from tile to tile, its scales (for plain weights: its rows' factors),
+            their stride, number of blocks (> 0), rows of the first tile to skip.
         x: int8 activations, their row stride, float32 scales, their row stride, sums or weighted sums of blocks or
             sub-blocks as the scheme needs them, their row stride.
         y: float32 out, its row stride, whether the product is added to what is there.

@@ -67,3 +67,11 @@ def legacy_block(quants_at: int, *, bits: int) -> FileBlock:
         return [gather_halves(builder, rows, 2 * i) for i in range(n_halves)]
 
     return FileBlock(quants_at + (32 if bits == 8 else 16), units, halves)
+
+
+def _plain_units(builder: Any, rows: Rows) -> Iterator[list[Any]]:
+    yield gather_dwords(builder, rows, 0, 8)
+
+
+PLAIN_BLOCK = FileBlock(32, _plain_units, lambda builder, rows: [])
+"""32 int8 of a row, and nothing beside them."""

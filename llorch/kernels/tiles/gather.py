@@ -7,18 +7,27 @@ from typing import Any
 
 from llvmlite import ir
 
-from llorch.kernels.emit.values import I8, I16, I32, Int, choose, constant, load, vector
+from llorch.kernels.emit.values import I8, I16, I32, I64, Int, choose, constant, load, vector
 from llorch.kernels.layout import TILE_ROWS
 
 EXPONENT = 0x7C00
 """Of a float16; all bits set means NaN or infinity."""
 
 
-def row_addresses(source: Int, row_bytes: Int, last: Int | None = None) -> list[Int]:
-    """Addresses of 16 rows; rows past number `last`, if given, repeat that one."""
-    numbers = [Int(source.builder, row) for row in range(TILE_ROWS)]
+def row_addresses(
+    source: Int, row_bytes: Int, last: Int | None = None, order: Int | None = None
+) -> list[Int]:
+    """Addresses of 16 rows; rows past number `last`, if given, repeat that one.
+
+    With `order`, the address of int32 (16,), they are the stored rows with these numbers.
+    """
+    builder = source.builder
+    numbers = [Int(builder, row) for row in range(TILE_ROWS)]
     if last is not None:
         numbers = [choose(row < last, row, last) for row in numbers]
+    if order is not None:
+        stored = [load(I32, order + row * 4, align=4) for row in numbers]
+        numbers = [Int(builder, builder.zext(row, I64)) for row in stored]
     return [source + row_bytes * row for row in numbers]
 
 

@@ -49,6 +49,41 @@ def _pairs(builder: Any, weights: Any, activation: Any, signed: bool) -> Any:
     return call(builder, "llvm.x86.avx2.pmadd.ub.sw", WORDS, [weights, activation])
 
 
+def add_quad(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
+    """Add the products of one quad with the path's instruction alone: to int32, with AVX2 to `WORDS` of int16."""
+    if PATH.dot == "avx2":
+        return builder.add(acc, _pairs(builder, weights, activation, False))
+    return _ADD_QUAD[PATH.dot](builder, acc, weights, activation)
+
+
+def _add_split_quads(
+    builder: Any, totals: list[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int]
+) -> list[Any]:
+    """`add_quads` for plain int8 and int16 activations (`layout.PLAIN_COLUMN_BYTES`)."""
+    eight = constant(I16, LANES * 2, 8)
+    for quad, vectors in enumerate(weights):
+        words = [builder.bitcast(w, WORDS) for w in vectors]
+        even = [builder.ashr(builder.shl(w, eight), eight) for w in words]
+        odd = [builder.ashr(w, eight) for w in words]
+        for t, at in enumerate(x_at):
+            for parts, offset in ((even, 0), (odd, 4)):
+                x = builder.bitcast(splat(builder, load(I32, at, quad * 8 + offset, align=4), LANES), WORDS)
+                for v, part in enumerate(parts):
+                    i = t * len(vectors) + v
+                    totals[i] = builder.add(totals[i], add_pairs(builder, part, x))
+    return totals
+
+
+def kept_in_order(builder: Any, value: Any) -> Any:
+    """`value`, computed before whatever follows in the program.
+
+    With 16 registers that matters: LLVM would finish one token after the other, and the weights of a whole block, which
+    it holds for the next one, would go to the stack.
+    """
+    kind = ir.FunctionType(value.type, [value.type])
+    return builder.asm(kind, "", "=x,0", [value], True)
+
+
 def add_pairs(builder: Any, a: Any, b: Any) -> Any:
     """int32 sums of two products of int16."""
     name = {32: "llvm.x86.avx512.pmaddw.d.512", 16: "llvm.x86.avx2.pmadd.wd"}[LANES * 2]
@@ -100,6 +135,8 @@ def add_quads(
     """
     n = len(weights[0])
     totals = list(totals)
+    if scheme.column_bytes == 2:
+        return _add_split_quads(builder, totals, weights, x_at)
     is_avx2 = PATH.dot == "avx2"
     per_chain = max(1, 32767 // (2 * _LARGEST_ACTIVATION * scheme.largest)) if is_avx2 else len(weights)
     ones = constant(I16, LANES * 2, 1)
@@ -119,7 +156,7 @@ def add_quads(
         for i, chain in enumerate(sums):
             if is_avx2:
                 product = add_pairs(builder, chain, factors[i % n] if factors else ones)
-                totals[i] = builder.add(totals[i], product)
+                totals[i] = kept_in_order(builder, builder.add(totals[i], product))
             elif factors:
                 totals[i] = builder.add(totals[i], builder.mul(chain, factors[i % n]))
         if not is_avx2 and not factors:

@@ -4,7 +4,8 @@ A quad is 4 columns of 16 rows: ``[16 rows][4]`` bytes. 8 quads are a unit of 32
 of 4 bits holds two quads in each vector, one in the lower bits of its bytes, the other in the upper ones. A tile:
 
 quants  [n_blocks][units of a block][vectors of the planes][16 rows][4 bytes]
-scales  [n_blocks] times what `TileScheme` says: integer scales and minimums of sub-blocks, float16 scales of blocks
+scales  [n_blocks] times what `TileScheme` says: integer scales and minimums of sub-blocks, float16 scales of blocks;
+        none for plain integers, whose scales are float32 of rows and lie apart
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ QUADS = UNIT // 4
 QUAD_BYTES = TILE_ROWS * 4
 HALVES_BYTES = TILE_ROWS * 2
 """Bytes of one float16 for each row."""
+
+PLAIN_COLUMN_BYTES = 2 if paths.chosen().dot == "avx2" else 1
+"""Bytes of an activation's column where weights are plain. AVX2 has no product of signed bytes, and what other formats
+do, to move the sign of one to the other, cannot negate -128: there they are int16, of every 4 columns the even ones
+first, then the odd ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class TileScheme:
         minimums: "", "float" (a float16 of a block), "bytes" (one for each sub-block), "nibbles" (the upper half of the
             byte that holds the scale).
         codebook: the value of each 4-bit number, or ().
+        is_plain: whether weights are int8 times a factor of their row, and nothing else: sums go over whole rows, and
+            rows may lie in any order.
     """
 
     name: str
@@ -55,6 +63,7 @@ class TileScheme:
     signed_scales: bool = False
     minimums: str = ""
     codebook: tuple[int, ...] = ()
+    is_plain: bool = False
 
     @property
     def has_sub_blocks(self) -> bool:
@@ -99,11 +108,16 @@ class TileScheme:
     @property
     def scale_bytes(self) -> int:
         """Bytes of the scales of a block."""
-        return self.d_at + (2 if self.minimums else 1) * HALVES_BYTES
+        return 0 if self.is_plain else self.d_at + (2 if self.minimums else 1) * HALVES_BYTES
 
     def tile_bytes(self, n_in: int) -> int:
         """Bytes of one tile of `n_in` columns, a multiple of 64 so that every vector load is aligned."""
         return round_up(n_in // self.block * (self.block_bytes + self.scale_bytes), 64)
+
+    @property
+    def column_bytes(self) -> int:
+        """Bytes of an activation's column."""
+        return PLAIN_COLUMN_BYTES if self.is_plain else 1
 
     @property
     def taken_off(self) -> int:

@@ -24,10 +24,11 @@ class Packing(NamedTuple):
     """How a format is packed.
 
     Attributes:
-        pack_tile: kernel ``pack_tile(source, row_bytes, n_rows, n_blocks, tile)``: packs up to 16 rows at `source`;
-            past `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite.
-        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: packs tiles ``first <= i < last`` of
-            a matrix; all arguments are int64, addresses and counts.
+        pack_tile: kernel ``pack_tile(source, row_bytes, n_rows, n_blocks, tile, order)``: packs up to 16 rows at
+            `source`; past `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite. `order`:
+            where weights are plain, the address of the numbers, int32, of the rows to take.
+        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last, row_order)``: packs tiles
+            ``first <= i < last`` of a matrix; all arguments are int64, addresses and counts.
     """
 
     pack_tile: Any
@@ -62,13 +63,16 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
     """The kernel and the unit that pack a format."""
     block_bytes, file_bytes = scheme.block_bytes, file_block.n_bytes
 
-    def emit(builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int) -> Any:
-        rows = row_addresses(source, row_bytes, n_rows - 1)
-        ahead, scales = source + row_bytes * TILE_ROWS, tile + n_blocks * block_bytes
+    def emit(
+        builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int, order: Int
+    ) -> Any:
+        rows = row_addresses(source, row_bytes, n_rows - 1, order if scheme.is_plain else None)
+        following = (rows[0] if scheme.is_plain else source) + row_bytes * TILE_ROWS
+        scales = tile + n_blocks * block_bytes
 
         def body(block: Int, found: list[Any]) -> list[Any]:
             for offset in range(0, TILE_ROWS * file_bytes + 63, 64):
-                prefetch(ahead + block * (TILE_ROWS * file_bytes) + offset)
+                prefetch(following + block * (TILE_ROWS * file_bytes) + offset)
             at = [row + block * file_bytes for row in rows]
             is_bad = _emit_block(
                 builder,
@@ -82,27 +86,29 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
 
         return loop(n_blocks, [ir.Constant(I64, 0)], body)[0]
 
-    @emitted(types.int64(*[types.int64] * 5))
-    def emit_tile(builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int) -> Any:
-        args = [source, row_bytes, n_rows, n_blocks, tile]
+    @emitted(types.int64(*[types.int64] * 6))
+    def emit_tile(
+        builder: Any, source: Int, row_bytes: Int, n_rows: Int, n_blocks: Int, tile: Int, order: Int
+    ) -> Any:
+        args = [source, row_bytes, n_rows, n_blocks, tile, order]
         return outlined(f"llorch_{scheme.name}_pack", args, emit, I64)
 
     @kernel
-    def pack_tile(source, row_bytes, n_rows, n_blocks, tile):
-        return emit_tile(source, row_bytes, min(n_rows, TILE_ROWS), n_blocks, tile)
+    def pack_tile(source, row_bytes, n_rows, n_blocks, tile, order):
+        return emit_tile(source, row_bytes, min(n_rows, TILE_ROWS), n_blocks, tile, order)
 
-    block = scheme.block
+    block, is_plain = scheme.block, scheme.is_plain
 
-    @unit(f"re-tiling of {title} weights", 7, name=f"pack_{scheme.name}")
-    def pack(source, n_in, n_out, tiles, tile_stride, first, last):
+    @unit(f"re-tiling of {title} weights", 8, name=f"pack_{scheme.name}")
+    def pack(source, n_in, n_out, tiles, tile_stride, first, last, row_order):
         n_blocks = n_in // block
         row_bytes = n_blocks * file_bytes
         bad = 0
         for tile in range(first, last):
             row = tile * TILE_ROWS
-            bad |= pack_tile(
-                source + row * row_bytes, row_bytes, n_out - row, n_blocks, tiles + tile * tile_stride
-            )
+            rows = source if is_plain else source + row * row_bytes
+            to = tiles + tile * tile_stride
+            bad |= pack_tile(rows, row_bytes, n_out - row, n_blocks, to, row_order + row * 4)
         return bad
 
     return Packing(pack_tile, pack)

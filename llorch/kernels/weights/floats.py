@@ -38,7 +38,7 @@ from llorch.kernels.emit.values import (
 from llorch.kernels.jit import Unit, inlined, kernel, operation, unit
 from llorch.kernels.layout import FLOAT_LANES as LANES
 from llorch.kernels.ops.embed import make_embed
-from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of
+from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of, stored_row
 from llorch.kernels.weights.floats_llama_cpp import make_product_llama_cpp
 from llorch.kernels.weights.format import WeightFormat
 from llorch.quant import types
@@ -136,7 +136,7 @@ def _make_product(name: str, item: int, widen: Widen) -> Unit:
             if first >= o[N_OUT]:
                 break
             for row in range(first, min(first + ROWS, o[N_OUT])):
-                w = o[WEIGHTS] + row * n_in * item
+                w = o[WEIGHTS] + stored_row(o, row) * n_in * item
                 token = 0
                 while token < n_rows:
                     at = out + token * out_stride + row * 4

@@ -17,7 +17,7 @@ from llorch.kernels.llama_cpp_lanes import (
     add_registers,
     put,
 )
-from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of
+from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, output_of, stored_row
 from llorch.quant.types import BF16, F32, QuantType
 
 
@@ -55,7 +55,7 @@ def make_product_llama_cpp(quant: QuantType, value: Any) -> Unit:
         lanes = as_float32(scratch)
         row = atomic_add(counter, 1)
         while row < o[N_OUT]:
-            w = o[WEIGHTS] + row * o[N_IN] * item
+            w = o[WEIGHTS] + stored_row(o, row) * o[N_IN] * item
             for token in range(n_rows):
                 total = dot(w, x[VALUES] + token * x[VALUE_STRIDE], o[N_IN], lanes)
                 put(total, out + token * out_stride + row * 4, o[ACCUMULATE])

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llorch.kernels import paths
 from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.jit import Unit
-from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.layout import TILE_ROWS, round_up
 from llorch.kernels.tiles.layout import TileScheme
+from llorch.machine.memory import aligned_zeros
+from llorch.quant.tensor import Tensor
 from llorch.quant.types import QuantType
 
 DECODED_BYTES = 2
@@ -22,8 +28,9 @@ class Tiling:
 
     Attributes:
         scheme: what tiles hold.
-        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last)``: makes tiles ``first <= i < last`` of
-            the rows at `source`; non-zero if a scale is NaN or infinite.
+        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last, row_order)``: makes tiles
+            ``first <= i < last`` of the rows at `source`; non-zero if a scale is NaN or infinite. `row_order` as in
+            `Matrix`, used where weights are plain.
         scratch_bytes: bytes of scratch that one thread needs, by number of columns and whether the matrix is packed.
     """
 
@@ -72,7 +79,7 @@ class WeightFormat:
 
     def scratch_bytes(self, n_in: int, is_packed: bool) -> int:
         """Bytes of scratch that one thread needs for products with rows of `n_in` columns."""
-        if paths.sums() == "llama.cpp":
+        if self.product is not self.fast_product:
             return DECODED_BYTES * n_in
         return self.tiling.scratch_bytes(n_in, is_packed) if self.tiling else 0
 
@@ -81,6 +88,35 @@ class WeightFormat:
         if self.tiling is None:
             return n_out * self.quant.row_bytes(n_in)
         return -(-n_out // self.tiling.tile_rows) * self.tiling.tile_bytes(n_in)
+
+
+class RowTables(NamedTuple):
+    """What kernels look up for each row of a matrix, and the addresses for `Matrix`.
+
+    Attributes:
+        order: int32 (n_out,), the stored row of each row, or None.
+        scales: float32 (n_out, rounded up to whole tiles), or None.
+    """
+
+    order: NDArray[np.int32] | None
+    scales: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> RowTables:
+        """Both where rows have factors, since kernels for these look every row up; else the order, if there is one."""
+        order = tensor.placement.row_order if tensor.placement else None
+        if tensor.row_scales is None:
+            return cls(order, None)
+        n_out = tensor.shape[0]
+        scales = aligned_zeros((round_up(n_out, TILE_ROWS),), np.float32)
+        scales[:n_out] = tensor.row_scales
+        return cls(np.arange(n_out, dtype=np.int32) if order is None else order, scales)
+
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Of the order and the scales; 0 for None."""
+        order = 0 if self.order is None else int(self.order.ctypes.data)
+        return order, 0 if self.scales is None else int(self.scales.ctypes.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +128,9 @@ class Matrix:
         n_out, n_in: shape.
         address: first byte, of the rows as in the file or of the tiles.
         is_packed: whether `address` holds tiles.
-        memory: what keeps the bytes at `address` alive.
+        memory: what keeps the bytes at the addresses alive.
+        row_order: address of int32 (n_out,), the stored row of each row; 0 where rows follow each other.
+        row_scales: address of float32 (n_out, rounded up to whole tiles), factors of the rows; 0 where they have none.
     """
 
     format: WeightFormat
@@ -101,6 +139,8 @@ class Matrix:
     address: int
     is_packed: bool
     memory: object = field(repr=False, default=None)
+    row_order: int = 0
+    row_scales: int = 0
 
     @property
     def tile_stride(self) -> int:

@@ -1,18 +1,31 @@
 """Products with weights in tiles: which micro-kernel takes which rows and tokens, for every format that has tiles.
 
 Threads claim a few tiles at a time from a shared counter, so a thread that is disturbed does less; who computes an
-output never changes its bits.
+output never changes its bits. With several NUMA nodes each has a counter and a share of the tiles, which its threads
+compute before they help the others.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from llorch.kernels import step as st
 from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
 from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
-from llorch.kernels.jit import Unit, merged, operation
-from llorch.kernels.layout import TILE_ROWS
-from llorch.kernels.ops.matmul import ACCUMULATE, IS_PACKED, N_IN, N_OUT, TILE_STRIDE, WEIGHTS, X, output_of
+from llorch.kernels.jit import Unit, inlined, merged, operation
+from llorch.kernels.layout import CLAIMED_TILES, TILE_ROWS, share_begin
+from llorch.kernels.ops.matmul import (
+    ACCUMULATE,
+    IS_PACKED,
+    N_IN,
+    N_OUT,
+    ROW_ORDER,
+    ROW_SCALES,
+    TILE_STRIDE,
+    WEIGHTS,
+    X,
+    output_of,
+)
 from llorch.kernels.tiles.amx import FEW_LEAST_REST, LEAST_BLOCKS, LEAST_REST, make_amx
 from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
@@ -23,9 +36,6 @@ from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
 from llorch.kernels.tiles.pack import make_expand, make_packing
 from llorch.kernels.weights.format import Tiling
 
-CLAIMED_TILES = 4
-"""Tiles a thread claims at a time when few tokens share them, or AMX does the work."""
-
 _PREFETCH_FROM = 9
 """Tokens from which the next tiles are fetched between the products of these; with fewer, the first products ask
 for their own weights a little ahead, and AMX always does."""
@@ -33,6 +43,8 @@ for their own weights a little ahead, and AMX always does."""
 _EXPAND_FROM = 24 if not HAS_AMX else 1 << 30
 """Tokens from which unpacking the bit planes of a tile once, into whole bytes in cache, pays; where AMX is, it alone
 takes those, signed."""
+
+_share_begin = inlined(share_begin)
 
 _TOKENS = sorted({t for _, t in PATH.shapes}, reverse=True)
 _WIDEST = _TOKENS[0]
@@ -117,11 +129,15 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
 def _make_multiply_bytes(scheme: TileScheme) -> Any:
     """`multiply_tiles` (below) for tiles that hold whole bytes; `expanded` is not used."""
     multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
-    block_bytes = scheme.units * QUADS * QUAD_BYTES
+    block_bytes, is_plain = scheme.units * QUADS * QUAD_BYTES, scheme.is_plain
 
     @merged
-    def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
+    def multiply_tiles(
+        tiles, tile_stride, n_blocks, n_tiles, factors, x, n_tokens, y, is_amx, ahead, expanded
+    ):
         w = (tiles, tile_stride, tiles + n_blocks * block_bytes, tile_stride, n_blocks)
+        if is_plain:
+            w = (tiles, tile_stride, factors, TILE_ROWS * 4, n_blocks)
         token = 0
         if is_amx:
             token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, ahead)
@@ -140,7 +156,9 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
     units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
 
     @merged
-    def multiply_tiles(tiles, tile_stride, n_blocks, n_tiles, x, n_tokens, y, is_amx, ahead, expanded):
+    def multiply_tiles(
+        tiles, tile_stride, n_blocks, n_tiles, factors, x, n_tokens, y, is_amx, ahead, expanded
+    ):
         out, out_stride, accumulate = y
         scales = tiles + n_blocks * block_bytes
         n_units = n_tiles * (TILE_ROWS // LANES)
@@ -167,7 +185,7 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
 
 
 @merged
-def _no_direct(rows, row_bytes, n_blocks, n_tiles, x, n_tokens, y):
+def _no_direct(rows, row_bytes, n_blocks, n_tiles, plain, x, n_tokens, y):
     """For formats without a kernel for rows as in the file."""
 
 
@@ -199,6 +217,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     amx = make_amx(scheme)
     open_many, open_few = amx.open_many, amx.open_few
     scales_at, sums_at = places
+    tile_rows = 0 if scheme.is_plain else TILE_ROWS  # plain rows are looked up, from the first one stored on
     block, file_bytes = scheme.block, file_block.n_bytes
     least_blocks = 1 if scheme.has_sub_blocks else LEAST_BLOCKS
     # Looking bytes up without an instruction for it costs more than a tile does.
@@ -209,8 +228,8 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     def product(o, s, n_rows, ith, nth, counter, scratch):
         """One thread's share of a product with weights in tiles (`ops.matmul`).
 
-        weights: rows (n_out, n_in) as in the file, or tiles when packed. x: int8 (n_rows, n_in) with scales and sums.
-        out: float32 (n_rows, n_out). scratch: as much as the tiling says.
+        weights: rows (n_out, n_in) as in the file, or tiles when packed; plain ones have a row order and scales.
+        x: int8 (n_rows, n_in) with scales and sums. out: float32 (n_rows, n_out). scratch: as much as the tiling says.
         """
         weights, tile_stride, n_out, n_tokens = o[WEIGHTS], o[TILE_STRIDE], o[N_OUT], n_rows
         a = as_int64(o[X])
@@ -226,33 +245,43 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         elif is_amx:
             open_few()
         expanded = scratch + CLAIMED_TILES * tile_stride
-        first = atomic_add(counter, n_claimed)
-        while first < n_tiles:
-            following = atomic_add(counter, n_claimed)
-            n = min(n_claimed, n_tiles - first)
-            y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
-            rows = weights + first * TILE_ROWS * row_bytes
-            if not o[IS_PACKED] and n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
-                direct(rows, row_bytes, n_blocks, n, x, n_tokens, y)
+        n_nodes = max(s[st.N_NODES], 1)
+        own = ith * n_nodes // max(s[st.TEAM_THREADS], 1) if n_nodes > 1 else 0
+        for turn in range(n_nodes):
+            node = (own + turn) % n_nodes
+            claims = counter + node * 8
+            begin, end = _share_begin(n_tiles, node, n_nodes), _share_begin(n_tiles, node + 1, n_nodes)
+            first = begin + atomic_add(claims, n_claimed)
+            while first < end:
+                following = begin + atomic_add(claims, n_claimed)
+                n = min(n_claimed, end - first)
+                y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
+                rows = weights + first * tile_rows * row_bytes
+                plain = (o[ROW_ORDER] + first * TILE_ROWS * 4, o[ROW_SCALES] + first * TILE_ROWS * 4)
+                if not o[IS_PACKED] and n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
+                    direct(rows, row_bytes, n_blocks, n, plain, x, n_tokens, y)
+                    first = following
+                    continue
+                tiles, ahead = scratch, 0
+                if o[IS_PACKED]:
+                    tiles = weights + first * tile_stride
+                    if (n_tokens >= _PREFETCH_FROM or is_amx) and following < end:
+                        ahead = weights + following * tile_stride
+                else:
+                    for i in range(n):
+                        n_left = n_out - (first + i) * TILE_ROWS
+                        pack_tile(
+                            rows + i * tile_rows * row_bytes,
+                            row_bytes,
+                            n_left,
+                            n_blocks,
+                            scratch + i * tile_stride,
+                            plain[0] + i * TILE_ROWS * 4,
+                        )
+                multiply_tiles(
+                    tiles, tile_stride, n_blocks, n, plain[1], x, n_tokens, y, is_amx, ahead, expanded
+                )
                 first = following
-                continue
-            tiles, ahead = scratch, 0
-            if o[IS_PACKED]:
-                tiles = weights + first * tile_stride
-                if (n_tokens >= _PREFETCH_FROM or is_amx) and following < n_tiles:
-                    ahead = weights + following * tile_stride
-            else:
-                for i in range(n):
-                    n_left = n_out - (first + i) * TILE_ROWS
-                    pack_tile(
-                        rows + i * TILE_ROWS * row_bytes,
-                        row_bytes,
-                        n_left,
-                        n_blocks,
-                        scratch + i * tile_stride,
-                    )
-            multiply_tiles(tiles, tile_stride, n_blocks, n, x, n_tokens, y, is_amx, ahead, expanded)
-            first = following
         if is_amx:
             close_amx()
 

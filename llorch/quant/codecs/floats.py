@@ -1,6 +1,6 @@
-"""F32, F16 and BF16: a value is its own block.
+"""F32, F16, BF16 and I8: a value is its own block.
 
-Source: the `gguf` package, `gguf.quants`; bit-exact.
+Source (but for I8): the `gguf` package, `gguf.quants`; bit-exact.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ def encode_f16(values: Floats) -> Bytes:
     """Round to nearest, ties to even; what is too large becomes infinite."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype("<f2").view(np.uint8)
+
+
+def decode_i8(data: Bytes) -> Floats:
+    """int8, all 256 of them."""
+    return data.view(np.int8).astype(np.float32)
 
 
 def decode_bf16(data: Bytes) -> Floats:

@@ -23,8 +23,9 @@ from llorch.fields.table import FIELDS, Field
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.choices import ChoiceEvent, submit_choices
-from llorch.server.errors import outline
-from llorch.server.openapi import POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.errors import event_status, outline
+from llorch.server.limits import limit_faults, refuse_if, timeout_of
+from llorch.server.openapi import GENERATED, json_body, properties, refusals, stream_or_json
 from llorch.server.ready import ready_model
 from llorch.server.routes.openai.errors import renamed
 from llorch.server.routes.openai.models import served_name
@@ -45,12 +46,13 @@ _KNOWN = _COUNTED | {
         FIELDS["top_p"],
         dataclasses.replace(FIELDS["stop"], name="stop_sequences"),
         Field("stream", BOOLEAN, False, words="named events"),
+        dataclasses.replace(FIELDS["timeout_s"], name="timeout"),
     )
 }
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "abort": "pause_turn"}
 _ERROR_TYPES = {
     401: "authentication_error", 403: "permission_error", 404: "not_found_error",
-    413: "request_too_large", 500: "api_error", 503: "overloaded_error",
+    413: "request_too_large", 500: "api_error", 503: "overloaded_error", 504: "timeout_error",
 }  # fmt: skip
 _NAMES = {"prompt": "messages", "token_ids": "messages", "stop": "stop_sequences"}
 _PART = properties(text="string") | {"required": ["type", "text"]}
@@ -66,7 +68,7 @@ def _operation(known: Mapping[str, Field], answer: dict[str, Any]) -> dict[str, 
     schema = object_schema(known, known.keys() & {"max_tokens"}) | {"additionalProperties": True}
     schema["required"].append("messages")
     schema["properties"] |= {"messages": {"type": "array", "minItems": 1, "items": _TURN}, "system": _SYSTEM}
-    errors = refusals(POSTED, {0: properties(type="string", error="object")})
+    errors = refusals(GENERATED, {0: properties(type="string", error="object")})
     return {"responses": {200: answer, **errors}, "openapi_extra": json_body(schema)}
 
 
@@ -103,6 +105,8 @@ def parse_messages(
             messages.append(turn)
     if sum(len(message["content"]) for message in messages) > max_chars:
         faults.append(_fault("messages", f"characters of all contents <= {max_chars}"))
+    if body.get("receipt") not in (None, False):
+        faults.append(_fault("receipt", "not given (/generate and /v1/chat/completions give receipts)"))
     required = known.keys() & {"max_tokens"}
     return check_fields(body, known, required=required, more_faults=faults, ignores_unknown=True), messages
 
@@ -145,9 +149,11 @@ async def create_message(request: Request) -> Response:
     model = served_name(request.app.state.service)
     head = {"id": new_id("msg"), "type": "message", "role": "assistant", "model": model}
     given["stop"], n = given.get("stop_sequences", []), given["max_tokens"]
+    refuse_if(limit_faults(request.app.state.service.settings, "max_tokens", n))
+    timeout_s = timeout_of(request, given.get("timeout"))
     asked = keywords_of_choices(request, given, [{"encode": encode}], head["id"], max_tokens=n)
     try:
-        choices = await submit_choices(request.app.state.service, asked)
+        choices = await submit_choices(request.app.state.service, asked, timeout_s=timeout_s)
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     if given.get("stream", False):
@@ -195,5 +201,5 @@ def _frames(head: Mapping[str, Any], choice_event: ChoiceEvent) -> bytes:
         end = _event("message_delta", delta=_ending(event), usage=_usage(event.usage))
         return _event("content_block_stop", index=0) + end + _event("message_stop")
     if isinstance(event, ErrorEvent):
-        return sse_frame(_error(503 if event.retriable else 500, event.message), "error")
+        return sse_frame(_error(event_status(event), event.message), "error")
     return b""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from llorch.engine.events import ErrorEvent, Event, TokenEvent
+from llorch.engine.events import EndEvent, ErrorEvent, Event, TokenEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError
@@ -18,7 +20,9 @@ from llorch.fields.table import REQUEST
 from llorch.server.access import owner_of
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
-from llorch.server.openapi import POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.limits import limit_faults, refuse_if, timeout_of
+from llorch.server.openapi import GENERATED, POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts, receipts_of
 from llorch.server.streaming import event_stream, last_event, sse_frame
 
 router = APIRouter(tags=["generate"])
@@ -30,7 +34,7 @@ _FAULTS = {
     "required": ["errors"],
 }
 _FAILURE = properties(type="string", code="string", message="string", retriable="boolean")
-_ERRORS = {0: _FAULTS, 500: _FAILURE, 503: _FAILURE}
+NATIVE_ERRORS = {0: _FAULTS, 500: _FAILURE, 503: _FAILURE, 504: _FAILURE}
 _HINTS = {
     "inputs": "the `parameters` of text-generation-inference stand at the top level here",
     "parameters": "its members stand at the top level here (max_tokens, temperature, ...)",
@@ -98,7 +102,7 @@ def parse_cancel(body: Mapping[str, Any]) -> dict[str, Any]:
         200: stream_or_json(
             "Events `started`, `token`..., `end` or `error`; with `stream: false` only `end`"
         ),
-        **refusals((*POSTED, 409), _ERRORS),
+        **refusals((*GENERATED, 409), NATIVE_ERRORS),
     },
     openapi_extra=json_body(_generate_schema()),
 )
@@ -111,28 +115,36 @@ async def generate(request: Request) -> Response:
     if service.stage != "ready":
         raise NotReadyError(service.stage, service.reason)
     sampling = {name: value for name, value in given.items() if name in SamplingParams.__dataclass_fields__}
+    refuse_if(limit_faults(settings, "max_tokens", given.get("max_tokens")))
+    owner, timeout_s = owner_of(request.scope), timeout_of(request, given.get("timeout_s"))
+    receipts = await receipts_of(request, given.get("receipt", False), timeout_s)
+    [place] = service.reserve([given.get("job_id")], owner=owner, timeout_s=timeout_s)
     submission = await service.submit(
+        place=place,
         prompt=given.get("prompt"),
         token_ids=given.get("token_ids"),
         params=dataclasses.replace(SamplingParams.from_settings(settings), **sampling),
         max_tokens=given.get("max_tokens"),
         stop=given.get("stop", ()),
         ignore_eos=given.get("ignore_eos", False),
-        job_id=given.get("job_id"),
-        options={"owner": owner_of(request.scope)},
+        options={"owner": owner, "hashes_logits": receipts.is_asked_for},
     )
+    assert submission.request is not None  # it was submitted
+    receipts.are_for((submission.request,))
     if given.get("stream", True):
-        return event_stream(service, submission, event_frame)
+        return event_stream(service, submission, partial(event_frame, receipts=receipts))
     last = await last_event(request, service, submission)
     if isinstance(last, ErrorEvent):
         raise GenerationFailedError(last)
+    if receipts.is_asked_for:
+        return JSONResponse(await asyncio.to_thread(event_json, last, receipts))
     return JSONResponse(event_json(last))
 
 
 @router.post(
     "/cancel",
     summary="End a generation",
-    responses=refusals((404, *POSTED), _ERRORS),
+    responses=refusals((404, *POSTED), NATIVE_ERRORS),
     openapi_extra=json_body(object_schema(_CANCEL, required=_CANCEL)),
 )
 async def cancel(request: Request) -> dict[str, Any]:
@@ -146,13 +158,19 @@ async def cancel(request: Request) -> dict[str, Any]:
     return {"job_id": job_id, "cancelled": True}
 
 
-def event_json(event: Event) -> dict[str, object]:
+def event_json(event: Event, receipts: AnswerReceipts = NO_RECEIPTS) -> dict[str, object]:
     """An event as the native API writes it."""
     if isinstance(event, TokenEvent):  # one for every token, and `asdict` is slow
         return {"type": "token", "i": event.i, "id": event.id, "text": event.text}
-    return {"type": event.type, **dataclasses.asdict(event)}
+    content = {"type": event.type, **dataclasses.asdict(event)}
+    if isinstance(event, EndEvent):
+        del content["logits"]  # a receipt says it
+        if not event.timed_out:
+            del content["timed_out"]
+        content |= receipts.member(0, event)
+    return content
 
 
-def event_frame(event: Event) -> bytes:
+def event_frame(event: Event, receipts: AnswerReceipts = NO_RECEIPTS) -> bytes:
     """An event as a frame of the native stream."""
-    return sse_frame(event_json(event), event.type)
+    return sse_frame(event_json(event, receipts), event.type)

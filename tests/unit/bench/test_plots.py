@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from llorch.bench import plots
-from llorch.bench.plots import Bar, bars, curves
+from llorch.bench.plots import Bar, Panel, bars, curves, speeds
 
 BLUE, ORANGE, RED = (31, 105, 170), (217, 120, 20), (200, 40, 40)
 NOTE = "llorch; generated"
@@ -87,3 +87,11 @@ def test_without_matplotlib_there_is_no_picture(monkeypatch: pytest.MonkeyPatch)
     assert some_curves() is None
     assert some_bars((Bar(0.5), Bar(0.5))) is None
     assert "llorch[plots]" in plots.HOW_TO_GET
+
+
+def test_speeds_have_a_line_and_a_spread_for_each_series() -> None:
+    series = {"tg128": [(4.0, 30.0, 1.0), (1.0, 10.0, 0.0), (2.0, 19.0, 4.0)], "pp512": [(1.0, 50.0, 0.0)]}
+    panel = Panel("threads", series, {"tg128": [(1.0, 20.0), (4.0, 40.0)]})
+    pixels = pixels_of(speeds("Speed", "tokens per second", [panel], NOTE))
+    assert n_of_colour(pixels, BLUE) > 500
+    assert n_of_colour(pixels, ORANGE) > 30

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from llorch.bench import tests as bench
 from llorch.bench.tests import BenchTest
@@ -67,6 +68,65 @@ def test_each_number_of_threads_is_measured(model: str, capsys: pytest.CaptureFi
     assert [r["n_threads"] for r in results] == [1, 2]
 
 
+def test_the_curve_over_threads_is_drawn(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "curve.png"
+    words = ("-m", model, "-p", "4", "-n", "2", "-r", "2", "-t", "1,2,4", "--plot", str(picture))
+    results = run_json(capsys, *words)
+    assert [(r["test"], r["n_threads"]) for r in results] == [
+        (t, n) for n in (1, 2, 4) for t in ("pp4", "tg2")
+    ]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_speeds_are_drawn_over_all_that_varies_with_their_limits(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heights: list[int] = []
+    for words in ("-n 2", "-n 2 -b 1,3", "-n 2 -b 1,3 -d 0,6 -t 1,2"):
+        picture = tmp_path / f"{len(heights)}.png"
+        run_json(capsys, "-m", model, "-p", "4", "-r", "1", *words.split(), "--plot", str(picture))
+        with Image.open(picture) as image:
+            heights.append(image.height)
+    assert heights == [460, 460, 100 + 3 * 360]
+
+
+def test_a_context_before_a_test_is_read_and_slows_it_by_what_it_costs_to_read(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = run_json(capsys, "-m", model, "-p", "4", "-n", "2", "-b", "2", "-r", "1", "-d", "0,30")
+    assert [(r["test"], r["depth"]) for r in results] == [
+        *(("pp4", 0), ("tg2@2", 0), ("pp4 @ d30", 30), ("tg2@2 @ d30", 30)),
+    ]
+    limits = [r["limit_tokens_per_s"] for r in results]  # all under the same roofline
+    assert 0 < limits[3] < limits[1]
+    assert 0 < limits[2] < limits[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [("curve.pdf", "ends in .png"), ("absent/curve.png", "no folder"), ("folder.png", "cannot be written")],
+)
+def test_a_picture_that_cannot_be_written_is_one_line(
+    model: str, tmp_path: Path, file: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    assert main(["bench", "-m", model, "-p", "2", "-n", "0", "-r", "1", "--plot", str(tmp_path / file)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_picture_without_matplotlib_is_refused_before_anything_is_measured(
+    model: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llorch.bench.picture.find_spec", lambda name: None)
+    assert main(["bench", "-m", model, "--plot", "curve.png"]) == 2
+    assert "llorch[plots]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", [[], ["--markdown"]])
 def test_the_table_names_every_test(model: str, flag: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "-m", model, "-p", "4", "-n", "2", "-b", "1,2", "-r", "1", *flag]) == 0
@@ -116,9 +176,12 @@ def test_what_cannot_be_measured_is_one_line_and_exit_code_2(
 
 
 def test_tests_are_named_as_llama_bench_names_them() -> None:
-    tests = bench.tests_for([512, 0], [128], [1, 8])
-    assert tests == [BenchTest("pp", 512), BenchTest("tg", 128, 1), BenchTest("tg", 128, 8)]
-    assert [test.name for test in tests] == ["pp512", "tg128", "tg128@8"]
+    tests = bench.tests_for([512, 0], [128], [1, 8], [0, 64])
+    assert tests[:3] == [BenchTest("pp", 512), BenchTest("tg", 128, 1), BenchTest("tg", 128, 8)]
+    assert [test.name for test in tests] == [
+        *("pp512", "tg128", "tg128@8"),
+        *("pp512 @ d64", "tg128 @ d64", "tg128@8 @ d64"),
+    ]
 
 
 def test_sequences_generated_together_do_not_see_each_other(

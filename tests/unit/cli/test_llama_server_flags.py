@@ -34,6 +34,11 @@ def settings(*words: str) -> Settings:
         (["-m", "x.gguf"], "model", "x.gguf"),
         (["--no-cache-prompt"], "prefix_cache", False),
         (["--chat-template", "llama2"], "chat_template", "llama2"),
+        (["--host", "/run/a.sock"], "host", "/run/a.sock"),
+        (["--ssl-cert-file", "a", "--ssl-key-file", "b"], "ssl_cert_file", "a"),
+        (["--ssl-cert-file", "a", "--ssl-key-file", "b"], "ssl_key_file", "b"),
+        (["--cors-origins", "https://a.example"], "cors_origins", ("https://a.example",)),
+        (["--no-webui"], "page", False), (["--no-ui"], "page", False), (["--webui"], "page", True),
     ],
 )  # fmt: skip
 def test_a_flag_of_that_meaning_is_a_spelling_of_the_setting(words: list[str], name: str, value: Any) -> None:
@@ -43,7 +48,7 @@ def test_a_flag_of_that_meaning_is_a_spelling_of_the_setting(words: list[str], n
 @pytest.mark.parametrize(
     "words",
     [
-        "-cb --jinja --slots --props --no-webui --no-warmup", "-ngl 99 --flash-attn on -dev none -fa", "-fa -c 512",
+        "-cb --jinja --slots --props --no-warmup", "-ngl 99 --flash-attn on -dev none -fa", "-fa -c 512",
         "--threads-http 4 --no-context-shift --log-colors off --offline",
     ],
 )  # fmt: skip
@@ -57,10 +62,10 @@ def test_a_flag_for_what_is_so_anyway_changes_nothing(words: str) -> None:
     [
         ("-ub 512", "--batch-size"), ("--threads-batch 4", "--threads"), ("--mlock", "--weights packed"),
         ("--cache-type-k q8_0", "--kv-type"), ("-hf a/b:Q8_0", "llorch pull"), ("-md x.gguf", "--draft ngram"),
-        ("--ssl-key-file a --ssl-cert-file b", "proxy"), ("--mirostat 2", "no such way to choose"),
+        ("--api-prefix /a", "proxy"), ("--mirostat 2", "no such way to choose"),
         ("--seed 4", "each request"), ("--context-shift", "length"), ("--no-slots", "API key"),
         ("--lora x", "adapters"), ("--rope-freq-base 1000", "model file"),
-        ("--log-file x", "standard error"), ("--numa distribute", "taskset"),
+        ("--log-file x", "standard error"), ("-C ff", "taskset"), ("--cpu-strict 1", "--pin-threads"),
     ],
 )  # fmt: skip
 def test_another_flag_is_refused_in_one_line_with_a_way_out(

@@ -11,6 +11,7 @@ from llorch.engine import kv_plan
 from llorch.engine.kv_plan import SHARE_OF_FREE_MEMORY, plan_kv_cache
 from llorch.errors import SettingsError
 from llorch.kernels.layout import KV_BLOCK_SIZE
+from llorch.kernels.ops.attend_parts import part_bytes
 from llorch.model.kv_cache import KVCache
 from tests.support.model_configs import SMALLEST
 
@@ -19,8 +20,9 @@ PER_CONTEXT = -(-1000 // KV_BLOCK_SIZE)
 
 
 def have_blocks(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    """Let just `n` blocks fit into the memory."""
+    """Let just `n` blocks fit into the memory, beside what attention takes."""
     n_bytes = int((n + 0.5) * KVCache.bytes_per_block(CONFIG, "f32") / SHARE_OF_FREE_MEMORY)
+    n_bytes += part_bytes(CONFIG.n_head, CONFIG.n_head_kv, CONFIG.head_dim)
     monkeypatch.setattr(kv_plan, "available_memory", lambda: n_bytes)
 
 

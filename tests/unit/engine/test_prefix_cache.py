@@ -51,9 +51,9 @@ def count_rows(engine: Engine, patch: pytest.MonkeyPatch) -> list[int]:
     rows: list[int] = []
     forward = type(engine.loaded.llama).forward
 
-    def counted(self: Any, batch: Batch, *args: Any) -> Any:
+    def counted(self: Any, batch: Batch, *args: Any, **others: Any) -> Any:
         rows.append(batch.n_rows)
-        return forward(self, batch, *args)
+        return forward(self, batch, *args, **others)
 
     patch.setattr(type(engine.loaded.llama), "forward", counted)
     return rows

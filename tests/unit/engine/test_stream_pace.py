@@ -40,10 +40,10 @@ class Clock:
         forward = type(loaded.llama).forward
         random = np.random.default_rng(0)
 
-        def timed(llama: Any, batch: Batch, *args: Any) -> Any:
+        def timed(llama: Any, batch: Batch, *args: Any, **others: Any) -> Any:
             cost_s = STEP_S + ROW_S * batch.n_rows + POSITION_S * float(batch.positions.sum())
             self.now_s += cost_s * random.uniform(1, 1.1)
-            return forward(llama, batch, *args)
+            return forward(llama, batch, *args, **others)
 
         patch.setattr(type(loaded.llama), "forward", timed)
         for module in (engine_module, postprocess_module):

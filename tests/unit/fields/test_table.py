@@ -95,7 +95,12 @@ def test_settings_are_those_of_the_table_with_their_types_and_defaults() -> None
         else:
             if get_origin(annotation) is Annotated:
                 annotation = get_args(annotation)[0]
-            special = {"api_key": SecretStr, "allowed_hosts": tuple[str, ...]}
+            special = {
+                "api_key": SecretStr,
+                "admin_key": SecretStr,
+                "allowed_hosts": tuple[str, ...],
+                "cors_origins": tuple[str, ...],
+            }
             expected = str if field.kind == path() else special.get(name, field.kind.type)
             assert annotation == expected
         assert pydantic_field.default == field.default

@@ -122,6 +122,7 @@ for name in sys.argv[1]:
 """
 
 
+@pytest.mark.slow
 def test_units_that_different_processes_cached_do_not_mix_up_their_functions(tmp_path: Path) -> None:
     """Numba numbers functions per process, so `make.run` may be one function here and another there."""
     body = "\n".join(

@@ -16,7 +16,7 @@ from llorch.machine import threads
 def test_threads_fit_affinity_quota_and_cores(
     affinity: int, quota: float, physical: int, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "_affinity", lambda: set(range(affinity)))
+    monkeypatch.setattr(threads, "allowed_cpus", lambda: set(range(affinity)))
     monkeypatch.setattr(threads, "cpu_quota", lambda: quota)
     monkeypatch.setattr(threads, "_physical", lambda cpus: physical)
     chosen, reason = threads.default_threads()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 
 from llorch.errors import SettingsError
 from llorch.kernels.weights.format import Matrix
+from llorch.machine.places import Places
+from llorch.machine.threads import allowed_cpus
 from llorch.model import residence
 from llorch.model.residence import PlacedWeights, choose_residence, packed_bytes
 from tests.support.naive import bits
@@ -87,3 +92,26 @@ def test_pieces_of_large_matrices_are_packed_without_gaps(
     for kind in ("packed", "mapped"):
         with open_model(tiny, residence=kind, n_threads=2) as model:
             np.testing.assert_array_equal(bits(Run(model.llama).prefill([1, 5, 9])), bits(whole))
+
+
+def test_tiles_are_packed_by_threads_of_the_node_that_will_read_them(tiny: Path) -> None:
+    cpus = sorted(allowed_cpus())
+    places = Places(((cpus[0],), (cpus[-1],)), (0, 1), ((cpus[0],), (cpus[-1],)))
+    with open_model(tiny) as model:
+        alone, shared = (residence.Residence(model.weights, "packed", n_nodes) for n_nodes in (1, 2))
+        assert alone._arena is not None
+        assert shared._arena is not None
+        for arena in (alone._arena, shared._arena):
+            arena[:] = 0  # what lies between matrices is never written
+        alone.fill(Places(((),), (0,)))
+        seen: list[tuple[int, set[int]]] = []
+
+        def watched(job: residence._Job) -> int:
+            seen.append((job.node, os.sched_getaffinity(0)))
+            return job.work()
+
+        shared._jobs = [dataclasses.replace(j, work=functools.partial(watched, j)) for j in shared._jobs]
+        shared.fill(places)
+        assert {node for node, _ in seen} == {0, 1}
+        assert all(bound_to == {(cpus[0], cpus[-1])[node]} for node, bound_to in seen)
+        np.testing.assert_array_equal(shared._arena, alone._arena)

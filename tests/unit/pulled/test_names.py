@@ -116,6 +116,17 @@ def test_without_a_file_the_only_one_is_meant_else_the_choices_are_listed() -> N
         choose_file(MODELS, HubName("a/b", None, "Q4_K"))
 
 
+def test_without_gguf_files_a_directory_is_meant_then_the_only_graph() -> None:
+    directory = ["config.json", "model.safetensors", "onnx/model.onnx"]
+    assert choose_file(directory, HubName("a/b", None, None)) == "."
+    assert choose_file([*directory, "x.gguf"], HubName("a/b", None, None)) == "x.gguf"
+    assert choose_file([*directory, "x.gguf"], HubName("a/b", None, "safetensors")) == "."
+    assert choose_file(directory, HubName("a/b", None, "onnx/model.onnx")) == "onnx/model.onnx"
+    assert choose_file(directory[1:], HubName("a/b", None, None)) == "onnx/model.onnx"
+    with pytest.raises(InputError, match="no directory of safetensors"):
+        choose_file(["x.gguf"], HubName("a/b", None, "safetensors"))
+
+
 def test_a_split_model_is_one_choice_and_all_its_parts() -> None:
     files = [f"big-Q4_K_M-0000{i}-of-00003.gguf" for i in (2, 1, 3)]
     first = choose_file(files, HubName("a/b", None, None))

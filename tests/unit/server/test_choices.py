@@ -13,7 +13,8 @@ from starlette.requests import Request
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent
 from llorch.engine.service import EngineService
-from llorch.errors import QueueFullError, RequestError
+from llorch.errors import DuplicateJobError, QueueFullError, RequestError
+from llorch.open_model import OpenModel
 from llorch.server.choices import ChoiceEvent, Choices, submit_choices
 from llorch.server.errors import GenerationFailedError
 from tests.support.services import ENDLESS, GREEDY, do, end_of, running, until
@@ -76,6 +77,33 @@ def test_outcomes_stand_in_the_order_of_the_choices(service: EngineService) -> N
         assert [outcome.end.text for outcome in plain] == [outcome.end.text for outcome in outcomes]
         assert plain[0].tokens == []
         assert plain[0].prompt is None
+
+    do(main())
+
+
+def test_places_are_counted_before_anything_is_tokenised(service: EngineService) -> None:
+    n_tokenised = 0
+
+    def encode(loaded: OpenModel) -> list[int]:
+        nonlocal n_tokenised
+        n_tokenised += 1
+        return [1, 2]
+
+    async def main() -> None:
+        with pytest.raises(QueueFullError):
+            await submit_choices(service, [{"encode": encode, "params": GREEDY}] * 6)  # there are five places
+        assert (n_tokenised, service.n_open) == (0, 0)
+        await (await submit_choices(service, [{"encode": encode, "params": GREEDY}] * 5)).outcomes(client())
+        assert n_tokenised == 5
+
+    do(main())
+
+
+def test_two_of_one_name_are_refused_together(service: EngineService) -> None:
+    async def main() -> None:
+        with pytest.raises(DuplicateJobError):
+            await submit_choices(service, asked("Hello", "Hello", job_id="twin"))
+        assert service.n_open == 0
 
     do(main())
 

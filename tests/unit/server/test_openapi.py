@@ -11,8 +11,9 @@ import pytest
 
 from llorch.engine.service import EngineService
 from llorch.server.app import create_app
-from llorch.server.openapi import numbers_to
+from llorch.server.openapi import WITHOUT_TOOLS, numbers_to
 from llorch.settings import Settings
+from tests.conftest import REPOSITORY
 from tests.support.services import running
 
 POSTED = {"400", "401", "403", "408", "413", "415", "500", "503"}
@@ -31,13 +32,22 @@ def body_of(described: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def test_every_status_is_there(described: dict[str, Any]) -> None:
-    assert set(described["paths"]["/generate"]["post"]["responses"]) == {"200", "409", *POSTED}
+    assert set(described["paths"]["/generate"]["post"]["responses"]) == {"200", "409", "504", *POSTED}
     for path in ("/v1/completions", "/v1/chat/completions"):
-        assert set(described["paths"][path]["post"]["responses"]) == {"200", *POSTED}
+        assert set(described["paths"][path]["post"]["responses"]) == {"200", "504", *POSTED}
     assert set(described["paths"]["/cancel"]["post"]["responses"]) == {"200", "404", *POSTED}
+    for path in ("/trace/start", "/trace/stop"):
+        assert set(described["paths"][path]["post"]["responses"]) == {"200", "409", *POSTED}
     assert set(described["paths"]["/v1/models"]["get"]["responses"]) == {"200", "401", "403", "500", "503"}
     missing = described["paths"]["/v1/models/{model}"]["get"]["responses"]
     assert {"401", "403", "404", "500", "503"} <= set(missing)
+
+
+def test_limits_of_traces_are_described(described: dict[str, Any]) -> None:
+    limits = body_of(described, "/trace/start")["properties"]
+    assert set(limits) == {"max_seconds", "max_steps", "operations"}
+    assert limits["max_steps"]["anyOf"][0]["maximum"] == 100_000
+    assert set(body_of(described, "/trace/stop")["properties"]) == {"trace_id"}
 
 
 def test_generate_takes_exactly_one_of_two_prompts(described: dict[str, Any]) -> None:
@@ -50,6 +60,25 @@ def test_large_numbers_are_exact(described: dict[str, Any]) -> None:
     seed = body_of(described, "/generate")["properties"]["seed"]
     assert seed["anyOf"][0]["maximum"] == 2**64 - 1
     assert body_of(described, "/v1/completions")["properties"]["seed"]["anyOf"][0]["minimum"] == -(2**63)
+
+
+def test_tools_are_described_only_where_the_model_has_a_form_of_calls() -> None:
+    service = running(REPOSITORY / "llorch/assets/demo.gguf")
+    app = create_app(EngineService(Settings()))
+    rules = [_rule_about_tools(app.openapi())]
+    app.state.service = service
+    rules.append(_rule_about_tools(app.openapi()))
+    asyncio.run(service.stop())
+    assert "properties" not in rules[0]
+    assert rules[1]["properties"]["tools"]["anyOf"][1]["maxItems"] == 0
+    assert "properties" not in _rule_about_tools(create_app(EngineService(Settings())).openapi())
+
+
+def _rule_about_tools(described: dict[str, Any]) -> dict[str, Any]:
+    rules = body_of(described, "/v1/chat/completions")["allOf"]
+    (found,) = [one for rule in rules for one in rule["anyOf"] if one.get("title") == WITHOUT_TOOLS["title"]]
+    assert isinstance(found, dict)
+    return found
 
 
 def test_token_ids_have_the_bound_of_the_model_once_it_is_known(tiny_model: Path) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from llorch.server import protocol
 from llorch.server.listen import bind
 from llorch.server.protocol import HEADER_DEADLINE_S, BoundedProtocol
-from tests.support import virtual_time
+from tests.support import raw_http, virtual_time
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -103,3 +104,26 @@ def test_a_real_connection_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         server.should_exit = True
         thread.join(60)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize(("status", "length"), [(200, None), (200, b"4"), (204, None), (304, None)])
+def test_a_stream_has_the_bytes_that_h11_writes(
+    method: str, version: str, status: int, length: bytes | None
+) -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        headers = [] if length is None else [(b"Content-Length", length)]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        for piece in () if status != 200 else (b"a", b"", b"bcd"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    answers = []
+    for kind in (BoundedProtocol, H11Protocol):
+        with raw_http.serving(stream, kind) as port:
+            request = raw_http.request(method, "/", "Connection: close", version=version)
+            head, _, body = raw_http.exchange(port, request).partition(b"\r\n\r\n")
+            answers.append(([line for line in head.split(b"\r\n") if not line.startswith(b"date")], body))
+    assert answers[0] == answers[1]
+    assert (b"abcd" in answers[0][1].replace(b"\r\n3\r\n", b"")) == (method == "GET" and status == 200)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from llorch.engine.events import EndEvent, ErrorEvent, Event, StartedEvent, Timings, TokenEvent, Usage
+from llorch.engine.events import (
+    EndEvent,
+    ErrorEvent,
+    Event,
+    PromptEvent,
+    StartedEvent,
+    Timings,
+    TokenEvent,
+    Usage,
+)
 from llorch.server.routes.generate import event_frame, event_json
-from llorch.server.streaming import EventStream, sse_frame
+from llorch.server.streaming import LARGE_PROMPT, EventStream, sse_frame
 from tests.support import virtual_time
 
 
@@ -82,6 +92,28 @@ def test_client_that_takes_nothing_is_dropped_after_the_send_timeout() -> None:
     ended, sent = run(receive_after_s=None, send_blocks=True)
     assert len(ended) == 1
     assert len(sent) == 2
+
+
+def test_log_probabilities_of_a_long_prompt_are_written_outside_the_event_loop() -> None:
+    written_on: list[str] = []
+
+    async def events() -> AsyncGenerator[tuple[int, Event]]:
+        yield 0, PromptEvent((None,) * LARGE_PROMPT)
+        yield 0, PromptEvent((None,) * (LARGE_PROMPT + 1))
+
+    def write(news: tuple[int, Event]) -> bytes:
+        written_on.append(threading.current_thread().name)
+        return b"data"
+
+    async def main() -> None:
+        async def send(message: Any) -> None:
+            pass
+
+        stream = EventStream(events(), write, lambda last: None, keep_alive_s=5, send_timeout_s=5)
+        await stream({"type": "http", "method": "POST"}, asyncio.Event().wait, send)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert written_on[0] == threading.current_thread().name != written_on[1]
 
 
 def test_events_are_json_with_their_type() -> None:

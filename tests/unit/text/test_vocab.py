@@ -70,6 +70,14 @@ def test_end_of_turn_and_end_of_message_keys_end_a_generation() -> None:
     assert {259, 260} <= vocab.eog_ids
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+def test_every_id_of_a_list_of_ends_ends_a_generation(dtype: type[np.generic]) -> None:
+    ids = np.array([259, 260, 3, 261], dtype)
+    vocab = Vocabulary.from_metadata(spm_metadata(["a", "b", "c"], overrides={"eos_token_ids": ids}))
+    assert vocab.eog_ids == {2, 3, 259, 260, 261}
+    assert vocab.eos_id == 2
+
+
 def ends(*texts: str) -> set[str]:
     """Which of these tokens end a generation."""
     vocab = Vocabulary.from_metadata(spm_metadata(["a", *texts]))

@@ -12,6 +12,8 @@ from llorch.kernels import object_cache
 from tests.conftest import REPOSITORY
 from tools.performance.compare_commits import Timer, compare, main, start
 
+pytestmark = pytest.mark.slow  # each test starts processes that import llorch
+
 
 def test_a_copy_is_compared_with_this_clone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(REPOSITORY / "llorch", tmp_path / "llorch", ignore=shutil.ignore_patterns("__pycache__"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llorch.validation.bundle import SEALS
+from llorch.validation.records import sha256_of_file
+from llorch.validation.verify import verify
 from tests.support.peer_scripts import BATCHED_BENCH, documents, llorch_speeds, place, script, words
 from tools.performance import readme_table, rounds
 from tools.performance.compare_peers import main
@@ -21,7 +24,7 @@ __all__ = ["llorch_speeds", "place"]
 def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(place, "pp8")) == 0
     out, err = capsys.readouterr()
-    assert "| toy | unknown | pp8 | 300 | 100 | **3.00×** |" in out
+    assert "| toy | Q8_0 | pp8 | 300 | 100 | **3.00×** |" in out
     assert err.count("tokens/s") == 6
     document, (mark, *runs), folder = documents(place)
     assert "generated" in mark["generated_by"]
@@ -32,12 +35,37 @@ def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixt
     assert case["engines"]["llorch"] == summarize([200.0, 400.0, 300.0])
     assert case["ratios"] == {"llama.cpp": {"ratio": 3, "min": 2, "max": 4}}
     assert case["share_of_read_bandwidth"]["median"] == pytest.approx(0.9)
-    assert case["model"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert case["model"]["sha256"] == sha256_of_file(place / "model.gguf")
     assert [peer["version"] for peer in document["peers"]] == ["version: 9.9 (commit abc)"]
     for path in folder.iterdir():
         if path.suffix != ".png":
-            assert "generated" in path.read_text()
+            assert path.name in SEALS or "generated" in path.read_text()
             assert str(place) not in path.read_text()
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_a_bundle_fingerprints_the_machine_and_every_engine_and_model(place: Path) -> None:
+    (place / "libllama.so.1").write_bytes(b"a library beside the programs")
+    (place / "libllama.so").symlink_to("libllama.so.1")
+    assert main(words(place, "pp8", n_rounds=1)) == 0
+    folder = documents(place)[2]
+    index = json.loads((folder / "bundle.json").read_text())
+    assert verify(folder).problems == []
+    assert index["hardware"]["cpu"]["name"]
+    assert index["hardware"]["memory_bytes"] > 1 << 28
+    assert [package["name"] for package in index["packages"]] == ["numpy", "numba", "llvmlite"]
+    (model,) = index["models"]
+    assert model["tensor_types"] == {"F32": 5, "Q8_0": 16}
+    (peer,) = index["peers"]
+    files = ["llama-bench", "libllama.so.1", "llama-batched-bench"]
+    assert peer["programs"] == [
+        {
+            "file": file,
+            "sha256": sha256_of_file(place / file),
+            "bytes": (place / file).stat().st_size,
+        }
+        for file in files
+    ]
 
 
 @pytest.mark.usefixtures("llorch_speeds")
@@ -70,7 +98,7 @@ def test_sequences_together_go_to_the_batched_program(place: Path) -> None:
 @pytest.mark.usefixtures("llorch_speeds")
 def test_without_peers_llorch_alone_is_measured(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--case", f"{place}/model.gguf", "tg4", "-r", "1"]) == 0
-    assert "| toy | unknown | tg4 | 200 |" in capsys.readouterr().out
+    assert "| toy | Q8_0 | tg4 | 200 |" in capsys.readouterr().out
     document, _, _ = documents(place)
     assert document["peers"] == []
 
@@ -173,7 +201,7 @@ def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureF
     page = readme.read_text()
     assert page.startswith("before\n\n<!--")
     assert page.endswith("-->\n\nafter\n")
-    assert "| toy | unknown | pp8 | 300 | 100 | **3.00×** |" in page
+    assert "| toy | Q8_0 | pp8 | 300 | 100 | **3.00×** |" in page
     assert "proof_bundle/performance/run-1/summary.md" in page
     assert "old" not in page
     assert readme_table.main([str(bundle), "--update", str(readme)]) == 0

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.conformance import environment
 from tools.conformance.checks import Target, expect, expect_equal, expect_error, run_checks
-from tools.conformance.environment import InstallError
+from tools.conformance.environment import ENVIRONMENT
 from tools.conformance.run import main
 from tools.setup.lock import canonical
+from tools.setup.own_environment import InstallError
 
 WORDS = ["--url", "http://127.0.0.1:1", "--model", "m", "--key", "k", "--model-path", "p"]
 
@@ -59,12 +59,12 @@ def test_a_fault_of_the_network_is_told_from_others() -> None:
 def test_every_requirement_is_locked_and_pytorch_is_not_among_them() -> None:
     locked = {
         canonical(line.partition("==")[0])
-        for line in environment.CONSTRAINTS.read_text("utf-8").splitlines()
+        for line in ENVIRONMENT.constraints.read_text("utf-8").splitlines()
         if "==" in line
     }
     wanted = {
         canonical(line.partition(">=")[0].partition("[")[0])
-        for line in environment.REQUIREMENTS.read_text("utf-8").splitlines()
+        for line in ENVIRONMENT.requirements.read_text("utf-8").splitlines()
         if not line.startswith("#")
     }
     assert wanted <= locked
@@ -76,8 +76,8 @@ def test_an_environment_with_its_stamp_is_taken_as_it_is(
 ) -> None:
     monkeypatch.setenv("CONFORMANCE_VENV", str(tmp_path / "v"))
     (tmp_path / "v").mkdir()
-    (tmp_path / "v" / "llorch-conformance.stamp").write_text(environment._fingerprint(), "utf-8")
-    assert environment.ensure_environment() == tmp_path / "v" / "bin" / "python"
+    ENVIRONMENT.stamp.write_text(ENVIRONMENT.fingerprint(), "utf-8")
+    assert ENVIRONMENT.ensure() == tmp_path / "v" / "bin" / "python"
 
 
 def test_an_unknown_client_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from llorch.engine.service import EngineService
-from llorch.errors import FieldError, RequestError
+from llorch.errors import RequestError
 from llorch.open_model import OpenModel
 from llorch.server.access import owner_of
 from llorch.server.body import read_json_object
 from llorch.server.choices import ChoiceEvent, Choices, Outcome, submit_choices
+from llorch.server.limits import capacity_faults, limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model
+from llorch.server.receipts import AnswerReceipts, receipts_of
 from llorch.server.routes.llama_server.biases import biases_of
 from llorch.server.routes.llama_server.completion_answer import CompletionAnswer
 from llorch.server.routes.llama_server.completion_fields import (
@@ -25,7 +27,7 @@ from llorch.server.routes.llama_server.completion_fields import (
     completion_schema,
     parse_completion,
 )
-from llorch.server.routes.llama_server.descriptions import REFUSALS
+from llorch.server.routes.llama_server.descriptions import REFUSALS_OF_TEXTS
 from llorch.server.routes.llama_server.prompts import Prompt, prompt_ids, shown_text
 from llorch.server.routes.openai.errors import renamed
 from llorch.server.routes.openai.requests import params_of_choice
@@ -46,7 +48,7 @@ _NAMES = {"token_ids": "prompt", "max_tokens": "n_predict"}
             "description": "An object, for several prompts an array; or `data:` events, the last with `stop: true`",
             "content": {"application/json": {}, "text/event-stream": {}},
         },
-        **REFUSALS,
+        **REFUSALS_OF_TEXTS,
     },
     openapi_extra=json_body(completion_schema()),
 )
@@ -63,19 +65,23 @@ async def completion(request: Request) -> Response:
     loaded = ready_model(service)
     constraint = await constraint_of(asked.structure, loaded.structure)
     options = {"owner": owner_of(request.scope), "constraint": constraint}
+    timeout_s = timeout_of(request, asked.get("timeout"))
+    receipts = await receipts_of(request, asked.get("receipt"), timeout_s)
     try:
-        choices = await submit_choices(service, _generations(service, loaded, asked, options))
+        generations = _generations(service, loaded, asked, options)
+        choices = await submit_choices(service, generations, timeout_s=timeout_s)
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     try:
-        answers = await _answers(service, loaded, asked, choices)
+        receipts.are_for(choices.requests)
+        answers = await _answers(service, loaded, asked, choices, receipts)
     except BaseException:  # the client may leave even now
         choices.finish()
         raise
     if asked.get("stream"):
         return choices.stream(partial(_frame, answers))
     outcomes = await choices.outcomes(request)
-    if asked.get("n_probs"):  # there may be a hundred thousand
+    if asked.get("n_probs") or receipts.is_asked_for:  # there may be a hundred thousand
         return await asyncio.to_thread(_whole, answers, outcomes)
     return _whole(answers, outcomes)
 
@@ -97,15 +103,12 @@ def _generations(
         options: more of the engine's `Request`.
 
     Raises:
-        RequestError: they will never have places all at once, or a biased text is not valid Unicode.
+        RequestError: they are too many or too long for the operator, or a biased text is not valid Unicode.
     """
     settings = service.settings
-    n, most = asked.get("n_cmpl"), settings.parallel + settings.max_waiting
-    if len(asked.prompts) * n > most:
-        message = (
-            f"prompt: {len(asked.prompts) * n} generations are asked for, at most {most} are taken at once"
-        )
-        raise RequestError([FieldError("prompt", f"generations of all prompts <= {most}", message)])
+    n = asked.get("n_cmpl")
+    faults = capacity_faults(n, len(asked.prompts) * n, settings, name="n_cmpl")
+    refuse_if(faults + limit_faults(settings, "n_predict", asked.given.get("n_predict")))
     params = asked.params(settings, biases_of(asked.logit_bias, loaded.tokenizer))
     is_stream, n_probs = asked.get("stream"), asked.get("n_probs")
     max_tokens = asked.max_tokens(settings, service.n_ctx)
@@ -118,6 +121,7 @@ def _generations(
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
             "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for
+            "hashes_logits": asked.get("receipt"),
             "wants_progress": is_stream and (asked.get("return_progress") or asked.get("timings_per_token")),
         },
     }
@@ -137,12 +141,16 @@ def _encoded(prompt: Prompt, loaded: OpenModel) -> list[int]:
 
 
 async def _answers(
-    service: EngineService, loaded: OpenModel, asked: CompletionRequest, choices: Choices
+    service: EngineService,
+    loaded: OpenModel,
+    asked: CompletionRequest,
+    choices: Choices,
+    receipts: AnswerReceipts,
 ) -> list[CompletionAnswer]:
     texts = await asyncio.to_thread(_texts, loaded.tokenizer, choices)
     model = service.settings.alias or loaded.name
     return [
-        CompletionAnswer(index, asked, request, text, model, loaded.tokenizer)
+        CompletionAnswer(index, asked, request, text, model, loaded.tokenizer, receipts)
         for index, (request, text) in enumerate(zip(choices.requests, texts, strict=True))
     ]
 

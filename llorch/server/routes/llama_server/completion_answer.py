@@ -22,6 +22,7 @@ from llorch.engine.events import (
 )
 from llorch.engine.request import Request
 from llorch.server.choices import Outcome
+from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
 from llorch.server.routes.llama_server.completion_fields import CompletionRequest
 from llorch.server.routes.llama_server.error_shape import event_error
 from llorch.server.routes.llama_server.generation_settings import generation_settings
@@ -46,6 +47,7 @@ class CompletionAnswer:
         prompt: its text, control tokens included.
         model: the served model's name.
         tokenizer: the model's.
+        receipts: those of the request.
     """
 
     index: int
@@ -54,6 +56,7 @@ class CompletionAnswer:
     prompt: str
     model: str
     tokenizer: Tokenizer
+    receipts: AnswerReceipts = NO_RECEIPTS
     _n_tokens: int = 0
     _progress: ProgressEvent | None = None
     _first_s: float = field(default=0.0)
@@ -151,6 +154,7 @@ class CompletionAnswer:
             "stopping_word": end.matched_stop or "",
             "tokens_cached": usage.prompt_tokens + max(usage.completion_tokens - 1, 0),
             "timings": timings_json(usage, end.timings),
+            **self.receipts.member(self.index, end),
             **more,
         }
         names = self.asked.get("response_fields")

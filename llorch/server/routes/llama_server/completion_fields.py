@@ -121,6 +121,8 @@ _TABLE = (
         "response_fields", _list_of(str, "a list of strings", 64), None, words="what the answer shall hold"
     ),
     Field("n_cmpl", integer(1, MAX_PROMPTS), 1, words="completions of each prompt"),
+    _native("timeout", "timeout_s"),
+    _native("receipt", "receipt"),
     _without("mirostat", "Mirostat", _ZERO),
     _without("dynatemp_range", "dynamic temperature", _ZERO),
     _without("typical_p", "locally typical sampling", _ONE),

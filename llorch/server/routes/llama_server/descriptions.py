@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llorch.server.openapi import ASKED, POSTED, properties, refusals
+from llorch.server.openapi import ASKED, GENERATED, POSTED, properties, refusals
 
 _ERROR = {
     "type": "object",
@@ -16,6 +16,8 @@ NOT_READY = refusals(ASKED, {0: _ERROR})
 """Refusals of every path."""
 REFUSALS = refusals(POSTED, {0: _ERROR})
 """Refusals of a path that reads a body."""
+REFUSALS_OF_TEXTS = refusals(GENERATED, {0: _ERROR})
+"""Refusals of a path that generates."""
 
 
 def answer(schema: Mapping[str, Any]) -> dict[int | str, dict[str, Any]]:

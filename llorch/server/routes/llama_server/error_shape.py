@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from llorch.engine.events import ErrorEvent
 from llorch.errors import ContextLengthError
-from llorch.server.errors import outline
+from llorch.server.errors import event_status, outline
 
 PATHS = (
     "/apply-template",
@@ -52,4 +52,4 @@ def error_content(status: int, message: str) -> dict[str, object]:
 
 def event_error(event: ErrorEvent) -> dict[str, object]:
     """The same for a generation that failed on its way."""
-    return error_content(503 if event.retriable else 500, event.message)
+    return error_content(event_status(event), event.message)

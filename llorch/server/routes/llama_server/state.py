@@ -60,8 +60,8 @@ async def props(request: Request) -> dict[str, Any]:
         "modalities": {"vision": False, "video": False, "audio": False},
         "endpoint_slots": True,
         "endpoint_props": False,
-        "endpoint_metrics": False,
-        "ui": False,
+        "endpoint_metrics": True,
+        "ui": settings.page,
         "chat_template": template.source,
         "chat_template_caps": {
             "supports_system_role": template.supports_system,

@@ -15,7 +15,9 @@ from llorch.errors import FieldError, RequestError
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, read_json_object
 from llorch.server.choices import submit_choices
+from llorch.server.limits import capacity_faults, limit_faults, refuse_if, timeout_of
 from llorch.server.ready import ready_model
+from llorch.server.receipts import receipts_of
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.chat_text import ChatText
 from llorch.server.routes.openai.errors import renamed
@@ -27,10 +29,8 @@ from llorch.server.routes.openai.fields import (
 from llorch.server.routes.openai.messages import plain_messages
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import (
-    capacity_faults,
     keywords_of_choices,
     new_id,
-    refuse_if,
 )
 from llorch.server.routes.openai.schemas import chat_operation
 from llorch.server.routes.openai.structure import FREE, Structure, constraint_of, parse_structure, parsed
@@ -65,7 +65,10 @@ async def create_chat_completion(request: Request) -> Response:
     structure: Structure = given.get("structure", FREE)
     loaded = ready_model(service)
     n = given.get("n", 1)
-    refuse_if(capacity_faults(n, settings))
+    limit = "max_completion_tokens" if "max_completion_tokens" in given else "max_tokens"
+    refuse_if(capacity_faults(n, n, settings) + limit_faults(settings, limit, given.get(limit)))
+    timeout_s = timeout_of(request, given.get("timeout"))
+    receipts = await receipts_of(request, given.get("receipt", False), timeout_s)
     has_logprobs = given.get("logprobs", False)
     answer = Answer(
         new_id("chatcmpl"),
@@ -80,27 +83,29 @@ async def create_chat_completion(request: Request) -> Response:
         given,
         [{"encode": _encoder(given)}],
         answer.id,
-        max_tokens=given.get("max_completion_tokens", given.get("max_tokens", -1)),
+        max_tokens=given.get(limit, -1),
         n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
         constraint=await constraint_of(structure, loaded.structure),
         shown_ids=frozenset(loaded.structure.marks.values() if structure.has_tools else ()),
     )
     try:
-        choices = await submit_choices(service, asked)
+        choices = await submit_choices(service, asked, timeout_s=timeout_s)
     except RequestError as error:
         raise renamed(error, _NAMES) from None
+    receipts.are_for(choices.requests)
     text = ChatText(
         answer,
         loaded.tokenizer,
         choices.prompts,
         has_logprobs=has_logprobs,
         has_token_ids=given.get("return_token_ids", False),
+        receipts=receipts,
         new_parser=lambda: structure.parser(loaded.structure),
     )
     if given.get("stream", False):
         return choices.stream(text.frames)
     outcomes = await choices.outcomes(request)
-    is_slow = has_logprobs or structure.has_tools
+    is_slow = has_logprobs or structure.has_tools or receipts.is_asked_for
     content = await asyncio.to_thread(text.body, outcomes) if is_slow else text.body(outcomes)
     return Response(content, media_type="application/json")
 

@@ -8,6 +8,7 @@ from typing import Any
 from llorch.chat.tool_calls import ToolCallParser
 from llorch.engine.events import EndEvent, ErrorEvent, ProgressEvent, StartedEvent, TokenEvent
 from llorch.server.choices import ChoiceEvent, Outcome
+from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import chat_logprobs
 from llorch.server.routes.openai.tool_text import ChoiceDeltas, message_of
@@ -25,6 +26,7 @@ class ChatText:
         *,
         has_logprobs: bool,
         has_token_ids: bool,
+        receipts: AnswerReceipts = NO_RECEIPTS,
         new_parser: Callable[[], ToolCallParser | None] = lambda: None,
     ) -> None:
         """Set up.
@@ -35,6 +37,7 @@ class ChatText:
             prompts: the ids of each choice's prompt.
             has_logprobs: whether the answer says how probable tokens were.
             has_token_ids: whether it has ids.
+            receipts: those of its choices.
             new_parser: makes what finds tool calls in a choice, if there may be some.
         """
         self._answer = answer
@@ -42,6 +45,7 @@ class ChatText:
         self._prompts = prompts
         self._has_logprobs = has_logprobs
         self._has_token_ids = has_token_ids
+        self._receipts = receipts
         self._new_parser = new_parser
         self._deltas = [ChoiceDeltas(new_parser()) for _ in prompts]
 
@@ -58,7 +62,8 @@ class ChatText:
         if isinstance(event, EndEvent):
             held = [self._answer.chunk(self._choice(k, delta)) for delta in self._deltas[k].finish()]
             reason = self._deltas[k].finish_reason(event)
-            return b"".join(held) + self._answer.end(k, self._choice(k, {}, finish_reason=reason), event)
+            last = self._choice(k, {}, finish_reason=reason, **self._receipts.member(k, event))
+            return b"".join(held) + self._answer.end(k, last, event)
         if isinstance(event, ErrorEvent):
             return self._answer.error(event)
         if isinstance(event, ProgressEvent):
@@ -93,7 +98,7 @@ class ChatText:
         }
         if self._has_token_ids:
             choice["token_ids"] = outcome.end.token_ids
-        return choice
+        return choice | self._receipts.member(k, outcome.end)
 
     def _choice(self, k: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
         return {"index": k, "delta": delta, "logprobs": None, "finish_reason": None, **more}

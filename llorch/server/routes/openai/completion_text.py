@@ -15,6 +15,7 @@ from llorch.engine.events import (
     TokenEvent,
 )
 from llorch.server.choices import ChoiceEvent, Outcome
+from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import CompletionLogprobs
 from llorch.text.tokenizer import Tokenizer
@@ -32,6 +33,7 @@ class CompletionText:
         echoed: Sequence[str] | None,
         has_logprobs: bool,
         has_token_ids: bool,
+        receipts: AnswerReceipts = NO_RECEIPTS,
     ) -> None:
         """Set up.
 
@@ -42,6 +44,7 @@ class CompletionText:
             echoed: the text of each choice's prompt, if the prompts shall be in the answer.
             has_logprobs: whether the answer says how probable tokens were.
             has_token_ids: whether it has ids.
+            receipts: those of its choices.
         """
         self._answer = answer
         self._tokenizer = tokenizer
@@ -49,6 +52,7 @@ class CompletionText:
         self._echoed = echoed
         self._has_logprobs = has_logprobs
         self._has_token_ids = has_token_ids
+        self._receipts = receipts
         has_echo = echoed is not None
         self._logprobs = [CompletionLogprobs(tokenizer, ids, has_echo=has_echo) for ids in prompts]
 
@@ -64,7 +68,9 @@ class CompletionText:
         if isinstance(event, EndTokenEvent):
             return self._answer.chunk(self._choice(k, "", logprobs=self._entries(k, event)))
         if isinstance(event, EndEvent):
-            return self._answer.end(k, self._choice(k, "", finish_reason=event.finish_reason), event)
+            receipt = self._receipts.member(k, event)
+            last = self._choice(k, "", finish_reason=event.finish_reason, **receipt)
+            return self._answer.end(k, last, event)
         if isinstance(event, ErrorEvent):
             return self._answer.error(event)
         if isinstance(event, ProgressEvent):
@@ -109,6 +115,7 @@ class CompletionText:
             more["logprobs"] = self._logprobs[k].entries([*prompt, *tokens])
         if self._has_token_ids:
             more |= {"prompt_token_ids": self._prompts[k], "token_ids": outcome.end.token_ids}
+        more |= self._receipts.member(k, outcome.end)
         text = self._echo(k) + outcome.end.text
         return self._choice(k, text, finish_reason=outcome.end.finish_reason, **more)
 

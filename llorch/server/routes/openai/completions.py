@@ -14,7 +14,9 @@ from llorch.engine.service import EngineService
 from llorch.errors import FieldError, InputError, RequestError
 from llorch.server.body import check_fields, read_json_object
 from llorch.server.choices import submit_choices
+from llorch.server.limits import capacity_faults, limit_faults, refuse_if, timeout_of
 from llorch.server.ready import ready_model
+from llorch.server.receipts import receipts_of
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.completion_text import CompletionText
 from llorch.server.routes.openai.errors import renamed
@@ -22,10 +24,8 @@ from llorch.server.routes.openai.fields import COMPLETION, REFUSED_IN_COMPLETION
 from llorch.server.routes.openai.kinds import is_token_ids, prompt_list
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import (
-    capacity_faults,
     keywords_of_choices,
     new_id,
-    refuse_if,
 )
 from llorch.server.routes.openai.schemas import completion_operation
 from llorch.server.routes.openai.structure import FREE, constraint_of, parse_structure, parsed
@@ -86,7 +86,10 @@ async def create_completion(request: Request) -> Response:
     loaded = ready_model(service)
     prompts = prompt_list(given["prompt"])
     n = given.get("n", 1)
-    refuse_if(capacity_faults(len(prompts) * n, settings))
+    faults = limit_faults(settings, "max_tokens", given.get("max_tokens"))
+    refuse_if(capacity_faults(n, len(prompts) * n, settings) + faults)
+    timeout_s = timeout_of(request, given.get("timeout"))
+    receipts = await receipts_of(request, given.get("receipt", False), timeout_s)
     max_tokens, echo, top = (
         given.get("max_tokens", DEFAULT_MAX_TOKENS),
         given.get("echo", False),
@@ -112,9 +115,10 @@ async def create_completion(request: Request) -> Response:
     )
     echoed = await asyncio.to_thread(_echoed, loaded.tokenizer, prompts, n) if echo else None
     try:
-        choices = await submit_choices(service, asked)
+        choices = await submit_choices(service, asked, timeout_s=timeout_s)
     except RequestError as error:
         raise renamed(error, _NAMES) from None
+    receipts.are_for(choices.requests)
     text = CompletionText(
         answer,
         loaded.tokenizer,
@@ -122,11 +126,13 @@ async def create_completion(request: Request) -> Response:
         echoed=echoed,
         has_logprobs=top is not None,
         has_token_ids=given.get("return_token_ids", False),
+        receipts=receipts,
     )
     if given.get("stream", False):
         return choices.stream(text.frames)
     outcomes = await choices.outcomes(request)
-    content = await asyncio.to_thread(text.body, outcomes) if top is not None else text.body(outcomes)
+    is_slow = top is not None or receipts.is_asked_for
+    content = await asyncio.to_thread(text.body, outcomes) if is_slow else text.body(outcomes)
     return Response(content, media_type="application/json")
 
 

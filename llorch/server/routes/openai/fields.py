@@ -62,6 +62,8 @@ _SHARED = (
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
     _own("response_format", RESPONSE_FORMAT, "`json_object` or `json_schema`: the answer is JSON that fits the schema"),
     _own("json_schema", OBJECT, "llama-server's name of the schema in `response_format`"),
+    _own("timeout", FIELDS["timeout_s"].kind, FIELDS["timeout_s"].words),
+    _same("receipt", words="each choice ends with a `receipt`, which `llorch verify-receipt` computes again"),
     _own("return_progress", BOOLEAN, "streams report how much of the prompt has been read, as `prompt_progress`"),
 )
 COMPLETION = {entry.name: entry for entry in (

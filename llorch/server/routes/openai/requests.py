@@ -10,7 +10,6 @@ from typing import Any
 from starlette.requests import Request
 
 from llorch.engine.params import SamplingParams
-from llorch.errors import FieldError, RequestError
 from llorch.server.access import owner_of
 from llorch.settings import Settings
 
@@ -71,6 +70,7 @@ def keywords_of_choices(
         "options": {
             "owner": owner_of(request.scope),
             "cache_prompt": given.get("cache_prompt", True),
+            "hashes_logits": given.get("receipt", False),
             "wants_progress": given.get("return_progress", False) and given.get("stream", False),
             **options,
         },
@@ -94,25 +94,6 @@ def params_of_choice(params: SamplingParams, k: int) -> SamplingParams:
     return dataclasses.replace(params, seed=(params.seed + k) % 2**64)
 
 
-def capacity_faults(n_choices: int, settings: Settings) -> list[FieldError]:
-    """What is wrong with a number of generations that will never have places all at once."""
-    most = settings.parallel + settings.max_waiting
-    if n_choices <= most:
-        return []
-    message = f"n: {n_choices} choices are asked for, and the server takes at most {most} at once"
-    return [FieldError("n", f"choices of all prompts <= {most}", message)]
-
-
 def new_id(prefix: str) -> str:
     """A name for an answer."""
     return f"{prefix}-{uuid.uuid4().hex}"
-
-
-def refuse_if(faults: list[FieldError]) -> None:
-    """Raise `faults`, if there are any.
-
-    Raises:
-        RequestError: with all of them.
-    """
-    if faults:
-        raise RequestError(faults)

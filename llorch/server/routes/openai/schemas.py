@@ -8,7 +8,15 @@ from typing import Any
 from llorch.chat.messages import MAX_MESSAGES
 from llorch.fields.table import Field
 from llorch.server.body import object_schema
-from llorch.server.openapi import ASKED, POSTED, json_body, properties, refusals, stream_or_json
+from llorch.server.openapi import (
+    ASKED,
+    GENERATED,
+    WITHOUT_TOOLS,
+    json_body,
+    properties,
+    refusals,
+    stream_or_json,
+)
 from llorch.server.routes.openai.kinds import MAX_PROMPTS
 
 _ERROR = {
@@ -97,7 +105,7 @@ def _posted(
     schema["additionalProperties"] = True
     schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE]]
     return {
-        "responses": {200: stream_or_json(words, _ANSWER), **refusals(POSTED, _ERRORS)},
+        "responses": {200: stream_or_json(words, _ANSWER), **refusals(GENERATED, _ERRORS)},
         "openapi_extra": json_body(schema),
     }
 
@@ -124,7 +132,9 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
         _with(tool_choice={"enum": ["none", "auto", None]}),
         {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
     ]
-    return _posted(known, (), {"messages": _MESSAGES}, [top_with_logprobs, calls_with_tools], words)
+    known_tools = [WITHOUT_TOOLS, {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]}]
+    rules = [top_with_logprobs, calls_with_tools, known_tools]
+    return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 
 def _is_true(name: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,27 @@ def test_a_change_of_any_part_is_noticed(model: Path, number: int) -> None:
         n_bytes = path.stat().st_size
         assert file.changed() == f"{path.name} had {n_bytes - 4} bytes and now has {n_bytes}"
     assert file.changed() is None
+
+
+def test_the_hash_is_that_of_all_parts_one_after_the_other(model: Path) -> None:
+    with GGUFFile(model) as file:
+        whole = b"".join(path.read_bytes() for path in file.part_paths)
+        assert file.hashed() == (len(whole), hashlib.sha256(whole).hexdigest())
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_parts_that_were_written_to_are_not_hashed(model: Path, number: int) -> None:
+    with GGUFFile(model) as file:
+        os.utime(part_path(model.parent, number, 3), ns=(0, 1))
+        with pytest.raises(GGUFError, match="was changed since it was opened"):
+            file.hashed()
+
+
+def test_a_model_that_is_closed_is_not_hashed(model: Path) -> None:
+    file = GGUFFile(model)
+    file.close()
+    with pytest.raises(GGUFError, match="is closed"):
+        file.hashed()
 
 
 def test_a_later_part_names_the_first(model: Path) -> None:

@@ -18,7 +18,7 @@ from tests.support.naive_tiles import weights_of_tile
 from tests.support.random_blocks import HALVES, random_blocks
 
 SENTINEL = 0xA5
-SCHEMES = {t: f.tiling.scheme for t, f in FORMATS.items() if f.tiling is not None}
+SCHEMES = {t: f.tiling.scheme for t, f in FORMATS.items() if f.tiling is not None and t.name in HALVES}
 TYPES = pytest.mark.parametrize("quant_type", list(SCHEMES), ids=lambda t: t.name)
 
 
@@ -31,7 +31,7 @@ def pack(weight: Tensor) -> tuple[int, NDArray[np.uint8]]:
     source = guarded(weight.data)
     memory = aligned_bytes(n_tiles * stride + 64)
     memory[:] = SENTINEL
-    bad = tiling.pack(source.ctypes.data, n_in, n_out, memory.ctypes.data, stride, 0, n_tiles)
+    bad = tiling.pack(source.ctypes.data, n_in, n_out, memory.ctypes.data, stride, 0, n_tiles, 0)
     assert (memory[n_tiles * stride :] == SENTINEL).all()
     return bad, memory[: n_tiles * stride].reshape(n_tiles, stride)
 

@@ -35,7 +35,7 @@ def random(quant: QuantType, n_tokens: int, n_out: int, n_blocks: int) -> tuple[
 
 def test_every_type_but_q8_0_is_here() -> None:
     assert len(TYPES) == 11
-    assert {quant.name for quant in FORMATS} == {t.name for t in TYPES} | {"F32", "F16", "BF16", "Q8_0"}
+    assert {quant.name for quant in FORMATS} == {t.name for t in TYPES} | {"F32", "F16", "BF16", "I8", "Q8_0"}
 
 
 @EVERY_TYPE

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.server.app import create_app
-from llorch.server.routes.openai.requests import capacity_faults, keywords_of_choices, sampling_params
+from llorch.server.limits import capacity_faults
+from llorch.server.routes.openai.requests import keywords_of_choices, sampling_params
 from llorch.settings import Settings
 
 
@@ -74,7 +75,13 @@ def test_one_choice_can_be_cancelled_by_the_answers_id() -> None:
 
 def test_options_of_the_engine_are_passed_on() -> None:
     (asked,) = keywords({"cache_prompt": False, "return_progress": True, "stream": True}, owner="me")
-    assert asked["options"] == {"owner": "me", "cache_prompt": False, "wants_progress": True, "n_logprobs": 2}
+    assert asked["options"] == {
+        "owner": "me",
+        "cache_prompt": False,
+        "hashes_logits": False,
+        "wants_progress": True,
+        "n_logprobs": 2,
+    }
     assert asked["max_tokens"] > 2**30
     (asked,) = keywords({"return_progress": True})  # there is nowhere to say it
     assert asked["options"]["wants_progress"] is False
@@ -82,4 +89,4 @@ def test_options_of_the_engine_are_passed_on() -> None:
 
 @pytest.mark.parametrize(("n_choices", "is_refused"), [(68, False), (69, True)])
 def test_more_choices_than_there_are_places_are_refused_for_good(n_choices: int, is_refused: bool) -> None:
-    assert bool(capacity_faults(n_choices, Settings(parallel=4, max_waiting=64))) is is_refused
+    assert bool(capacity_faults(1, n_choices, Settings(parallel=4, max_waiting=64))) is is_refused

@@ -1,0 +1,1 @@
+"""ONNX graphs of Llama models: read, recognised by their structure, and presented as GGUF would have them."""

@@ -1,0 +1,27 @@
+"""What a client is told when the replica that answers it is gone."""
+
+from __future__ import annotations
+
+import json
+
+from llorch.engine.events import ErrorEvent
+from llorch.server.errors import ErrorShape, GenerationFailedError
+from llorch.server.streaming import sse_frame
+
+LOST = ErrorEvent(
+    "replica_lost", "the replica that computed this answer is gone; send the request again", True
+)
+
+_NAMED = ("/generate", "/v1/messages")
+"""Paths whose streams name their events."""
+
+
+def lost_frame(path: str, shape: ErrorShape) -> bytes:
+    """The last frame of a stream that broke off, as the API of `path` writes a failed generation.
+
+    Args:
+        path: of the request.
+        shape: of the errors of that API.
+    """
+    payload = json.loads(bytes(shape(GenerationFailedError(LOST)).body))
+    return sse_frame(payload, "error" if path.startswith(_NAMED) else None)

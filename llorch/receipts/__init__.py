@@ -1,0 +1,1 @@
+"""Receipts of answers: what was computed, in a form that anybody can compute again and compare."""

@@ -1,0 +1,1 @@
+"""What if: measured operations, scheduled on more or fewer compute engines than they ran on."""

@@ -1,0 +1,159 @@
+"""llorch on Ray Serve: what clients get from replicas on several nodes, which come, go and die meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.live_server import NO_TLS, WAIT_S, LiveServer, wait_until
+from tests.support.ray_cluster import RayCluster, start_cluster
+from tests.support.ray_requests import LONG, Clients, all_of, completion_on_each
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+TWO = {"model": "demo", "num_cpus": 1, "min_replicas": 2, "parallel": 2, "max_waiting": 2}
+SAMPLED = {"prompt": "Once upon a time", "max_tokens": 24, "seed": 7, "temperature": 0.9, "logprobs": 3}
+GREEDY = {**SAMPLED, "temperature": 0}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    cluster = start_cluster(tmp_path_factory.mktemp("ray") / "log")
+    cluster.call("add_node")
+    cluster.call("add_node")
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def clients(cluster: RayCluster) -> Iterator[Clients]:
+    clients = Clients(cluster.url)
+    yield clients
+    clients.close()
+
+
+@pytest.fixture
+def two(cluster: RayCluster) -> list[str]:
+    """Two replicas, whatever the tests before have left."""
+    if cluster.call("status")["status"] == "ABSENT":
+        cluster.call("deploy", TWO, {})
+    replicas: list[str] = cluster.call("wait_until_running", 2)
+    return replicas
+
+
+def compute_threads() -> set[int]:
+    """How many threads compute in each replica: one steps, and a team helps it."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"ServeReplica:llorch:Replica" in (process / "cmdline").read_bytes():
+                names = [(task / "comm").read_text().strip() for task in (process / "task").iterdir()]
+                found.add(1 + sum(re.fullmatch(r"llorch-\d+", name) is not None for name in names))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def test_every_replica_gives_the_bits_of_a_server_on_one_machine(
+    cluster: RayCluster, two: list[str], tmp_path: Path
+) -> None:
+    server = LiveServer("demo", tmp_path / "log").wait_until_ready()
+    for body in (SAMPLED, GREEDY):
+        expected = server.post("/v1/completions", json=body).json()["choices"]
+        assert completion_on_each(cluster.url, two, **body) == dict.fromkeys(two, expected)
+    server.stop()
+
+
+def test_the_clients_of_a_killed_replica_get_an_error_event_and_nobody_else_notices(
+    cluster: RayCluster, clients: Clients, two: list[str]
+) -> None:
+    expected = completion_on_each(cluster.url, two, **SAMPLED)[two[0]]
+    pids = cluster.call("pids")
+    streams = [clients.start(**LONG) for _ in range(4)]
+    for _ in wait_until(WAIT_S):  # chance may send three to one replica, where the third waits
+        if {answer.replica for answer, _ in streams if len(answer.events) > 2} == set(two):
+            break
+    killed = next(answer.replica for answer, _ in streams if answer.replica)
+    broken = [answer for answer, _ in streams if answer.replica == killed and answer.events]
+    os.kill(pids[killed], signal.SIGKILL)
+    answers = all_of(streams)
+    assert broken
+    for answer in broken:
+        name, data = answer.last
+        assert (name, data.get("code"), data.get("retriable")) == ("error", "replica_lost", True)
+    others = [answer for answer in answers if answer.replica != killed]
+    assert len({answer.text for answer in others}) == 1
+    after = cluster.call("wait_until_running", 2)
+    assert killed not in after
+    assert completion_on_each(cluster.url, after, **SAMPLED) == dict.fromkeys(after, expected)
+
+
+def test_a_client_that_leaves_ends_its_generation(cluster: RayCluster, two: list[str]) -> None:
+    body = {**LONG, "job_id": "left"}
+    with httpx.stream(
+        "POST", f"{cluster.url}/generate", json=body, timeout=WAIT_S, verify=NO_TLS
+    ) as response:
+        next(response.iter_lines())
+    for _ in wait_until(WAIT_S):
+        if found := re.search(r"left: (client left|abort|length), 2 \+ (\S+) tokens", cluster.logs()):
+            break
+    assert found
+    assert found[1] == "client left"
+
+
+def test_a_generation_is_cancelled_wherever_it_runs(
+    cluster: RayCluster, clients: Clients, two: list[str]
+) -> None:
+    streams = [clients.start(**LONG, job_id=f"job-{i}") for i in range(2)]  # neither waits
+    for _ in wait_until(WAIT_S):
+        if all(len(answer.events) > 2 for answer, _ in streams):
+            break
+    with httpx.Client(verify=NO_TLS, timeout=WAIT_S) as client:
+        cancel = [
+            client.post(f"{cluster.url}/cancel", json={"job_id": f"job-{i}"}).status_code for i in range(3)
+        ]
+    assert cancel == [200, 200, 404]
+    assert [answer.last[1]["finish_reason"] for answer in all_of(streams)] == ["abort"] * 2
+
+
+def test_a_prompt_goes_where_its_beginning_was_read_unless_it_would_have_to_wait(
+    cluster: RayCluster, clients: Clients, two: list[str]
+) -> None:
+    story = "Once upon a time there was a girl who lived in a house by the sea with a cat and a dog. " * 3
+    ask = {"max_tokens": 4, "seed": 1}
+    (first,) = all_of([clients.start(prompt=story, **ask)])
+    again = [all_of([clients.start(prompt=f"{story}Then {word}", **ask)])[0] for word in "abcdef"]
+    assert {answer.replica for answer in again} == {first.replica}
+    assert all(answer.last[1]["usage"]["cached_tokens"] > 32 for answer in again)
+    busy = {**LONG, "prompt": story}
+    streams = []
+    for _ in range(4):  # one after the other: of those that come at once, none is known to be there
+        streams.append(clients.start(**busy))
+        for _ in wait_until(WAIT_S):
+            if streams[-1][0].events:
+                break
+    answers = all_of(streams)
+    assert {answer.replica for answer in answers} == set(two)
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_a_replica_computes_with_as_many_threads_as_it_has_cpus(cluster: RayCluster, two: list[str]) -> None:
+    assert set(re.findall(r"is ready: demo, (\d+) threads", cluster.logs())) == {"1"}
+    assert compute_threads() == {1}
+
+
+def test_a_full_line_is_refused_with_the_time_to_come_back(
+    cluster: RayCluster, clients: Clients, two: list[str]
+) -> None:
+    streams = [clients.start(**LONG) for _ in range(10)]
+    answers = all_of(streams)
+    refused = [answer for answer in answers if answer.status == 503]
+    assert len(refused) == 4  # two slots of each replica are taken, and two may wait
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert len({answer.text for answer in answers if answer.status == 200}) == 1

@@ -1,0 +1,148 @@
+"""Runs in virtual time whose figures can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support.cluster import ANSWER_S, PASS_S, POSITION_S, ROW_S, step_times
+from tools.performance.cluster.autoscaling import Autoscaler, Scaling
+from tools.performance.cluster.figures import LogHistogram, Tally
+from tools.performance.cluster.replica import HTTPCosts, ReplicaSettings
+from tools.performance.cluster.routing import ROUTERS
+from tools.performance.cluster.simulation import RETRY_S, Fleet, Simulation
+from tools.performance.cluster.workload import Job
+
+SETTINGS = ReplicaSettings(parallel=2, ctx_size=512, max_waiting=0)
+
+
+def job(number: int, arrival_s: float = 0.0, n_prompt: int = 10, n_answer: int = 3) -> Job:
+    return Job(
+        number, arrival_s, tuple(range(3 + number, 3 + number + n_prompt)), tuple(range(50, 50 + n_answer))
+    )
+
+
+def simulation(
+    fleet: Fleet,
+    http: HTTPCosts | None = None,
+    settings: ReplicaSettings = SETTINGS,
+    router: str = "round-robin",
+) -> Simulation:
+    return Simulation(step_times(), settings, http or HTTPCosts(), fleet, ROUTERS[router](settings.parallel))
+
+
+def test_one_request_takes_a_step_for_its_prompt_and_one_for_each_further_token() -> None:
+    tally = simulation(Fleet(1)).run([job(0, arrival_s=5.0)])
+    prompt_s = PASS_S + 10 * ROW_S + 45 * POSITION_S
+    answer_s = [PASS_S + ANSWER_S + context * POSITION_S for context in (10, 11)]
+    assert tally.first_s == [pytest.approx(prompt_s)]
+    assert tally.end_s == pytest.approx(5.0 + prompt_s + sum(answer_s))
+    assert tally.figures()["tokens_per_s"] == pytest.approx(3 / (prompt_s + sum(answer_s)))
+    assert tally.figures()["gap_p50_ms"] == pytest.approx(1000 * answer_s[0], rel=0.01)
+    assert tally.busy_s == pytest.approx(prompt_s + sum(answer_s))
+
+
+def test_http_delays_each_token_and_takes_its_time_from_the_next_step() -> None:
+    plain = simulation(Fleet(1)).run([job(0)])
+    costs = HTTPCosts(request_s=0.1, token_s=0.01)
+    tally = simulation(Fleet(1), costs).run([job(0)])
+    assert tally.first_s[0] == pytest.approx(plain.first_s[0] + 0.1 + 0.01)
+    assert tally.end_s == pytest.approx(plain.end_s + 0.1 + 3 * 0.01)
+
+
+@pytest.mark.parametrize(("n_cores", "factor"), [(2, 1), (1, 2)])
+def test_two_replicas_are_as_fast_as_one_on_two_cores_and_half_as_fast_on_one(
+    n_cores: int, factor: float
+) -> None:
+    alone = simulation(Fleet(1)).run([job(0)])
+    both = simulation(Fleet(2, n_cores, n_machines=1)).run([job(0), job(1)])
+    assert both.end_s == pytest.approx(factor * alone.end_s)
+
+
+def test_sequences_of_one_replica_share_steps() -> None:
+    alone = simulation(Fleet(1)).run([job(0, n_answer=50)])
+    both = simulation(Fleet(1)).run([job(0, n_answer=50), job(1, n_answer=50)])
+    assert both.end_s < 1.2 * alone.end_s
+
+
+def test_who_finds_no_place_comes_back_and_gives_up_in_the_end() -> None:
+    patient = simulation(Fleet(1)).run([job(i, n_answer=20) for i in range(3)])
+    assert (patient.n_finished, patient.n_refused) == (3, 0)
+    assert max(patient.first_s) > RETRY_S
+    crowded = simulation(Fleet(1)).run([job(i, n_answer=400) for i in range(3)])
+    assert (crowded.n_finished, crowded.n_refused) == (2, 1)
+
+
+def test_a_repeated_prompt_is_found_in_the_cache_of_its_replica() -> None:
+    again = [job(0, 0.0, 100), Job(1, 10.0, job(0, 0.0, 100).token_ids, (50,))]
+    tally = simulation(Fleet(1)).run(again)
+    assert tally.n_cached == 96  # three whole blocks
+    assert simulation(Fleet(2)).run(again).n_cached == 0  # each request went to another replica
+    assert simulation(Fleet(2), router="prefix").run(again).n_cached == 96
+
+
+def failing(at_s: float, jobs: Sequence[Job]) -> Tally:
+    run = simulation(Fleet(2, start_s=5.0))
+    run.at(at_s, lambda: run.fail(0))
+    return run.run(jobs)
+
+
+def test_only_the_requests_of_a_replica_that_fails_are_sent_again() -> None:
+    jobs = [job(0, n_answer=30), job(1, n_answer=30)]
+    quiet = simulation(Fleet(2)).run(jobs)
+    tally = failing(0.3, jobs)
+    assert (tally.n_finished, tally.n_restarted, tally.n_refused) == (2, 1, 0)
+    assert tally.end_s == pytest.approx(0.3 + RETRY_S + quiet.end_s, rel=0.1)
+
+
+def test_a_replica_that_failed_is_replaced() -> None:
+    run = simulation(Fleet(1, start_s=2.0))
+    run.at(0.1, lambda: run.fail(0))
+    tally = run.run([job(0), job(1, arrival_s=1.0)])
+    assert (tally.n_finished, tally.n_refused) == (2, 0)
+    assert list(run.n_open) == [1]
+
+
+def test_a_replica_that_leaves_finishes_what_it_has() -> None:
+    run = simulation(Fleet(2))
+    run.at(0.1, lambda: run.retire(0))
+    tally = run.run([job(0, n_answer=30), job(1), *(job(i, arrival_s=0.2) for i in (2, 3))])
+    assert (tally.n_finished, tally.n_restarted) == (4, 0)
+    assert list(run.n_open) == [1]
+
+
+def test_replicas_are_added_under_load_and_taken_away_afterwards() -> None:
+    settings = ReplicaSettings(parallel=2, ctx_size=512, max_waiting=50)
+    run = simulation(Fleet(1), settings=settings)
+    scaling = Scaling(target=2, least=1, most=4, every_s=1.0, down_after_s=5.0)
+    Autoscaler(run, scaling, start_s=2.0, until_s=100.0)
+    seen: list[int] = []
+    for second in range(100):
+        run.at(second + 0.5, lambda: seen.append(len(run.n_open)))
+    tally = run.run([job(i, arrival_s=i / 4, n_answer=60) for i in range(60)])
+    assert tally.n_finished == 60
+    assert max(seen) == 4
+    assert seen[-1] == 1
+    assert seen[:3] == [1, 1, 1]  # one decides after a second, and a replica starts in two
+
+
+def test_a_histogram_has_the_percentiles_within_a_percent() -> None:
+    histogram = LogHistogram()
+    for i in range(1, 1001):
+        histogram.add(i / 1000)
+    for share in (0.01, 0.5, 0.95, 1.0):
+        assert histogram.percentile(share) == pytest.approx(share, rel=0.01)
+    assert math.isnan(LogHistogram().percentile(0.5))
+
+
+def test_a_warm_up_is_in_no_figure() -> None:
+    plain = simulation(Fleet(1)).run([job(0)])
+    run = simulation(Fleet(1))
+    run.warm_up([job(i, n_prompt=50) for i in range(2)])
+    tally = run.run([job(0)])
+    assert (tally.n_finished, tally.n_tokens) == (1, 3)
+    assert tally.first_s == [pytest.approx(plain.first_s[0])]
+    assert tally.busy_s == pytest.approx(plain.busy_s)
+    assert tally.figures()["tokens_per_s"] == pytest.approx(plain.figures()["tokens_per_s"])

@@ -1,0 +1,1 @@
+"""Ray for tests and measurements: an environment of its own, because it is large."""
