@@ -43,8 +43,11 @@ class RayCluster:
     def __init__(self, python: Path, log_path: Path) -> None:
         self._folder = tempfile.mkdtemp(prefix="ray", dir="/tmp")  # paths of Unix sockets have 107 bytes
         self._log_path = log_path
+        # Ray writes the address of its last cluster there, and makes no folder for it.
+        Path(self._folder, "ray").mkdir()
         variables = {
             "PYTHONPATH": str(REPOSITORY),
+            "RAY_TMPDIR": self._folder,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_worker_niceness": "0",
