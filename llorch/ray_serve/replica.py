@@ -15,6 +15,7 @@ from llorch.engine.service import EngineService
 from llorch.errors import EngineStoppedError
 from llorch.ray_serve.answering import answer_in_batches
 from llorch.ray_serve.ask import Ask
+from llorch.ray_serve.router import LIGHT_RESERVE
 from llorch.server.app import create_app
 from llorch.settings import Settings
 
@@ -32,7 +33,13 @@ class Replica:
         """
         log_with_serve(settings.log_level)
         n_threads = max(int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)), 1)
-        own = {"threads": n_threads, "cors_origins": ()}  # the gateway tells browsers what they may read
+        own = {
+            "threads": n_threads,
+            "cors_origins": (),  # the gateway tells browsers what they may read
+            "max_waiting": max(
+                settings.max_waiting, LIGHT_RESERVE
+            ),  # it counts, too: nobody is refused twice
+        }
         self._service = EngineService(settings.model_copy(update=own))
         self._app = create_app(self._service)
         self._name: str = serve.get_replica_context().replica_id.unique_id

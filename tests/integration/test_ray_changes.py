@@ -105,6 +105,7 @@ def test_an_update_of_the_settings_under_load_loses_no_request(cluster: RayClust
     with Load(clients) as load:
         load.wait_for(3)
         cluster.call("deploy", {**ONE_CPU, "min_replicas": 2, "alias": "second"}, {})
+        until(lambda: not before & set(cluster.call("replicas")))
         after = set(cluster.call("wait_until_running", 2))
         n = len(load.answers)
         load.wait_for(n + 6)
