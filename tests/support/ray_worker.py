@@ -6,6 +6,7 @@ JSON of what it returned, or of its error.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -29,10 +30,13 @@ def _no_dashboard() -> Exception:
     return ImportError("the tests need no dashboard")
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        return int(free.getsockname()[1])
+def free_ports(n: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for free in sockets:
+            free.bind((LOOPBACK, 0))
+        return [int(free.getsockname()[1]) for free in sockets]
 
 
 AGENT_PORTS = (
@@ -44,7 +48,7 @@ AGENT_PORTS = (
 
 
 def agent_ports() -> dict[str, int]:
-    return {name: free_port() for name in AGENT_PORTS}
+    return dict(zip(AGENT_PORTS, free_ports(len(AGENT_PORTS)), strict=True))
 
 
 def start_raylet_with_ports(start_raylet: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -77,7 +81,7 @@ class ClusterWorker:
         self._cluster = Cluster(initialize_head=True, head_node_args={**head, **common, **agent_ports()})
         self._nodes: dict[str, Any] = {}
         ray.init(self._cluster.address, namespace="serve", log_to_driver=False, _node_ip_address=LOOPBACK)
-        self._port = free_port()
+        (self._port,) = free_ports(1)
         serve.start(ProxyLocation.HeadOnly, HTTPOptions(host=LOOPBACK, port=self._port))
 
     def url(self) -> str:
