@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,12 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.formats.gguf.file import GGUFFile
-from tests.support.commands import LLORCH, namespace, refused_here, start, wait_for
+from tests.support.commands import (
+    assert_a_full_disk_leaves_nothing,
+    refused_here,
+    start,
+    wait_for,
+)
 from tests.support.hf_directories import write_directory
 from tests.support.logits import token_ids_of
 from tests.support.small_models import Run, open_model
@@ -102,19 +106,7 @@ def test_a_signal_leaves_nothing_and_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing(directory: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    script = 'mount -t tmpfs -o size=64k none "$0" && "$@"; echo "$?"; ls -A "$0"'
-    words = ["convert", str(directory), str(folder / "out.gguf")]
-    done = subprocess.run(
-        [*namespace("--map-root-user", "--mount"), "sh", "-c", script, str(folder), *LLORCH, *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.split() == ["2"], done.stderr
-    assert "cannot be written there: No space left on device" in done.stderr.splitlines()[-1]
+    assert_a_full_disk_leaves_nothing(tmp_path / "disk", "convert", str(directory))
 
 
 @pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])

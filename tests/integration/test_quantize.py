@@ -14,7 +14,14 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.formats.gguf.file import GGUFFile
-from tests.support.commands import LLORCH, handles, namespace, refused_here, start, wait_for
+from tests.support.commands import (
+    LLORCH,
+    assert_a_full_disk_leaves_nothing,
+    handles,
+    refused_here,
+    start,
+    wait_for,
+)
 from tests.support.tiny_models import write_tiny_llama
 
 
@@ -137,19 +144,7 @@ def test_a_signal_at_any_moment_leaves_nothing(large_model: Path, tmp_path: Path
 
 
 def test_a_full_disk_leaves_nothing(f32_model: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    script = 'mount -t tmpfs -o size=64k none "$0" && "$@"; echo "$?"; ls -A "$0"'
-    words = ["quantize", str(f32_model), str(folder / "out.gguf"), "F16"]
-    done = subprocess.run(
-        [*namespace("--map-root-user", "--mount"), "sh", "-c", script, str(folder), *LLORCH, *words],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.split() == ["2"], done.stderr
-    assert "cannot be written there: No space left on device" in done.stderr.splitlines()[-1]
+    assert_a_full_disk_leaves_nothing(tmp_path / "disk", "quantize", str(f32_model), "F16")
 
 
 def test_a_file_size_limit_leaves_nothing(f32_model: Path, tmp_path: Path) -> None:

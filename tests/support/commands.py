@@ -110,6 +110,23 @@ def namespace(*words: str) -> list[str]:
     return ["unshare", *words]
 
 
+def assert_a_full_disk_leaves_nothing(folder: Path, *words: str) -> None:
+    """Run ``llorch WORDS FOLDER/out.gguf`` where `folder` is a disk of 64 KiB: one clear error, and no file."""
+    folder.mkdir()
+    command, source, *others = words
+    script = 'mount -t tmpfs -o size=64k none "$0" && "$@"; echo "$?"; ls -A "$0"'
+    llorch = [*LLORCH, command, source, str(folder / "out.gguf"), *others]
+    done = subprocess.run(
+        [*namespace("--map-root-user", "--mount"), "sh", "-c", script, str(folder), *llorch],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == ["2"], done.stderr
+    assert "cannot be written there: No space left on device" in done.stderr.splitlines()[-1]
+
+
 def as_process_1() -> list[str]:
     """Runs a command as process 1, as a container does."""
     return namespace("--map-root-user", "--pid", "--fork", "--kill-child")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.support.hf_tokenizers import BOS, EOS, SPECIAL, byte_level, sentencepiece_like
 from tests.support.safetensors_writer import Tensors, encoded, write_safetensors
 
-CONFIG: Mapping[str, Any] = {
+SIZES: Mapping[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_act": "silu",
@@ -30,6 +30,10 @@ CONFIG: Mapping[str, Any] = {
     "vocab_size": 384,
     "max_position_embeddings": 256,
     "rms_norm_eps": 1e-5,
+}
+"""The entries without which there is no model."""
+CONFIG: Mapping[str, Any] = {
+    **SIZES,
     "rope_theta": 10000.0,
     "rope_scaling": None,
     "tie_word_embeddings": False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 import pytest
@@ -12,6 +10,7 @@ from pydantic import SecretStr
 from llorch.engine.service import EngineService
 from llorch.server.app import create_app
 from llorch.settings import Settings
+from tests.support.asgi import answer_of
 
 
 def ask(
@@ -19,22 +18,9 @@ def ask(
 ) -> tuple[int, str]:
     """Status and first message of an answer to ``GET /health``."""
     app = create_app(EngineService(Settings(**settings)), is_local=is_local)
-    scope = {
-        "type": "http", "http_version": version, "method": "GET", "scheme": "http", "path": "/health",
-        "raw_path": b"/health", "query_string": b"", "root_path": "",
-        "headers": [] if header is None else [(b"host", header)],
-    }  # fmt: skip
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
-    body = json.loads(b"".join(message.get("body", b"") for message in sent))
-    return sent[0]["status"], body["errors"][0]["message"] if "errors" in body else ""
+    headers = [] if header is None else [(b"host", header)]
+    status, body = answer_of(app, "GET", "/health", headers, version=version)
+    return status, body["errors"][0]["message"] if "errors" in body else ""
 
 
 @pytest.mark.parametrize("host", [b"localhost:80", b"[::1]:80", b"127.0.0.1", b"a.localhost"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from llorch.server.app import create_app
 from llorch.server.key_ring import KeyRing
 from llorch.server.routes.trace import PATHS
 from llorch.settings import Settings, load_settings
+from tests.support.asgi import answer_of
 
 ADMIN, USER = SecretStr("root: tahini"), SecretStr("sesame")
 
@@ -26,22 +25,8 @@ def ask(path: str, key: str | None, host: bytes = b"localhost", **settings: Any)
     app = create_app(EngineService(Settings(**settings)))
     headers = [(b"host", host), (b"content-type", b"application/json"), (b"content-length", b"2")]
     headers += [] if key is None else [(b"authorization", f"Bearer {key}".encode())]
-    scope = {
-        "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
-        "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": headers,
-        "client": ("127.0.0.1", 1),
-    }  # fmt: skip
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": b"{}", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(app(scope, receive, send))
-    body = json.loads(b"".join(message.get("body", b"") for message in sent))
-    return sent[0]["status"], body["errors"][0]["message"] if "errors" in body else body["code"]
+    status, body = answer_of(app, "POST", path, headers, body=b"{}", client=("127.0.0.1", 1))
+    return status, body["errors"][0]["message"] if "errors" in body else body["code"]
 
 
 @pytest.mark.parametrize("path", sorted(PATHS))

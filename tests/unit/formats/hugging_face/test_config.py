@@ -9,20 +9,9 @@ import pytest
 from llorch.errors import ModelError
 from llorch.formats.hugging_face.config import config_metadata, read_config
 from llorch.model.config import ModelConfig
+from tests.support.hf_directories import SIZES
 
-LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_act": "silu",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "vocab_size": 384,
-    "max_position_embeddings": 8192,
-    "rms_norm_eps": 1e-5,
-}
+LLAMA: dict[str, Any] = {**SIZES, "max_position_embeddings": 8192}
 MISTRAL = LLAMA | {"architectures": ["MistralForCausalLM"], "model_type": "mistral"}
 
 
