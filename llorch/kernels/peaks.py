@@ -29,8 +29,10 @@ from llorch.kernels.emit.values import (
 )
 from llorch.kernels.jit import unit
 from llorch.kernels.tiles.amx_registers import HAS_AMX, MANY_TOKENS, close_amx, make_open
-from llorch.kernels.tiles.dot import AHEAD_BYTES
 from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, WORDS, add_quad
+
+_AHEAD_BYTES = 4096
+"""Prefetch distance."""
 
 OPERAND_BYTES = 8 << 10
 """Of the buffer that the multiplying units take, twice as much as a turn reaches."""
@@ -99,7 +101,7 @@ def _emit_read(builder: Any, address: Int, n_turns: Int, out: Int) -> None:
     def body(i: Int, sums: list[Any]) -> list[Any]:
         at = address + i * READ_BYTES
         for line in range(0, READ_BYTES, LINE):
-            prefetch(at + (AHEAD_BYTES + line))
+            prefetch(at + (_AHEAD_BYTES + line))
         sums = list(sums)
         for k in range(READ_BYTES // 4 // LANES):
             sums[k % 4] = builder.or_(sums[k % 4], load(SUMS, at, k * LANES * 4, align=4))

@@ -21,14 +21,18 @@ RECORD = 16
 RUN, FLAGS, FIRST_OPERAND = 0, 1, 2
 """Places in an instruction: the operation's address, its flags, the first of its operands."""
 
+NEXT_TILES, NEXT_TILE_STRIDE = RECORD - 2, RECORD - 1
+"""Places of the tiles that the following product begins with, 0 where it has none: a product asks for them when its own
+are done, so that they arrive during the barrier and what comes before that product."""
+
 BARRIER, OUTPUT_ROWS = 1, 2
 """Flags: wait for all threads afterwards; rows are the step's outputs instead of its batch."""
 
 
 def operands(n: int) -> range:
     """Places in an instruction for the `n` operands of an operation, to be given names."""
-    if FIRST_OPERAND + n > RECORD:
-        raise ValueError(f"an instruction holds {RECORD - FIRST_OPERAND} operands, {n} are wanted")
+    if FIRST_OPERAND + n > NEXT_TILES:
+        raise ValueError(f"an instruction holds {NEXT_TILES - FIRST_OPERAND} operands, {n} are wanted")
     return range(FIRST_OPERAND, FIRST_OPERAND + n)
 
 
@@ -71,6 +75,7 @@ class Program:
         self.n_without_outputs = 0
         self._runs: list[Unit] = []
         self._records: list[list[int]] = []
+        self._tiles: list[tuple[int, int, int]] = []
         self._activations: dict[int, Activation] = {}
         self._kept: list[object] = []
 
@@ -88,6 +93,7 @@ class Program:
         fills: Activation | None = None,
         barrier: bool = True,
         outputs: bool = False,
+        tiles: tuple[int, int] | None = None,
     ) -> None:
         """Append an instruction.
 
@@ -100,11 +106,14 @@ class Program:
             fills: the activation whose forms it fills.
             barrier: whether the next instruction needs the work of all threads.
             outputs: whether it works on the step's outputs instead of its batch.
+            tiles: of a product, the address and stride of its tiles, (0, 0) where it has none.
         """
         record = [0] * RECORD
         record[FLAGS] = (BARRIER if barrier else 0) | (OUTPUT_ROWS if outputs else 0)
         for place, value in values.items():
             record[place] = value
+        if tiles is not None:
+            self._tiles.append((len(self), *tiles))
         self._records.append(record)
         self._runs.append(run)
         self.labels.append((label, layer))
@@ -130,4 +139,9 @@ class Program:
             activation.link()
         records = np.array(self._records, np.int64).reshape(-1, RECORD)
         records[:, RUN] = [run.address for run in self._runs]
+        for i, (index, _, _) in enumerate(self._tiles):
+            _, *following = self._tiles[
+                (i + 1) % len(self._tiles)
+            ]  # after the last comes the next step's first
+            records[index, NEXT_TILES:] = following
         return records

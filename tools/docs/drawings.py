@@ -47,23 +47,26 @@ def tile() -> Drawing:
 
 
 def shape() -> Drawing:
-    """The micro-kernel's shape: two tiles times six tokens stay in registers."""
-    d = Drawing(860, 300, "Two tiles times six tokens: twelve accumulators stay in registers")
-    d.text(20, 28, "for every 4 columns: load 2 vectors of weights, repeat 6 activations, 12 dot products")
-    for tile_ in range(2):
-        d.box(40, 80 + tile_ * 80, 130, 56, "blue", f"tile {tile_}: 16 rows")
-        d.arrow(172, 108 + tile_ * 80, 208, 108 + tile_ * 80)
-    for token in range(6):
-        x = 216 + token * 100
-        d.box(x, 44, 90, 24, "purple", f"token {token}")
-        for tile_ in range(2):
-            d.box(x, 80 + tile_ * 80, 90, 56, "grey", "16 int32 sums")
+    """The micro-kernel's shape: one tile times eight tokens stays in registers while the next tile is fetched."""
+    d = Drawing(860, 290, "One tile times eight tokens: eight accumulators stay in registers")
+    d.text(20, 28, "for every 4 columns: load 1 vector of weights, repeat 8 activations, 8 dot products")
+    d.box(20, 80, 120, 56, "blue", "tile: 16 rows")
+    d.arrow(142, 108, 174, 108)
+    for token in range(8):
+        x = 180 + token * 84
+        d.box(x, 44, 78, 24, "purple", f"token {token}")
+        d.box(x, 80, 78, 56, "grey", "16 sums")
+    for place in range(4):
+        d.box(20 + place * 30, 160, 26, 40, "orange", "")
+    d.text(150, 185, "meanwhile, asked for: as much of the next tile, at four places, for the second cache")
     d.text(
         20,
-        250,
-        "A vector of weights is read once for six tokens, so reading a prompt is bound by arithmetic;",
+        240,
+        "A vector of weights is read once for eight tokens: eight sequences cost about as much as one,",
     )
-    d.text(20, 270, "with one token it is read once for one, so decoding is bound by memory.")
+    d.text(
+        20, 260, "which waits for memory; reading a prompt, eight tokens after eight, is bound by arithmetic."
+    )
     return d
 
 

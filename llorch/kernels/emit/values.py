@@ -132,9 +132,9 @@ def call(builder: Any, name: str, result: Any, args: Sequence[Any]) -> Any:
     return builder.call(function, args)
 
 
-def prefetch(address: Int, *, for_writing: bool = False) -> None:
-    """Ask for the cache line at `address`; never faults."""
-    hints = (ir.Constant(I32, k) for k in (int(for_writing), 3, 1))
+def prefetch(address: Int, *, for_writing: bool = False, level: int = 1) -> None:
+    """Ask for the cache line at `address`, to be brought into the cache of `level` 1 or 2; never faults."""
+    hints = (ir.Constant(I32, k) for k in (int(for_writing), 4 - level, 1))
     call(address.builder, "llvm.prefetch.p0", VOID, [address.pointer(I8), *hints])
 
 

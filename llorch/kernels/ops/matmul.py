@@ -60,7 +60,9 @@ def matmul(
         ROW_SCALES: weight.row_scales,
     }
     keep = (weight, x, out)
-    program.add(weight.format.product, label, layer, values, keep=keep, barrier=barrier, outputs=outputs)
+    tiles = (weight.address, weight.tile_stride) if weight.is_packed else (0, 0)
+    product = weight.format.product
+    program.add(product, label, layer, values, keep=keep, barrier=barrier, outputs=outputs, tiles=tiles)
 
 
 @inlined

@@ -50,9 +50,11 @@ from llorch.kernels.tiles.amx_registers import (
     start_product,
     store_sums,
 )
-from llorch.kernels.tiles.dot import AHEAD_BYTES
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
 from llorch.kernels.tiles.pair_sums import PairOperands, pair_sums
+
+_AHEAD_BYTES = 4096
+"""Prefetch distance, for weights that come from memory."""
 
 LEAST_BLOCKS = 2
 """Blocks of 32 are multiplied in pairs, one pair ahead of the float work."""
@@ -119,9 +121,9 @@ def _emit_add(
 
 
 def _emit_ahead(o: _Operands, weights: Int, pair: Int) -> None:
-    """Ask for the weights that come `AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
+    """Ask for the weights that come `_AHEAD_BYTES` after this pair of blocks, beyond this call's tiles too."""
     pair_bytes = 2 * (_UNIT_BYTES + o.scheme.scale_bytes)
-    at = weights + (pair * pair_bytes + AHEAD_BYTES)
+    at = weights + (pair * pair_bytes + _AHEAD_BYTES)
     at = choose(at.is_below(o.end), at, o.next + (at - o.end))
     for offset in range(0, pair_bytes, 64):
         prefetch(at + offset)

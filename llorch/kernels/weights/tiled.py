@@ -26,73 +26,41 @@ from llorch.kernels.ops.matmul import (
     X,
     output_of,
 )
+from llorch.kernels.program import NEXT_TILE_STRIDE, NEXT_TILES
 from llorch.kernels.tiles.amx import FEW_LEAST_REST, LEAST_BLOCKS, LEAST_REST, make_amx
 from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
-from llorch.kernels.tiles.dot import make_sweep
 from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.integers import LANES, PATH
 from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
 from llorch.kernels.tiles.pack import make_expand, make_packing
+from llorch.kernels.tiles.sweeps import MOST_AT_ONCE, STREAM_FROM, make_sweep, make_sweeps, tokens_from
 from llorch.kernels.weights.format import Tiling
 
-_PREFETCH_FROM = 9
-"""Tokens from which the next tiles are fetched between the products of these; with fewer, the first products ask
-for their own weights a little ahead, and AMX always does."""
+_FIRST_LINES = 64
+"""Lines of each of its first tiles that a product of one or two tokens finds in cache: 4 KiB."""
 
-_EXPAND_FROM = 24 if not HAS_AMX else 1 << 30
-"""Tokens from which unpacking the bit planes of a tile once, into whole bytes in cache, pays; where AMX is, it alone
-takes those, signed."""
+_EXPAND_FROM = PATH.expand_from or 1 << 30
 
 _share_begin = inlined(share_begin)
-
-_TOKENS = sorted({t for _, t in PATH.shapes}, reverse=True)
-_WIDEST = _TOKENS[0]
-_MIDDLE = 4 if 4 in _TOKENS else 2
-
-
-@merged
-def _tokens_from(x, token):
-    """The activations from number `token` on, as `make_dot` has them."""
-    q, q_stride, d, d_stride, s, s_stride = x
-    return q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride
 
 
 def _make_multiply_tokens(scheme: TileScheme) -> Any:
     """A kernel for all tokens against some tiles whose quants are bit planes, or whole bytes as in the file."""
-    widest, middle, two, one = (make_sweep(scheme, t) for t in (_WIDEST, _MIDDLE, 2, 1))
-    stream_widest, stream_middle = (make_sweep(scheme, t, is_streaming=True) for t in (_WIDEST, _MIDDLE))
+    sweeps = make_sweeps(scheme)
 
     @merged
-    def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines):
-        """Tokens from number `token` on; before each of them `n_lines` cache lines at `ahead` are fetched."""
+    def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead):
+        """Tokens from number `token` on, in sweeps of about equal size; `ahead`: tiles to ask for, or 0."""
         out, out_stride, accumulate = y
+        quants, quant_stride, scales, scale_stride, n_blocks = w
+        following = ahead if ahead else quants
         while token < n_tokens:
-            for i in range(n_lines):
-                prefetch_line(ahead + i * 64)
-            ahead += n_lines * 64
-            left = n_tokens - token
-            rows = _tokens_from(x, token)
-            at = (out + token * out_stride, out_stride, accumulate)
-            is_first = token == 0 and n_tokens < _PREFETCH_FROM
-            if is_first and left >= _WIDEST:
-                stream_widest(w, n_units, rows, at)
-                token += _WIDEST
-            elif is_first and left >= _MIDDLE:
-                stream_middle(w, n_units, rows, at)
-                token += _MIDDLE
-            elif left >= _WIDEST:
-                widest(w, n_units, rows, at)
-                token += _WIDEST
-            elif left >= _MIDDLE:
-                middle(w, n_units, rows, at)
-                token += _MIDDLE
-            elif left >= 2:
-                two(w, n_units, rows, at)
-                token += 2
-            else:
-                one(w, n_units, rows, at)
-                token += 1
+            n_sweeps = (n_tokens - token + MOST_AT_ONCE - 1) // MOST_AT_ONCE
+            n = (n_tokens - token + n_sweeps - 1) // n_sweeps
+            w = (quants, quant_stride, scales, scale_stride, n_blocks, following)
+            sweeps(w, n_units, tokens_from(x, token), (out + token * out_stride, out_stride, accumulate), n)
+            token += n
 
     return multiply_tokens
 
@@ -112,7 +80,7 @@ def _make_multiply_by_amx(scheme: TileScheme) -> Any:
         while n_tokens - token >= least:
             # The last product reaches back to tokens already done rather than past the end.
             first = min(token, n_tokens - size)
-            rows = _tokens_from(x, first)
+            rows = tokens_from(x, first)
             at = (out + first * out_stride, out_stride, accumulate, token - first)
             if size == FEW_TOKENS:
                 stream_few(tiles, rows, at)
@@ -142,16 +110,36 @@ def _make_multiply_bytes(scheme: TileScheme) -> Any:
         if is_amx:
             token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, ahead)
             ahead = 0
-        n_lines = (n_tiles * tile_stride // 64 * _WIDEST + n_tokens - 1) // n_tokens if ahead else 0
-        multiply_tokens(w, n_tiles * (TILE_ROWS // LANES), x, token, n_tokens, y, ahead, n_lines)
+        multiply_tokens(w, n_tiles * (TILE_ROWS // LANES), x, token, n_tokens, y, ahead)
 
     return multiply_tiles
+
+
+def _make_multiply_expanded(scheme: TileScheme) -> Any:
+    """A kernel for as many tokens as its sweeps can take against tiles whose planes were unpacked."""
+    sweep = make_sweep(scheme, MOST_AT_ONCE, is_expanded=True)
+
+    @merged
+    def multiply_expanded(w, n_units, x, n_tokens, y, ahead, n_bytes):
+        """Returns the number of tokens done; meanwhile the `n_bytes` at `ahead` are fetched, if it is not 0."""
+        out, out_stride, accumulate = y
+        n_lines = (n_bytes // 64 * MOST_AT_ONCE + n_tokens - 1) // n_tokens if ahead else 0
+        token = 0
+        while token + MOST_AT_ONCE <= n_tokens:
+            for i in range(n_lines):
+                prefetch_line(ahead + i * 64)
+            ahead += n_lines * 64
+            sweep(w, n_units, tokens_from(x, token), (out + token * out_stride, out_stride, accumulate))
+            token += MOST_AT_ONCE
+        return token
+
+    return multiply_expanded
 
 
 def _make_multiply_planes(scheme: TileScheme) -> Any:
     """`multiply_tiles` (below) for tiles of bit planes: for many tokens their bytes are written to `expanded`."""
     multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
-    sweep_expanded = make_sweep(scheme, _WIDEST, is_expanded=True)
+    multiply_expanded = _make_multiply_expanded(scheme)
     expand = make_expand(scheme, scheme.taken_off if HAS_AMX else 0)
     units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
 
@@ -159,27 +147,21 @@ def _make_multiply_planes(scheme: TileScheme) -> Any:
     def multiply_tiles(
         tiles, tile_stride, n_blocks, n_tiles, factors, x, n_tokens, y, is_amx, ahead, expanded
     ):
-        out, out_stride, accumulate = y
         scales = tiles + n_blocks * block_bytes
         n_units = n_tiles * (TILE_ROWS // LANES)
         token = 0
-        n_lines = (n_tiles * tile_stride // 64 * _WIDEST + n_tokens - 1) // n_tokens if ahead else 0
         if is_amx or n_tokens >= _EXPAND_FROM:
             stride = n_blocks * units * (QUADS * QUAD_BYTES)
             for tile in range(n_tiles):
                 expand(tiles + tile * tile_stride, n_blocks * units, expanded + tile * stride)
-            w = (expanded, stride, scales, tile_stride, n_blocks)
             if is_amx:
+                w = (expanded, stride, scales, tile_stride, n_blocks)
                 token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, 0)
-            while not is_amx and token + _WIDEST <= n_tokens:
-                for i in range(n_lines):
-                    prefetch_line(ahead + i * 64)
-                ahead += n_lines * 64
-                rows = _tokens_from(x, token)
-                sweep_expanded(w, n_units, rows, (out + token * out_stride, out_stride, accumulate))
-                token += _WIDEST
+            else:
+                w_bytes = (expanded, stride, scales, tile_stride, n_blocks, expanded)
+                token = multiply_expanded(w_bytes, n_units, x, n_tokens, y, ahead, n_tiles * tile_stride)
         w = (tiles, tile_stride, scales, tile_stride, n_blocks)
-        multiply_tokens(w, n_units, x, token, n_tokens, y, ahead, n_lines)
+        multiply_tokens(w, n_units, x, token, n_tokens, y, ahead)
 
     return multiply_tiles
 
@@ -239,19 +221,26 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         row_bytes = n_blocks * file_bytes
         n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
         is_amx = HAS_AMX and n_tokens >= FEW_TOKENS and n_blocks >= least_blocks
-        n_claimed = CLAIMED_TILES if n_tokens <= 2 or is_amx else 2
+        n_claimed = CLAIMED_TILES if n_tokens < STREAM_FROM or is_amx else 2
         if is_amx and n_tokens >= MANY_TOKENS:
             open_many()
         elif is_amx:
             open_few()
         expanded = scratch + CLAIMED_TILES * tile_stride
         n_nodes = max(s[st.N_NODES], 1)
+        first_next = 0  # this thread's first tiles of the next product
+        if o[NEXT_TILES] and n_nodes == 1:
+            first_next = o[NEXT_TILES] + ith * n_claimed * o[NEXT_TILE_STRIDE]
         own = ith * n_nodes // max(s[st.TEAM_THREADS], 1) if n_nodes > 1 else 0
         for turn in range(n_nodes):
             node = (own + turn) % n_nodes
             claims = counter + node * 8
             begin, end = _share_begin(n_tiles, node, n_nodes), _share_begin(n_tiles, node + 1, n_nodes)
-            first = begin + atomic_add(claims, n_claimed)
+            first = begin + ith * n_claimed
+            if n_nodes > 1:
+                first = begin + atomic_add(claims, n_claimed)
+            else:
+                begin += nth * n_claimed
             while first < end:
                 following = begin + atomic_add(claims, n_claimed)
                 n = min(n_claimed, end - first)
@@ -265,8 +254,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                 tiles, ahead = scratch, 0
                 if o[IS_PACKED]:
                     tiles = weights + first * tile_stride
-                    if (n_tokens >= _PREFETCH_FROM or is_amx) and following < end:
-                        ahead = weights + following * tile_stride
+                    ahead = weights + following * tile_stride if following < end else first_next
                 else:
                     for i in range(n):
                         n_left = n_out - (first + i) * TILE_ROWS
@@ -284,6 +272,10 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                 first = following
         if is_amx:
             close_amx()
+        elif n_tokens < STREAM_FROM and first_next:
+            for i in range(CLAIMED_TILES):
+                for line in range(_FIRST_LINES):
+                    prefetch_line(first_next + i * o[NEXT_TILE_STRIDE] + line * 64)
 
     def scratch_bytes(n_in: int, is_packed: bool) -> int:
         expanded = TILE_ROWS * n_in if has_planes else 0

@@ -1,0 +1,82 @@
+"""Sweeps: all rows of some tiles times a few tokens, while the tiles that follow are on their way from memory."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from llorch.kernels.emit.functions import emitted
+from llorch.kernels.emit.values import Int, choose, loop
+from llorch.kernels.jit import merged
+from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.tiles.dot import make_dot
+from llorch.kernels.tiles.integers import LANES, PATH
+from llorch.kernels.tiles.layout import TileScheme
+
+MOST_AT_ONCE = len(PATH.shapes)
+"""Tokens that one sweep over the weights can take."""
+
+STREAM_FROM = 3
+"""Tokens from which a sweep asks for the tiles that follow; one or two leave the processor time to look ahead."""
+
+
+@merged
+def tokens_from(x, token):
+    """The activations from number `token` on, as `make_dot` has them."""
+    q, q_stride, d, d_stride, s, s_stride = x
+    return q + token * q_stride, q_stride, d + token * d_stride, d_stride, s + token * s_stride, s_stride
+
+
+@functools.cache
+def make_sweep(
+    scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
+) -> Any:
+    """A function for kernels that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
+    n_wide = PATH.shapes[n_tokens - 1]
+    wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)
+    narrow = make_dot(scheme, 1, n_tokens, is_expanded=is_expanded)
+
+    @emitted()
+    def sweep(builder: Any, w: list[Int], n_units: Int, x: list[Int], y: list[Int]) -> None:
+        """`w` as `make_dot` has it, less the rows to skip; the tiles to ask for are those after the last."""
+        quants, quant_stride, scales, scale_stride, n_blocks, following = w
+        out, out_stride, accumulate = y
+
+        def tile_of(row: Int) -> Int:
+            return row >> (TILE_ROWS.bit_length() - 1)
+
+        def at_unit(dot: Any, unit: Int, n: int) -> list[Any]:
+            row, end = unit * LANES, (unit + n) * LANES
+            tile = tile_of(row)
+            tiles = [quants + tile * quant_stride, quant_stride, scales + tile * scale_stride, scale_stride]
+            ahead = choose(unit + n < n_units, quants + tile_of(end) * quant_stride, following)
+            at = [out + row * 4, out_stride, accumulate]
+            dot(builder, [*tiles, n_blocks, row & (TILE_ROWS - 1), ahead], x, at)
+            return []
+
+        turns = n_units >> (n_wide.bit_length() - 1)
+        done = turns * n_wide
+        loop(turns, [], lambda i, _: at_unit(wide, i * n_wide, n_wide))
+        if n_wide > 1:
+            loop(n_units - done, [], lambda i, _: at_unit(narrow, done + i, 1))
+
+    return sweep
+
+
+def make_sweeps(scheme: TileScheme, n: int = 1) -> Any:
+    """A kernel ``sweeps(w, n_units, x, y, n_tokens)`` for `n` to `MOST_AT_ONCE` tokens in one sweep."""
+    sweep = make_sweep(scheme, n, is_streaming=n >= STREAM_FROM)
+    more = make_sweeps(scheme, n + 1) if n < MOST_AT_ONCE else sweep
+
+    @merged
+    def sweeps(w, n_units, x, y, n_tokens):
+        if n_tokens == n:
+            sweep(w, n_units, x, y)
+        else:
+            more(w, n_units, x, y, n_tokens)
+
+    @merged
+    def last(w, n_units, x, y, n_tokens):
+        sweep(w, n_units, x, y)
+
+    return sweeps if n < MOST_AT_ONCE else last
