@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
+from llorch.bench.verdicts import verdict_of
 from llorch.validation.bundle import Bundle
 from llorch.validation.fingerprint_checks import check_fingerprints
 from llorch.validation.records import Record
@@ -20,7 +22,7 @@ RUNS_FILE = "runs.ndjson"
 
 
 def check_performance(bundle: Bundle) -> None:
-    """Medians, extremes and ratios follow from the runs; what does not becomes a problem of `bundle`."""
+    """Medians, extremes, ratios and verdicts follow from the runs; what does not becomes a problem of `bundle`."""
     if SERVERS_FILE in bundle.index.files:
         _check_servers(bundle)
     else:
@@ -34,6 +36,7 @@ class _Case(Record):
     ratios: dict[str, dict[str, float]] | None = None
     peer: str | None = None  # with `ratio`, what bundles of a single peer have in place of `ratios`
     ratio: float | None = None
+    verdict: dict[str, Any] | None = None  # bundles of before there were verdicts have none
 
 
 class _Performance(Record):
@@ -45,14 +48,26 @@ class _Run(Record):
     test: str
     engine: str
     tokens_per_s: float
+    round: int = 0
+    output: dict[str, Any] | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Share of the read bandwidth that was measured just before; only llorch says it."""
+        rate, most = ((self.output or {}).get(name) for name in ("weight_gb_per_s", "read_gb_per_s"))
+        return (
+            rate / most if isinstance(rate, int | float) and isinstance(most, int | float) and most else None
+        )
 
 
 def _check_engines(bundle: Bundle) -> None:
     """Medians, extremes and ratios follow from the runs."""
     document = bundle.record(ENGINES_FILE, _Performance)
     speeds: dict[tuple[str, str, str], list[float]] = {}
+    runs: defaultdict[tuple[str, str], list[_Run]] = defaultdict(list)
     for run in bundle.rows(RUNS_FILE, _Run):
         speeds.setdefault((run.model, run.test, run.engine), []).append(run.tokens_per_s)
+        runs[run.model, run.test].append(run)
     check_fingerprints(bundle, {engine for _, _, engine in speeds}, {model for model, _, _ in speeds})
     for case in document.cases:
         file, medians = case.model["file"], {}
@@ -78,6 +93,26 @@ def _check_engines(bundle: Bundle) -> None:
         for peer in medians.keys() & ratios.keys() if own else ():
             holds = math.isclose(ratios[peer] or 0, medians[own] / medians[peer], rel_tol=1e-6)
             bundle.require(holds, f"{file} {case.test}: ratio {ratios[peer]} to {peer} does not follow")
+        if case.verdict is not None:
+            _check_verdict(bundle, case, own, runs[file, case.test])
+
+
+def _check_verdict(bundle: Bundle, case: _Case, own: str, runs: list[_Run]) -> None:
+    """The verdict follows from the runs of all engines of its case."""
+    speeds: defaultdict[str, dict[int, float]] = defaultdict(dict)
+    for run in runs:
+        speeds[run.engine][run.round] = run.tokens_per_s
+    shares = {run.round: run.share for run in runs if run.engine == own and run.share is not None}
+    again = verdict_of(case.test, speeds.pop(own, {}), speeds, shares)
+    gives = asdict(again) if again else {}
+    bundle.n_recomputed += 1
+    for name in sorted(gives.keys() | (case.verdict or {}).keys()):
+        says, found = (case.verdict or {}).get(name), gives.get(name)
+        holds = says == found
+        if isinstance(says, float) and isinstance(found, float):
+            holds = math.isclose(says, found, rel_tol=1e-6)
+        text = f"{case.model['file']} {case.test}: the verdict's {name} is recorded as {says}, the runs give {found}"
+        bundle.require(holds, text)
 
 
 class _Load(Record):

@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Measure llorch and its peers alternately on the same files and write a `performance` proof bundle.
 
+    python -m tools.performance.compare_peers -t 2 --suite issue --models models --peers peers
     python -m tools.performance.compare_peers -t 2 \\
         --case 1.1B-q4_k_m.gguf pp512,tg128,tg128@8 --case 7B-q8_0.gguf pp128,tg32 \\
         --llama-bench BUILD/bin/llama-bench --llama-batched-bench BUILD/bin/llama-batched-bench \\
-        --dasllama VENV/bin/dasllama-bench --ik-llama IK_BUILD/bin
+        --dasllama VENV/bin/dasllama-bench --ik-llama IK_BUILD/bin --openvino VENV/bin/python
 
 Every round runs each test once with llorch and once with each peer, each in a process of its own, one directly after
 the other and in alternating order, so that all run under the same load. Without a peer's programs llorch alone is
-measured; a peer that does not know a file's types is left out for that file. The bundle
-(`proof_bundle/performance/<run id>/`) holds every single run.
+measured; a peer that does not know a file's types, or fails, has an empty cell and the bundle says why. The bundle
+(`proof_bundle/performance/<run id>/`) holds every single run, and for each test a verdict against its fastest peer.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
 from llorch.validation.bundle import GENERATED_BY, BundleWriter
 from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
+from tools.performance.peer_programs import add_peer_arguments, peers_given
 from tools.performance.peer_runs import LLORCH, ROOT, PeerError, SpeedTest
-from tools.performance.peers import DasLlama, IkLlamaCpp, LlamaCpp, Peer
-from tools.performance.performance_report import case_of, chart, summary, table
+from tools.performance.performance_report import case_of, chart, summary
 from tools.performance.rounds import Comparison, measure
+from tools.performance.speed_table import count, table
+from tools.performance.suites import SUITES, suite_cases
 
 
 def write_bundle(
@@ -55,7 +58,7 @@ def write_bundle(
             models[model],
             test.name,
             comparison.rounds[model, test.name],
-            [peer.name for peer in comparison.peers_for(model, test)],
+            comparison.measured(model, test),
         )
         for model, test in comparison.cases
     ]
@@ -68,6 +71,11 @@ def write_bundle(
             "packages": peer.packages(),
             "cannot_load": {
                 file: why for (name, file), why in comparison.refusals.items() if name == peer.name
+            },
+            "failures": {
+                f"{test} of {file}": said
+                for (name, file, test), said in comparison.failures.items()
+                if name == peer.name
             },
         }
         for peer in comparison.peers
@@ -118,20 +126,15 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
         "--case",
         nargs=2,
         action="append",
-        required=True,
+        default=[],
         metavar=("MODEL", "TESTS"),
         help="a .gguf file and its tests, e.g. pp512,tg128,tg128@8; may be given several times",
     )
-    parser.add_argument("--llama-bench", type=Path, metavar="PROGRAM", help="llama.cpp's llama-bench")
+    parser.add_argument("--suite", choices=SUITES, help="a named list of files and tests, instead of --case")
     parser.add_argument(
-        "--llama-batched-bench", type=Path, metavar="PROGRAM", help="llama.cpp's llama-batched-bench"
+        "--models", type=Path, default=Path("models"), metavar="FOLDER", help="of the suite (default: models)"
     )
-    parser.add_argument(
-        "--peer-name", default="llama.cpp", metavar="NAME", help="of that build (default: llama.cpp)"
-    )
-    parser.add_argument("--peer-args", default="", metavar="'ARGS'", help="more arguments of that build")
-    parser.add_argument("--ik-llama", type=Path, metavar="FOLDER", help="ik_llama.cpp's build/bin")
-    parser.add_argument("--dasllama", type=Path, metavar="PROGRAM", help="dasLLAMA's dasllama-bench")
+    add_peer_arguments(parser)
     parser.add_argument("--llorch-args", default="", metavar="'ARGS'", help="more arguments of llorch bench")
     parser.add_argument("-t", "--threads", type=int, metavar="N", help="of all (default: llorch's choice)")
     parser.add_argument("-r", "--rounds", type=int, default=5, metavar="N", help="(default: 5)")
@@ -148,7 +151,7 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _comparison(args: argparse.Namespace, scratch: Path) -> Comparison:
+def _comparison(args: argparse.Namespace, scratch: Path, say: Callable[[str], None]) -> Comparison:
     """The comparison that the command line asks for.
 
     Raises:
@@ -158,39 +161,20 @@ def _comparison(args: argparse.Namespace, scratch: Path) -> Comparison:
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise PeerError(f"--{name}: expected more than 0, got {value:g}")
-    cases = []
+    cases = suite_cases(args.suite, args.models, say) if args.suite else []
     for model, names in args.case:
         path = Path(model).absolute()
         if not path.is_file():
             raise PeerError(f"there is no model at {model}")
         cases += [(path, SpeedTest.parse(name)) for name in names.split(",")]
+    if not cases:
+        raise PeerError("expected --case MODEL TESTS or --suite NAME")
     if len(set(cases)) < len(cases):
         raise PeerError("--case: the same test of the same model is there twice")
     n_threads = args.threads or default_threads()[0]
-    return Comparison(cases, _peers(args, scratch), n_threads, tuple(args.llorch_args.split()), args.timeout)
-
-
-def _peers(args: argparse.Namespace, scratch: Path) -> list[Peer]:
-    """The peers whose programs were given; dasLLAMA works in `scratch`."""
-    ik = [args.ik_llama and args.ik_llama / name for name in ("llama-bench", "llama-batched-bench")]
-    given = [args.llama_bench, args.llama_batched_bench, *ik, args.dasllama]
-    for program in filter(None, given):
-        if not os.access(program, os.X_OK):
-            raise PeerError(f"{program} is not a program")
-    bench, batched, ik_bench, ik_batched, das = [program and program.absolute() for program in given]
-    peers: list[Peer] = []
-    if bench or batched:
-        peers.append(LlamaCpp(args.peer_name, bench, batched, tuple(args.peer_args.split())))
-    if ik_bench:
-        peers.append(IkLlamaCpp("ik_llama.cpp", ik_bench, ik_batched))
-    if das:
-        peers.append(DasLlama(das, scratch))
-    names = [LLORCH, *(peer.name for peer in peers)]
-    if len(set(names)) < len(names):
-        raise PeerError(f"--peer-name {args.peer_name}: the peer needs a name of its own")
-    for peer in peers:
-        peer.version()  # fails now rather than after hours
-    return peers
+    return Comparison(
+        cases, peers_given(args, scratch), n_threads, tuple(args.llorch_args.split()), args.timeout
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -206,7 +190,7 @@ def _compare(args: argparse.Namespace, words: list[str], scratch: Path) -> int:
         print(text, file=sys.stderr, flush=True)
 
     try:
-        comparison = _comparison(args, scratch)
+        comparison = _comparison(args, scratch, say)
         BundleWriter("performance")  # refuses a bad run id before hours of work
     except (PeerError, LlorchError, OSError) as error:
         say(f"compare_peers: {error}")
@@ -222,6 +206,8 @@ def _compare(args: argparse.Namespace, words: list[str], scratch: Path) -> int:
         say(f"compare_peers: {error}")
         return 1
     print(table(cases, [peer.name for peer in comparison.peers]))
+    if counted := count(cases):
+        print(f"\n{counted}")
     print(f"\n{folder}")
     return 0
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LLORCH = "llorch"
 _CANNOT_LOAD = re.compile(
-    r"error loading model|(?:failed|unable) to load model|EXCEPTION: dasLLAMA: ", re.IGNORECASE
+    r"error loading model|(?:failed|unable) to load model|cannot load the model|EXCEPTION: dasLLAMA: ",
+    re.IGNORECASE,
 )
 """What engines say of a file that they do not know how to run."""
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from llorch.bench import plots
+from llorch.bench.verdicts import LEVEL, verdict_of
 from tools.performance.peer_runs import LLORCH
+from tools.performance.speed_table import Case, count, speed, table, type_of
 
-Case = dict[str, Any]
+HOW_JUDGED = (
+    f"llorch is ahead or behind where the medians differ by more than {100 * LEVEL:.0f} % and three quarters of the "
+    "rounds say the same; else level. What is bold is lost or missed."
+)
 FINGERPRINTS = "hardware, packages and programs, with their hashes: `bundle.json`"
 
 
@@ -33,14 +39,18 @@ def case_of(
         model: ``file``, ``name``, ``type``, ``bytes`` and ``sha256``.
         test: name of the test.
         rounds: per round the `Run` of each engine by its name.
-        peers: names of the other engines that could run this test.
+        peers: names of the other engines that ran it, in all rounds or in some.
 
     Returns:
         ``engines`` by name; for each peer ``ratios``: llorch's median divided by the peer's, and its extremes over
         the rounds. ``share_of_read_bandwidth`` is llorch's rate of reading weights divided by the memory bandwidth
-        just before.
+        just before. ``verdict``: `llorch.bench.verdicts.Verdict`, None without peers.
     """
-    engines = {name: summarize([r[name].tokens_per_s for r in rounds]) for name in (LLORCH, *peers)}
+    by_round = {
+        name: {i: r[name].tokens_per_s for i, r in enumerate(rounds, 1) if name in r}
+        for name in (LLORCH, *peers)
+    }
+    engines = {name: summarize(list(found.values())) for name, found in by_round.items()}
     case: Case = {"model": model, "test": test, "engines": engines, "ratios": {}}
     outputs = [r[LLORCH].output for r in rounds]
     shares = [o["weight_gb_per_s"] / o["read_gb_per_s"] for o in outputs]
@@ -48,36 +58,13 @@ def case_of(
     case["read_gb_per_s"] = summarize([o["read_gb_per_s"] for o in outputs])
     case["gmac_per_s"] = summarize([o["gmac_per_s"] for o in outputs])
     for peer in peers:
-        by_round = [r[LLORCH].tokens_per_s / r[peer].tokens_per_s for r in rounds]
+        ratios = [by_round[LLORCH][i] / theirs for i, theirs in by_round[peer].items()]
         ratio = engines[LLORCH]["median"] / engines[peer]["median"]
-        case["ratios"][peer] = {"ratio": ratio, "min": min(by_round), "max": max(by_round)}
+        case["ratios"][peer] = {"ratio": ratio, "min": min(ratios), "max": max(ratios)}
+    own = by_round.pop(LLORCH)
+    verdict = verdict_of(test, own, by_round, dict(enumerate(shares, 1)))
+    case["verdict"] = asdict(verdict) if verdict else None
     return case
-
-
-def speed(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def type_of(model: Mapping[str, Any]) -> str:
-    """The model's type; a bundle that does not record it has files that are named after it."""
-    return str(model.get("type") or model["file"].removesuffix(".gguf").rpartition("-")[2].upper())
-
-
-def table(cases: Sequence[Case], peers: Sequence[str]) -> str:
-    """The short Markdown table: medians and ratios, one line per model and test."""
-    heading = ["model", "type", "test", "llorch, tokens/s"]
-    for peer in peers:
-        heading += [f"{peer}, tokens/s", "ratio"]
-    lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
-    for case in cases:
-        model, own = case["model"], case["engines"][LLORCH]["median"]
-        cells = [model["name"], type_of(model), case["test"], speed(own)]
-        for peer in peers:
-            found = case["engines"].get(peer)
-            cells += [speed(found["median"]), f"**{own / found['median']:.2f}×**"] if found else ["–", "–"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def details(cases: Sequence[Case]) -> str:
@@ -127,15 +114,20 @@ def summary(document: Mapping[str, Any], run_id: str, environment: Mapping[str, 
     for peer in peers:
         facts.append(f"{peer['name']}: {peer['version'] or 'version unknown'}")
         facts += [f"{peer['name']} cannot load {file}: {why}" for file, why in peer["cannot_load"].items()]
+        facts += [
+            f"{peer['name']} failed in {case}, {len(said)} times: {said[0]}"
+            for case, said in peer["failures"].items()
+        ]
     models = {case["model"]["file"]: case["model"] for case in document["cases"]}
     facts += [f"{m['file']}: {m['bytes']:,} bytes, sha256 {m['sha256']}" for m in models.values()]
     rounds = "Rounds alternate: each engine runs each test once per round, in a process of its own, in turns of order."
     parts = [
         f"# Speed: run {run_id}",
         table(document["cases"], [peer["name"] for peer in peers]),
+        count(document["cases"]),
         "![bar chart](chart.png)" if document["has_chart"] else plots.HOW_TO_GET,
         "\n".join(f"- {fact}" for fact in facts),
-        f"Medians over rounds. {rounds} Ratios are medians by medians.",
+        f"Medians over rounds. {rounds} Ratios are medians by medians. {HOW_JUDGED}" if peers else rounds,
         details(document["cases"]),
         "## Commands\n\n" + "\n".join(f"    {command}" for command in document["commands"]),
     ]

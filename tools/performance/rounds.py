@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.performance.peer_runs import CannotLoadError, Run, SpeedTest, run_llorch
+from tools.performance.peer_runs import CannotLoadError, PeerError, Run, SpeedTest, run_llorch
 from tools.performance.peers import Peer
 
 Key = tuple[Path, str]
@@ -30,6 +30,7 @@ class Comparison:
         rounds: by model and test, the runs of each complete round by engine.
         runs: every run in order of time, with its round.
         refusals: why a peer cannot load a model, by peer and model.
+        failures: by peer, model and test, what the peer said when it failed otherwise, once per time.
         busy: share of the CPUs that other work took just before each round; empty where it is unknown.
     """
 
@@ -41,10 +42,18 @@ class Comparison:
     rounds: dict[Key, list[dict[str, Run]]] = field(default_factory=lambda: defaultdict(list))
     runs: list[dict[str, Any]] = field(default_factory=list)
     refusals: dict[tuple[str, str], str] = field(default_factory=dict)
+    failures: dict[tuple[str, str, str], list[str]] = field(default_factory=lambda: defaultdict(list))
     busy: list[float] = field(default_factory=list)
 
     def run_round(self, number: int, say: Callable[[str], None]) -> None:
-        """Run everything once more; even rounds begin with llorch, odd ones with the last peer."""
+        """Run everything once more; even rounds begin with llorch, odd ones with the last peer.
+
+        A peer that cannot load a model is not asked again. One that fails otherwise is asked again in the next round:
+        an hour of other measurements shall not be lost, nor a fast peer left out because of one bad round.
+
+        Raises:
+            PeerError: llorch failed.
+        """
         busy = _busy_share()
         if busy is not None:
             self.busy.append(busy)
@@ -64,6 +73,12 @@ class Comparison:
                     self.refusals[engine.name, model.name] = str(error)
                     say(f"{engine.name} cannot load {model.name}: {error}")
                     continue
+                except PeerError as error:
+                    if engine is None:
+                        raise
+                    self.failures[engine.name, model.name, test.name].append(str(error))
+                    say(f"round {number + 1}  {model.name}  {test.name}  {engine.name}  failed: {error}")
+                    continue
                 say(
                     f"round {number + 1}  {model.name}  {test.name}  {run.engine}  {run.tokens_per_s:,.2f} tokens/s"
                 )
@@ -76,6 +91,11 @@ class Comparison:
         return [
             peer for peer in self.peers if peer.can_run(test) and (peer.name, model.name) not in self.refusals
         ]
+
+    def measured(self, model: Path, test: SpeedTest) -> list[str]:
+        """Names of the peers of which there are runs."""
+        rounds = self.rounds[model, test.name]
+        return [peer.name for peer in self.peers if any(peer.name in found for found in rounds)]
 
     def _run(self, engine: Peer | None, model: Path, test: SpeedTest) -> Run:
         """One run of a peer, or of llorch."""

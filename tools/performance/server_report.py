@@ -14,7 +14,8 @@ from llorch.validation.bundle import BundleWriter, markdown_table
 from llorch.validation.performance_checks import RUNS_FILE, SERVERS_FILE
 from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
 from tools.performance.peer_runs import LLORCH
-from tools.performance.performance_report import FINGERPRINTS, speed
+from tools.performance.performance_report import FINGERPRINTS
+from tools.performance.speed_table import speed
 
 LLAMA_SERVER, BENCH = "llama-server", "llorch bench"
 

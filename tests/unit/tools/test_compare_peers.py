@@ -11,11 +11,20 @@ import pytest
 from llorch.validation.bundle import SEALS
 from llorch.validation.records import sha256_of_file
 from llorch.validation.verify import verify
-from tests.support.peer_scripts import BATCHED_BENCH, documents, llorch_speeds, place, script, words
-from tools.performance import readme_table, rounds
+from tests.support.peer_scripts import (
+    BATCHED_BENCH,
+    LLAMA_BENCH,
+    documents,
+    llorch_speeds,
+    place,
+    script,
+    words,
+)
+from tools.performance import compare_peers, readme_table, rounds
 from tools.performance.compare_peers import main
-from tools.performance.peer_runs import PeerError, SpeedTest
-from tools.performance.performance_report import summarize, table
+from tools.performance.peer_runs import PeerError, Run, SpeedTest
+from tools.performance.performance_report import summarize
+from tools.performance.speed_table import table
 
 __all__ = ["llorch_speeds", "place"]
 
@@ -24,7 +33,10 @@ __all__ = ["llorch_speeds", "place"]
 def test_every_run_is_kept_and_summed_up(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(place, "pp8")) == 0
     out, err = capsys.readouterr()
-    assert "| toy | Q8_0 | pp8 | 300 | 100 | **3.00×** |" in out
+    assert (
+        "| toy | Q8_0 | pp8 | 300 | 100 (3.00×) | ahead of llama.cpp 3.00× (2.00 … 4.00) | 1.4×: reached |"
+        in out
+    )
     assert err.count("tokens/s") == 6
     document, (mark, *runs), folder = documents(place)
     assert "generated" in mark["generated_by"]
@@ -131,14 +143,51 @@ def test_a_busy_machine_is_reported(
         ("import time; time.sleep(60)", "was stopped after 1 s"),
     ],
 )
-def test_a_failing_peer_is_one_line_and_writes_nothing(
+def test_a_failing_peer_is_an_empty_cell_with_its_message(
     place: Path, body: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script(place / "llama-bench", f"if '--version' not in sys.argv:\n    {body}")
-    assert main([*words(place, "pp8"), "--timeout", "1"]) == 1
+    assert main([*words(place, "pp8", n_rounds=2), "--timeout", "1"]) == 0
     out, err = capsys.readouterr()
-    assert out == ""
-    assert message in err.splitlines()[-1]
+    assert "| toy | Q8_0 | pp8 | 300 | – | – | – |" in out
+    assert err.count(message) == 2
+    document, _, folder = documents(place)
+    assert list(document["cases"][0]["engines"]) == ["llorch"]
+    (said,) = document["peers"][0]["failures"]["pp8 of model.gguf"][:1]
+    assert message in said
+    assert f"llama.cpp failed in pp8 of model.gguf, 2 times: {said}" in (folder / "summary.md").read_text()
+    assert verify(folder).problems == []
+
+
+@pytest.mark.usefixtures("llorch_speeds")
+def test_a_peer_that_fails_once_keeps_its_other_rounds(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    silent_once = f"import pathlib\nseen = pathlib.Path({str(place / 'seen')!r})\nif seen.exists():\n"
+    works = "".join(f"    {line}\n" for line in LLAMA_BENCH.strip().splitlines())
+    script(place / "llama-bench", f"{silent_once}{works}elif '--version' not in sys.argv:\n    seen.touch()")
+    assert main(words(place, "pp8", n_rounds=3)) == 0
+    document, _, folder = documents(place)
+    (case,) = document["cases"]
+    assert (case["engines"]["llorch"]["n"], case["engines"]["llama.cpp"]["n"]) == (3, 2)
+    assert (case["verdict"]["least"], case["verdict"]["most"]) == (3, 4)  # of the rounds that both have
+    assert verify(folder).problems == []
+    capsys.readouterr()
+    readme_table.main([str(folder)])
+    assert "llama.cpp failed in pp8 of model.gguf." in capsys.readouterr().out
+
+
+def test_llorch_that_fails_is_one_line_and_writes_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Run:
+        raise PeerError("llorch failed with exit code 1")
+
+    monkeypatch.setattr(compare_peers, "_warm_up", lambda models: None)
+    monkeypatch.setattr(rounds, "run_llorch", fail)
+    assert main(words(place, "pp8")) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.splitlines()[-1]) == ("", "compare_peers: llorch failed with exit code 1")
     assert not (place / "proof").exists()
 
 
@@ -162,6 +211,7 @@ def test_a_batched_program_that_loses_its_lines_is_asked_again(
         (["--llama-bench", "absent"], "absent is not a program"),
         (["-r", "0"], "--rounds: expected more than 0"),
         (["--peer-name", "llorch"], "a name of its own"),
+        (["--peers", "absent"], "absent holds none of build/bin/llama-bench"),
         (["--case", "{model}", "pp8"], "twice"),
         (["--case", "{model}", "tg0"], "'tg0' is not a test"),
     ],
@@ -186,7 +236,7 @@ def test_only_names_of_tests_are_tests(name: str) -> None:
 def test_a_test_the_peer_cannot_run_has_no_ratio() -> None:
     case: dict[str, Any] = {"model": {"name": "toy", "file": "toy-q8_0.gguf"}, "test": "tg4@2"}
     case["engines"] = {"llorch": summarize([12.3])}
-    assert table([case], ["llama.cpp"]).splitlines()[-1] == "| toy | Q8_0 | tg4@2 | 12.3 | – | – |"
+    assert table([case], ["llama.cpp"]).splitlines()[-1] == "| toy | Q8_0 | tg4@2 | 12.3 | – | – | – |"
 
 
 @pytest.mark.usefixtures("llorch_speeds")
@@ -201,7 +251,10 @@ def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureF
     page = readme.read_text()
     assert page.startswith("before\n\n<!--")
     assert page.endswith("-->\n\nafter\n")
-    assert "| toy | Q8_0 | pp8 | 300 | 100 | **3.00×** |" in page
+    assert (
+        "| toy | Q8_0 | pp8 | 300 | 100 (3.00×) | ahead of llama.cpp 3.00× (2.00 … 4.00) | 1.4×: reached |"
+        in page
+    )
     assert "proof_bundle/performance/run-1/summary.md" in page
     assert "old" not in page
     assert readme_table.main([str(bundle), "--update", str(readme)]) == 0

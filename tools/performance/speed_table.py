@@ -1,0 +1,92 @@
+"""The table of speeds that people read: every engine by name, each ratio, and the verdict of each test."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llorch.bench.verdicts import SHARE_TARGET, Verdict, verdict_of
+from tools.performance.peer_runs import LLORCH
+
+Case = dict[str, Any]
+NONE = "–"
+
+
+def speed(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def type_of(model: Mapping[str, Any]) -> str:
+    """The model's type; a bundle that does not record it has files that are named after it."""
+    return str(model.get("type") or model["file"].removesuffix(".gguf").rpartition("-")[2].upper())
+
+
+def verdict_in(case: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of a case: the recorded one; a bundle without verdicts has samples in the order of its rounds."""
+    if "verdict" in case:
+        return Verdict(**case["verdict"]) if case["verdict"] else None
+    samples = {name: dict(enumerate(engine["samples"])) for name, engine in case["engines"].items()}
+    own = samples.pop(LLORCH)
+    shares = case.get("share_of_read_bandwidth", {}).get("samples", [])
+    return verdict_of(case["test"], own, samples, dict(enumerate(shares)))
+
+
+def table(cases: Sequence[Case], peers: Sequence[str]) -> str:
+    """The short Markdown table: one line per model and test; what is lost is bold.
+
+    Args:
+        cases: as `performance_report.case_of` makes them.
+        peers: names of all peers, of which a case may lack some.
+    """
+    heading = ["model", "type", "test", "llorch, tokens/s"]
+    heading += [f"{peer} (llorch's ratio)" for peer in peers]
+    heading += ["against the fastest peer (by round)", "target"] if peers else []
+    lines = [f"| {' | '.join(heading)} |", f"|{'---|' * len(heading)}"]
+    for case in cases:
+        model, own = case["model"], case["engines"][LLORCH]["median"]
+        cells = [model["name"], type_of(model), case["test"], speed(own)]
+        for peer in peers:
+            found = case["engines"].get(peer)
+            cells.append(f"{speed(found['median'])} ({ratio_text(own / found['median'])})" if found else NONE)
+        if peers:
+            verdict = verdict_in(case)
+            cells += [standing_text(verdict), target_text(verdict)] if verdict else [NONE, NONE]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ratio_text(ratio: float) -> str:
+    """Two decimals; bold where llorch is the slower one."""
+    text = f"{ratio:.2f}×"
+    return f"**{text}**" if round(ratio, 2) < 1 else text
+
+
+def standing_text(verdict: Verdict) -> str:
+    """Such as ``ahead of dasLLAMA 1.21× (1.12 … 1.26)``; bold where llorch is behind."""
+    word = {"ahead": "ahead of", "level": "level with", "behind": "behind"}[verdict.standing]
+    text = f"{word} {verdict.peer} {verdict.ratio:.2f}×"
+    spread = f"({verdict.least:.2f} … {verdict.most:.2f})"
+    return f"**{text}** {spread}" if verdict.standing == "behind" else f"{text} {spread}"
+
+
+def target_text(verdict: Verdict) -> str:
+    """What was to be reached, and whether it was; bold where it was missed."""
+    text = f"{verdict.target:g}×"
+    found = ""
+    if verdict.share is not None:
+        text += f" or {100 * SHARE_TARGET:.0f} % of the memory's speed"
+        found = f" ({100 * verdict.share:.0f} %)"
+    return f"{text}: {'reached' if verdict.is_reached else '**missed**'}{found}"
+
+
+def count(cases: Sequence[Case]) -> str:
+    """All verdicts in one sentence; empty without peers."""
+    verdicts = [verdict for verdict in map(verdict_in, cases) if verdict]
+    if not verdicts:
+        return ""
+    standings = Counter(verdict.standing for verdict in verdicts)
+    parts = [f"{standings[word]} {word}" for word in ("ahead", "level", "behind") if standings[word]]
+    n_reached = sum(verdict.is_reached for verdict in verdicts)
+    return f"Against the fastest peer of each test: {', '.join(parts)}; {n_reached} of {len(verdicts)} targets reached."
