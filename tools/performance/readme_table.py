@@ -61,7 +61,11 @@ def block(bundles: list[Path], folder: Path = ROOT) -> str:
             f"{document['rounds_done']} alternated rounds, "
             f"[every run]({runs}/{index['run_id']}/summary.md)."
             + "".join(f" {sentence}." for sentence in refusals + failures)
-            + (f" {counted}" if (counted := count(document["cases"])) else "")
+            + (
+                f" {counted} Bold is what llorch loses or misses."
+                if (counted := count(document["cases"]))
+                else ""
+            )
         )
     return "\n\n".join([*parts, END])
 

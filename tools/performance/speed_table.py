@@ -76,7 +76,7 @@ def target_text(verdict: Verdict) -> str:
     text = f"{verdict.target:g}×"
     found = ""
     if verdict.share is not None:
-        text += f" or {100 * SHARE_TARGET:.0f} % of the memory's speed"
+        text += f" or {100 * SHARE_TARGET:.0f} % of bandwidth"
         found = f" ({100 * verdict.share:.0f} %)"
     return f"{text}: {'reached' if verdict.is_reached else '**missed**'}{found}"
 

@@ -1,4 +1,4 @@
-"""Peers with command lines of their own, here small scripts: dasLLAMA, ik_llama.cpp, OpenVINO GenAI beside llama.cpp."""
+"""Peers with command lines of their own, here small scripts: dasLLAMA, ik_llama.cpp and OpenVINO GenAI."""
 
 from __future__ import annotations
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llorch.bench.verdicts import verdict_of
 from llorch.validation.bundle import BundleWriter
 from llorch.validation.verify import verify
 from tests.conftest import REPOSITORY
 from tests.support.peer_scripts import script
 from tools.performance.fingerprints import llorch_packages
+from tools.performance.performance_report import summarize
 from tools.performance.server_report import write_bundle
 
 
@@ -52,6 +55,64 @@ def test_figures_of_a_performance_bundle_must_follow_from_its_runs(
     found = verify(performance_bundle(tmp_path, median, ratio))
     assert found.n_recomputed == 2
     assert [problem in text for text in found.problems if problem] == [True] * bool(problem)
+    assert bool(found.problems) == bool(problem)
+
+
+def judged_bundle(root: Path, change: dict[str, Any]) -> Path:
+    """A bundle of three rounds with a verdict, of which something was changed afterwards."""
+    speeds = {"llorch": [4.0, 6.0, 5.0], "slow": [1.0, 1.0, 1.0], "fast": [5.0, 6.0, 6.0]}
+    shares = [0.5, 0.96, 0.97]
+    runs = [
+        {"model": "m.gguf", "test": "tg8", "engine": engine, "tokens_per_s": speed, "round": number}
+        | ({"output": {"weight_gb_per_s": 10 * share, "read_gb_per_s": 10}} if engine == "llorch" else {})
+        for engine, found in speeds.items()
+        for number, (speed, share) in enumerate(zip(found, shares, strict=True), 1)
+    ]
+    engines = {name: summarize(found) for name, found in speeds.items()}
+    by_round = {name: dict(enumerate(found, 1)) for name, found in speeds.items()}
+    own = by_round.pop("llorch")
+    verdict = verdict_of("tg8", own, by_round, dict(enumerate(shares, 1)))
+    assert verdict is not None
+    case = {
+        "model": {"file": "m.gguf"},
+        "test": "tg8",
+        "engines": engines,
+        "ratios": {"slow": {"ratio": 5.0}, "fast": {"ratio": 5 / 6}},
+        "verdict": asdict(verdict) | change,
+    }
+    writer = BundleWriter("performance", root, "one")
+    writer.add_json("performance.json", {"cases": [case]})
+    writer.add_ndjson("runs.ndjson", runs)
+    program = {"file": "bench", "sha256": "0" * 64, "bytes": 1}
+    about: dict[str, Any] = {
+        "models": [{"file": "m.gguf", "sha256": "1" * 64, "bytes": 1, "tensor_types": {"F32": 1}}],
+        "peers": [
+            {"name": name, "version": "1", "programs": [program], "packages": []} for name in ("slow", "fast")
+        ],
+        "packages": llorch_packages(),
+    }
+    return writer.write(about, None, "python -m tools.performance.compare_peers")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, None),
+        ({"peer": "slow"}, "the verdict's peer is recorded as slow, the runs give fast"),
+        ({"ratio": 0.9}, "the verdict's ratio is recorded as 0.9"),
+        ({"most": 1.1}, "the verdict's most is recorded as 1.1, the runs give 1.0"),
+        ({"upper_quartile": 1.0}, "the verdict's upper_quartile is recorded as 1.0"),
+        ({"standing": "ahead"}, "the verdict's standing is recorded as ahead, the runs give behind"),
+        ({"share": 0.99}, "the verdict's share is recorded as 0.99, the runs give 0.96"),
+        ({"is_reached": False}, "the verdict's is_reached is recorded as False, the runs give True"),
+        ({"more": 1}, "the verdict's more is recorded as 1, the runs give None"),
+    ],
+)
+def test_a_verdict_must_follow_from_the_runs(
+    tmp_path: Path, change: dict[str, Any], problem: str | None
+) -> None:
+    found = verify(judged_bundle(tmp_path, change))
+    assert [problem in text for text in found.problems if problem] == [True] * bool(problem), found.problems
     assert bool(found.problems) == bool(problem)
 
 
