@@ -63,7 +63,7 @@ def verdict_of(
         test: its name.
         own: tokens per second by round.
         peers: the same of each peer; a peer may lack rounds.
-        shares: rate of reading weights divided by the read bandwidth just before, by round.
+        shares: rate of reading weights divided by the read bandwidth of the round, by round.
 
     Returns:
         None where no peer has a round in common.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -51,13 +52,10 @@ class _Run(Record):
     round: int = 0
     output: dict[str, Any] | None = None
 
-    @property
-    def share(self) -> float | None:
-        """Share of the read bandwidth that was measured just before; only llorch says it."""
-        rate, most = ((self.output or {}).get(name) for name in ("weight_gb_per_s", "read_gb_per_s"))
-        return (
-            rate / most if isinstance(rate, int | float) and isinstance(most, int | float) and most else None
-        )
+    def rate(self, name: str) -> float:
+        """A rate in GB/s that llorch says of its runs; 0 where there is none."""
+        found = (self.output or {}).get(name)
+        return found if isinstance(found, int | float) else 0.0
 
 
 def _check_engines(bundle: Bundle) -> None:
@@ -65,9 +63,11 @@ def _check_engines(bundle: Bundle) -> None:
     document = bundle.record(ENGINES_FILE, _Performance)
     speeds: dict[tuple[str, str, str], list[float]] = {}
     runs: defaultdict[tuple[str, str], list[_Run]] = defaultdict(list)
+    read: defaultdict[tuple[str, int], float] = defaultdict(float)  # GB/s by model and round
     for run in bundle.rows(RUNS_FILE, _Run):
         speeds.setdefault((run.model, run.test, run.engine), []).append(run.tokens_per_s)
         runs[run.model, run.test].append(run)
+        read[run.model, run.round] = max(read[run.model, run.round], run.rate("read_gb_per_s"))
     check_fingerprints(bundle, {engine for _, _, engine in speeds}, {model for model, _, _ in speeds})
     for case in document.cases:
         file, medians = case.model["file"], {}
@@ -94,15 +94,21 @@ def _check_engines(bundle: Bundle) -> None:
             holds = math.isclose(ratios[peer] or 0, medians[own] / medians[peer], rel_tol=1e-6)
             bundle.require(holds, f"{file} {case.test}: ratio {ratios[peer]} to {peer} does not follow")
         if case.verdict is not None:
-            _check_verdict(bundle, case, own, runs[file, case.test])
+            _check_verdict(bundle, case, own, runs[file, case.test], read)
 
 
-def _check_verdict(bundle: Bundle, case: _Case, own: str, runs: list[_Run]) -> None:
-    """The verdict follows from the runs of all engines of its case."""
+def _check_verdict(
+    bundle: Bundle, case: _Case, own: str, runs: list[_Run], read: Mapping[tuple[str, int], float]
+) -> None:
+    """The verdict follows from the runs of all engines of its case, and from the read bandwidth of each round."""
     speeds: defaultdict[str, dict[int, float]] = defaultdict(dict)
     for run in runs:
         speeds[run.engine][run.round] = run.tokens_per_s
-    shares = {run.round: run.share for run in runs if run.engine == own and run.share is not None}
+    shares = {
+        run.round: run.rate("weight_gb_per_s") / read[run.model, run.round]
+        for run in runs
+        if run.engine == own and read[run.model, run.round]
+    }
     again = verdict_of(case.test, speeds.pop(own, {}), speeds, shares)
     gives = asdict(again) if again else {}
     bundle.n_recomputed += 1

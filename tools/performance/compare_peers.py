@@ -59,6 +59,7 @@ def write_bundle(
             test.name,
             comparison.rounds[model, test.name],
             comparison.measured(model, test),
+            comparison.read_gb_per_s(model),
         )
         for model, test in comparison.cases
     ]

@@ -31,7 +31,11 @@ def summarize(speeds: Sequence[float]) -> dict[str, Any]:
 
 
 def case_of(
-    model: Mapping[str, Any], test: str, rounds: Sequence[Mapping[str, Any]], peers: Sequence[str]
+    model: Mapping[str, Any],
+    test: str,
+    rounds: Sequence[Mapping[str, Any]],
+    peers: Sequence[str],
+    read_gb_per_s: Sequence[float],
 ) -> Case:
     """The summary of one test on one model.
 
@@ -40,6 +44,7 @@ def case_of(
         test: name of the test.
         rounds: per round the `Run` of each engine by its name.
         peers: names of the other engines that ran it, in all rounds or in some.
+        read_gb_per_s: the read bandwidth of each round, of which the verdict takes shares.
 
     Returns:
         ``engines`` by name; for each peer ``ratios``: llorch's median divided by the peer's, and its extremes over
@@ -62,7 +67,8 @@ def case_of(
         ratio = engines[LLORCH]["median"] / engines[peer]["median"]
         case["ratios"][peer] = {"ratio": ratio, "min": min(ratios), "max": max(ratios)}
     own = by_round.pop(LLORCH)
-    verdict = verdict_of(test, own, by_round, dict(enumerate(shares, 1)))
+    of_rounds = [o["weight_gb_per_s"] / read for o, read in zip(outputs, read_gb_per_s, strict=True)]
+    verdict = verdict_of(test, own, by_round, dict(enumerate(of_rounds, 1)))
     case["verdict"] = asdict(verdict) if verdict else None
     return case
 

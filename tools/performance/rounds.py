@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tools.performance.peer_runs import CannotLoadError, PeerError, Run, SpeedTest, run_llorch
+from tools.performance.peer_runs import LLORCH, CannotLoadError, PeerError, Run, SpeedTest, run_llorch
 from tools.performance.peers import Peer
 
 Key = tuple[Path, str]
@@ -96,6 +96,14 @@ class Comparison:
         """Names of the peers of which there are runs."""
         rounds = self.rounds[model, test.name]
         return [peer.name for peer in self.peers if any(peer.name in found for found in rounds)]
+
+    def read_gb_per_s(self, model: Path) -> list[float]:
+        """The read bandwidth of each round: the highest that llorch measured before its tests of `model`.
+
+        Before one test alone, other work can halve it, and a share of 150 % of the memory's speed would follow.
+        """
+        found = [self.rounds[model, test.name] for path, test in self.cases if path == model]
+        return [max(runs[LLORCH].output["read_gb_per_s"] for runs in at) for at in zip(*found, strict=True)]
 
     def _run(self, engine: Peer | None, model: Path, test: SpeedTest) -> Run:
         """One run of a peer, or of llorch."""

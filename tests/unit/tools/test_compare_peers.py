@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,25 @@ def test_no_round_is_begun_that_does_not_fit_the_budget(place: Path) -> None:
     assert main([*words(place, "pp8"), "--budget", "1e-9"]) == 0
     document, runs, _ = documents(place)
     assert (document["rounds_done"], document["rounds_wanted"], len(runs)) == (1, 3, 1 + 2)
+
+
+def test_the_share_is_of_the_highest_bandwidth_that_was_measured_in_the_round(
+    place: Path, llorch_speeds: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rounds.run_llorch
+
+    def disturbed(model: Path, test: SpeedTest, *rest: Any) -> Run:
+        found = run(model, test, *rest)
+        found.output["read_gb_per_s"] = 6.0 if test.name == "tg4" else 12.0
+        return found
+
+    monkeypatch.setattr(rounds, "run_llorch", disturbed)
+    assert main(words(place, n_rounds=2)) == 0
+    document, _, folder = documents(place)
+    assert document["cases"][1]["test"] == "tg4"
+    assert document["cases"][1]["verdict"]["share"] == 9 / 12
+    assert document["cases"][1]["share_of_read_bandwidth"]["median"] == 9 / 6
+    assert verify(folder).problems == []
 
 
 @pytest.mark.usefixtures("llorch_speeds")

@@ -113,7 +113,7 @@ def test_ids_stay_within_small_vocabularies() -> None:
 def test_the_vocabulary_is_a_gguf_file_with_a_control_token(tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "v.gguf")
     with closing(GGUFFile(tmp_path / "v.gguf")) as file:
-        metadata = dict(file.metadata)
+        metadata: dict[str, Any] = dict(file.metadata)
         assert not file.tensor_infos
     assert metadata["tokenizer.ggml.model"] == "gpt2"
     assert len(list(metadata["tokenizer.ggml.tokens"])) == openvino_worker.N_TOKENS
