@@ -256,7 +256,7 @@ def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureF
     assert main(words(place, "pp8")) == 0
     bundle = documents(place)[2]
     readme = place / "README.md"
-    readme.write_text(f"before\n\n{readme_table.BEGIN}\nold\n{readme_table.END}\n\nafter\n")
+    readme.write_text(f"before\n\n{readme_table.BEGIN}\nstale words\n{readme_table.END}\n\nafter\n")
     capsys.readouterr()
     assert readme_table.main([str(bundle), "--update", str(readme)]) == 0
     assert "updated" in capsys.readouterr().out
@@ -269,7 +269,7 @@ def test_readme_holds_the_table_of_a_bundle(place: Path, capsys: pytest.CaptureF
     )
     assert "proof_bundle/performance/run-1/summary.md" in page
     assert "1 ahead; 1 of 1 targets reached. Bold is what llorch loses or misses." in page
-    assert "old" not in page
+    assert "stale" not in page
     assert readme_table.main([str(bundle), "--update", str(readme)]) == 0
     assert "unchanged" in capsys.readouterr().out
     assert readme_table.main([str(bundle)]) == 0
