@@ -54,18 +54,25 @@ def test_what_has_kept_its_speed_is_measured_once_and_what_is_in_doubt_again() -
 
 
 def test_a_slow_moment_is_no_loss() -> None:
-    moments = iter([0.5, 0.99])
-    (verdict,) = records.judge({"a": 1.0}, lambda _: {"a": [next(moments, 1.0)]})
-    assert verdict.values[:2] == (0.5, 0.99)
+    moments = iter([0.8, 0.85, 0.99, 0.8, 0.97])
+    (verdict,) = records.judge({"a": 1.0}, lambda _: {"a": [next(moments)]})
+    assert verdict.values == (0.8, 0.85, 0.99, 0.8, 0.97)
+    assert verdict.share == 0.97
     assert not verdict.is_lost
 
 
-def test_a_loss_of_15_percent_is_found_through_noise_of_2_percent_and_none_is_made_up() -> None:
+def test_one_lucky_moment_does_not_hide_a_loss() -> None:
+    moments = iter([0.85, 0.99, 0.86, 0.85, 0.84])
+    (verdict,) = records.judge({"a": 1.0}, lambda _: {"a": [next(moments)]})
+    assert verdict.is_lost
+
+
+def test_a_loss_of_15_percent_is_found_through_noise_and_none_is_made_up() -> None:
     """The steadiness that `bench` has; a kernel that takes 15 % longer has 1 / 1.15 of its ratio."""
     n = 2000
-    slower = judged(Noisy({str(i): 1 / 1.15 for i in range(n)}, sd=0.02))
+    slower = judged(Noisy({str(i): 1 / 1.15 for i in range(n)}, sd=0.015))
     assert sum(v.is_lost for v in slower.values()) > 0.99 * n
-    kept = judged(Noisy({str(i): 1.0 for i in range(n)}, sd=0.02))
+    kept = judged(Noisy({str(i): 1.0 for i in range(n)}, sd=0.015))
     assert not any(v.is_lost for v in kept.values())
 
 
@@ -132,7 +139,7 @@ def test_only_the_guards_wanted_are_made(bench: Bench) -> None:
     assert {guard.name for group in kernels.groups(bench.team, wanted) for guard in group} == wanted
 
 
-def test_the_table_of_a_path_shows_medians_spread_and_change() -> None:
+def test_the_table_of_a_path_shows_what_is_recorded_spread_and_change() -> None:
     shown = record_guards.table("avx2", {"a": [1.0, 1.1, 0.9], "b": [2.0]}, {"a": 0.5})
     assert "| a | 1 | -10.0% +10.0% | 0.5 (+100%) |" in shown
     assert "| b | 2 | +0.0% +0.0% | – |" in shown

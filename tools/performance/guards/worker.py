@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from llorch.kernels import paths
@@ -33,10 +34,16 @@ def measure(names: frozenset[str] | None, planted: float, times: int) -> dict[st
 
 
 def main() -> None:
-    """Command line."""
+    """Command line.
+
+    A thread measures, because its stack begins at the same place of a page in every process. That of the main thread
+    begins anywhere, and where the local variables of a kernel meet its operands in the last twelve bits of addresses
+    decides: the portable kernel that makes Q8_K activations reached between 3.45 and 4.53, a process each.
+    """
     wanted: dict[str, Any] = json.loads(sys.argv[1])
     names = None if wanted["names"] is None else frozenset(wanted["names"])
-    ratios = measure(names, wanted["planted"], wanted["times"])
+    with ThreadPoolExecutor(1) as pool:
+        ratios = pool.submit(measure, names, wanted["planted"], wanted["times"]).result()
     print(json.dumps({"path": paths.path(), "llvm_cpu": paths.host_name(), "ratios": ratios}))
 
 
