@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine.compiled_draw import CompiledDraw, copied, count_to_reach
 from llorch.engine.params import SamplingParams
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
@@ -86,13 +87,13 @@ class Sampler:
         self._forbidden_ids = frozenset(forbidden_ids)
         is_plain = mask is None and not params.logit_bias and not params.has_penalties
         self._takes_largest = is_plain and params.is_greedy
+        self._compiled = None if params.is_greedy else CompiledDraw(params)
 
     @property
     def must_end(self) -> bool:
         """Whether nothing but the end may follow the tokens chosen so far."""
         return self._mask is not None and self._mask.must_end
 
-    @np.errstate(all="ignore")  # overflow and underflow are meant; NaN is looked for
     def sample(self, logits: NDArray[np.float32]) -> int:
         """Choose the next token and remember it.
 
@@ -103,13 +104,17 @@ class Sampler:
             NumericalError: the logits hold NaN or +inf, or every token is forbidden.
             ConstraintError: what limits the choice fails, or leaves no token.
         """
-        params = self.params
         if self._takes_largest:  # mostly it is not forbidden, and nothing has to be copied
             best = int(logits.argmax())
-            if best not in self._forbidden_ids and np.isfinite(logits[best]):
+            if best not in self._forbidden_ids and math.isfinite(logits[best]):
                 return best
+        return self._sample(logits)
+
+    @np.errstate(all="ignore")  # overflow and underflow are meant; NaN is looked for
+    def _sample(self, logits: NDArray[np.float32]) -> int:
+        params = self.params
         if len(self._bias_ids) or params.has_penalties:
-            logits = logits.copy()
+            logits = copied(logits)
             apply_logit_bias(logits, self._bias_ids, self._bias)
             if params.has_penalties:
                 apply_penalties(
@@ -119,18 +124,13 @@ class Sampler:
                     presence=params.presence_penalty,
                     frequency=params.frequency_penalty,
                 )
-        best = int(logits.argmax())  # NaN counts as the maximum, so this looks at all of them
-        if logits[best] == -np.inf:
-            raise NumericalError("every token is forbidden")
-        if not np.isfinite(logits[best]):
-            raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
         if self._mask is not None:
+            _best(logits)
             logits = logits.copy()
             self._mask.forbid(logits)
-            best = int(logits.argmax())
-            if logits[best] == -np.inf:
+            if logits.max() == -np.inf:
                 raise ConstraintError("the constraint on its tokens leaves none to choose")
-        token_id = best if params.is_greedy else self._draw(Candidates.from_logits(logits))
+        token_id = _best(logits) if self._compiled is None else self._draw(self._compiled, logits)
         if params.has_penalties:
             self._history.append(token_id)
         if self._mask is not None:
@@ -141,13 +141,34 @@ class Sampler:
         last_n = self.params.penalty_last_n
         return self._history if last_n < 0 else self._history[-last_n:]
 
-    def _draw(self, candidates: Candidates) -> int:
-        params = self.params
-        candidates = top_k(candidates, params.top_k)
-        candidates = top_p(candidates, params.top_p)
-        candidates = min_p(candidates, params.min_p)
-        candidates = scale_temperature(candidates, params.temperature)
-        return draw(candidates, uniform(self._random))
+    def _draw(self, compiled: CompiledDraw, logits: NDArray[np.float32]) -> int:
+        n = compiled.narrow(logits)
+        if n > 0:
+            return compiled.pick(n, uniform(self._random))
+        _best(logits)
+        return draw(narrowed(Candidates.from_logits(logits), self.params), uniform(self._random))
+
+
+def _best(logits: NDArray[np.float32]) -> int:
+    """The token of the largest logit, after a look at all of them.
+
+    Raises:
+        NumericalError: one is NaN or +inf, or all are -inf.
+    """
+    best = int(logits.argmax())  # NaN counts as the maximum
+    if logits[best] == -np.inf:
+        raise NumericalError("every token is forbidden")
+    if not np.isfinite(logits[best]):
+        raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
+    return best
+
+
+def narrowed(candidates: Candidates, params: SamplingParams) -> Candidates:
+    """What top-k, top-p, min-p and temperature leave and make of `candidates`."""
+    candidates = top_k(candidates, params.top_k)
+    candidates = top_p(candidates, params.top_p)
+    candidates = min_p(candidates, params.min_p)
+    return scale_temperature(candidates, params.temperature)
 
 
 def apply_logit_bias(
@@ -226,9 +247,7 @@ def top_p(candidates: Candidates, p: float) -> Candidates:
     """
     if p >= 1:
         return candidates
-    falling = np.sort(softmax(candidates.logits))[::-1]
-    n = int(np.searchsorted(np.cumsum(falling, dtype=np.float32), np.float32(p))) + 1
-    return top_k(candidates, n)
+    return top_k(candidates, count_to_reach(softmax(candidates.logits), np.float32(p)))
 
 
 def min_p(candidates: Candidates, p: float) -> Candidates:

@@ -10,8 +10,9 @@ from llorch.progress import Progress
 if TYPE_CHECKING:
     from llorch.kernels.jit import Unit
 
-_HOLDERS = ("clock", "team", "weights.formats", "ops.add", "ops.attend", "ops.norm", "ops.prepare", "ops.rope",
-            "ops.select", "ops.softmax", "ops.store", "ops.swiglu", "ops.values", "peaks")  # fmt: skip
+_HOLDERS = ("batch_rows", "candidates", "clock", "team", "weights.formats", "ops.add", "ops.attend", "ops.norm",
+            "ops.prepare", "ops.rope", "ops.select", "ops.softmax", "ops.store", "ops.swiglu", "ops.values",
+            "peaks")  # fmt: skip
 """Modules that, with what they import, declare every unit."""
 
 

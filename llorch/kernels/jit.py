@@ -62,6 +62,16 @@ def merged(function: Callable[..., Any]) -> Any:
     return numba.njit(inline="always", **_OPTIONS)(function)
 
 
+class _Result:
+    """Where a function of Numba writes what it returns."""
+
+    __slots__ = ("address", "exception", "exception_address", "value")
+
+    def __init__(self) -> None:
+        self.value, self.exception = ctypes.c_int64(), ctypes.c_void_p()
+        self.address, self.exception_address = map(ctypes.addressof, (self.value, self.exception))
+
+
 class Unit:
     """A kernel with machine code of its own, loaded from the cache or compiled when its address is first asked for.
 
@@ -71,14 +81,22 @@ class Unit:
     """
 
     def __init__(
-        self, function: Callable[..., Any], argument_types: Sequence[Any], name: str, title: str
+        self,
+        function: Callable[..., Any],
+        argument_types: Sequence[Any],
+        name: str,
+        title: str,
+        *,
+        is_short: bool = False,
     ) -> None:
         self.name = name
         self.title = title
+        self._is_short = is_short
         self._function = function
         self._argument_types = tuple(argument_types)
         self._address = 0
         self._call: Any = None
+        self._results: list[_Result] = []
         if name in _UNITS:
             raise ValueError(f"two units are called {name}")
         _UNITS[name] = self
@@ -113,14 +131,19 @@ class Unit:
         return False
 
     def __call__(self, *args: int) -> int:
-        """Run the kernel without holding the GIL."""
+        """Run the kernel; without holding the GIL, unless it is short."""
         if self._call is None:
             signature = [ctypes.c_void_p, ctypes.c_void_p, *(ctypes.c_int64 for _ in self._argument_types)]
-            self._call = ctypes.CFUNCTYPE(ctypes.c_int32, *signature)(self.address)
-        result, exception = ctypes.c_int64(), ctypes.c_void_p()
-        if self._call(ctypes.addressof(result), ctypes.addressof(exception), *args) not in (_OK, _OK_NONE):
+            prototype = ctypes.PYFUNCTYPE if self._is_short else ctypes.CFUNCTYPE
+            self._call = prototype(ctypes.c_int32, *signature)(self.address)
+        # Several threads may be in one unit; to make a result anew takes as long as the rest of a short call.
+        result = self._results.pop() if self._results else _Result()
+        status = self._call(result.address, result.exception_address, *args)
+        value: int = result.value.value
+        self._results.append(result)
+        if status not in (_OK, _OK_NONE):
             raise KernelError(f"the kernel {self.name} raised an exception")
-        return result.value
+        return value
 
     def assembly(self) -> str:
         """Its machine code in words, compiled now whatever the cache holds."""
@@ -173,11 +196,17 @@ def _link(name: str, code: Code) -> int:
     return int(library[code.symbol])
 
 
-def unit(title: str, n_args: int, *, name: str | None = None) -> Callable[[Callable[..., Any]], Unit]:
-    """Declare a unit of `n_args` int64 arguments, named after the function unless factories make several."""
+def unit(
+    title: str, n_args: int, *, name: str | None = None, is_short: bool = False
+) -> Callable[[Callable[..., Any]], Unit]:
+    """Declare a unit of `n_args` int64 arguments, named after the function unless factories make several.
+
+    A short one, of microseconds, keeps the GIL when Python calls it: a thread that takes it meanwhile may keep it for
+    milliseconds.
+    """
 
     def decorate(function: Callable[..., Any]) -> Unit:
-        return Unit(function, [types.int64] * n_args, name or function.__name__, title)
+        return Unit(function, [types.int64] * n_args, name or function.__name__, title, is_short=is_short)
 
     return decorate
 

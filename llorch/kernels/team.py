@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+import operator
 import queue
 import threading
 import weakref
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from llorch.errors import KernelError, SettingsError
 from llorch.fields.table import FIELDS
 from llorch.kernels import barrier as b
-from llorch.kernels.emit.scalars import atomic_load, atomic_store
+from llorch.kernels.emit.scalars import as_int64, atomic_load, atomic_store
 from llorch.kernels.interpreter import run_instructions
 from llorch.kernels.jit import load_units, unit
 from llorch.kernels.program import RECORD
+from llorch.kernels.step import N_NODES
 from llorch.machine.memory import aligned_bytes
 from llorch.machine.places import bind, bound
 from llorch.machine.process import OwningProcess
@@ -52,7 +54,37 @@ def run_steps(control, scratch, ith, generation):
             return generation
 
 
-@unit("waking threads", 1)
+@unit("beginning a step", 7, is_short=True)
+def begin_step(control, generation, program, first, last, step, counters):
+    """Tell the threads what they shall run, and let them begin; thread 0 follows with `run_steps`.
+
+    Args (int64; addresses unless said otherwise):
+        control: the team's control block.
+        generation: number of the step, with the threads that take part in it.
+        program, first, last: instructions ``first <= i < last``.
+        step: int64 (STEP_SIZE,).
+        counters: int64 (n, nodes), of which those of the instructions become 0.
+
+    Returns:
+        How many of the threads are parked, and have to be woken.
+    """
+    width = max(as_int64(step)[N_NODES], 1)
+    claimed = as_int64(counters + 8 * width * first)
+    for i in range((last - first) * width):
+        claimed[i] = 0
+    atomic_store(control + b.PROGRAM, program)
+    atomic_store(control + b.FIRST, first)
+    atomic_store(control + b.LAST, last)
+    atomic_store(control + b.STEP, step)
+    atomic_store(control + b.COUNTERS, counters)
+    atomic_store(control + b.GENERATION, generation)
+    n_parked = 0
+    for ith in range(1, generation % b.ACTIVE_LIMIT):
+        n_parked += atomic_load(control + b.PARKED + ith * b.LINE)
+    return n_parked
+
+
+@unit("waking threads", 1, is_short=True)
 def exchange_zero(address):
     """Read the int64 at `address` and set it to 0."""
     value = atomic_load(address)
@@ -61,14 +93,14 @@ def exchange_zero(address):
     return value
 
 
-@unit("starting threads", 2)
+@unit("starting threads", 2, is_short=True)
 def set_field(address, value):
     """Store an int64 where other threads see it."""
     atomic_store(address, value)
     return 0
 
 
-TEAM_UNITS = (run_steps, exchange_zero, set_field)
+TEAM_UNITS = (run_steps, begin_step, exchange_zero, set_field)
 """What every team needs."""
 
 MAX_THREADS: int = FIELDS["threads"].kind.limits["le"]
@@ -165,6 +197,8 @@ class Team:
         self._scratch_address = self._shared.scratch(0)
         self._owner = OwningProcess()
         self._lock = threading.Lock()
+        self._arrays: tuple[NDArray[np.int64], ...] = ()
+        self._addresses: tuple[int, ...] = ()
         load_units(TEAM_UNITS)
         weakref.finalize(self, self._shared.stop).atexit = False
         self._threads = [
@@ -201,22 +235,17 @@ class Team:
         with self._lock:
             if shared.is_closed:
                 raise KernelError("the thread team is closed")
-            counters[first:last] = 0
+            program_at, step_at, counters_at = self._addresses_of(program, step, counters)
             n_active = n_active or self.n_threads
             generation = shared.next_generation(n_active)
-            for offset, value in (
-                (b.PROGRAM, program.ctypes.data),
-                (b.FIRST, first),
-                (b.LAST, last),
-                (b.STEP, step.ctypes.data),
-                (b.COUNTERS, counters.ctypes.data),
-            ):
-                shared.fields[offset // 8] = value
             try:
-                set_field(self._address + b.GENERATION, generation)
-                shared.wake_parked(n_active)
-                with bound(self._cpus[0]):
+                if begin_step(self._address, generation, program_at, first, last, step_at, counters_at):
+                    shared.wake_parked(n_active)
+                if not self._cpus[0]:
                     reached = run_steps(self._address, self._scratch_address, 0, generation)
+                else:
+                    with bound(self._cpus[0]):
+                        reached = run_steps(self._address, self._scratch_address, 0, generation)
             except BaseException:
                 # Ctrl-C before thread 0 began: the others wait in a step that has no leader.
                 if self._field(b.FINISHED) != generation:
@@ -224,6 +253,13 @@ class Team:
                 raise
             if reached < 0:
                 raise KernelError("the thread team was aborted in the middle of a step")
+
+    def _addresses_of(self, *arrays: NDArray[np.int64]) -> tuple[int, ...]:
+        """Where arrays begin. NumPy takes a microsecond to say it, and they are mostly those of the step before."""
+        if len(self._arrays) != len(arrays) or any(map(operator.is_not, arrays, self._arrays)):
+            self._addresses = tuple(int(array.ctypes.data) for array in arrays)
+            self._arrays = arrays
+        return self._addresses
 
     def _field(self, offset: int) -> int:
         return int(self._shared.fields[offset // 8])

@@ -22,8 +22,8 @@ class KVCache:
         n_blocks: blocks of KV_BLOCK_SIZE positions.
         keys: float32 or float16 (n_layer, n_blocks, n_head_kv, head_dim, KV_BLOCK_SIZE).
         values: same dtype (n_layer, n_blocks, n_head_kv, KV_BLOCK_SIZE, head_dim padded to 16).
-        keys_address: where `keys` begin; to ask NumPy takes a microsecond, which every step would pay.
-        values_address: where `values` begin.
+        places: int64 (4,), where `keys` and `values` begin, and bytes of a layer of each, as a step has them; to
+            ask NumPy takes a microsecond, which every step would pay.
     """
 
     def __init__(self, config: ModelConfig, n_blocks: int, kv_type: str = "f32") -> None:
@@ -35,8 +35,9 @@ class KVCache:
         self.values: NDArray[np.floating] = np.zeros(
             (*shape, KV_BLOCK_SIZE, padded_head_dim(config.head_dim)), dtype
         )
-        self.keys_address = int(self.keys.ctypes.data)
-        self.values_address = int(self.values.ctypes.data)
+        arrays = (self.keys, self.values)
+        places = [*(array.ctypes.data for array in arrays), *(array.strides[0] for array in arrays)]
+        self.places = np.array(places, np.int64)
 
     @staticmethod
     def blocks_for(n_positions: int) -> int:

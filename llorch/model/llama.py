@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.kernels import step as st
+from llorch.kernels.batch_rows import check_rows
+from llorch.kernels.candidates import CANDIDATE_UNITS
 from llorch.kernels.jit import Unit, load_units
 from llorch.kernels.kv_types import KV_TYPES
-from llorch.kernels.layout import FLOAT_LANES, KV_BLOCK_SIZE, round_up
+from llorch.kernels.layout import FLOAT_LANES, round_up
 from llorch.kernels.ops import attend, rope
 from llorch.kernels.ops import scores as scores_op
 from llorch.kernels.program import Program, Tap
@@ -20,13 +22,13 @@ from llorch.kernels.team import TEAM_UNITS, Team, check_threads
 from llorch.machine.places import node_groups, places_for
 from llorch.machine.process import OwningProcess
 from llorch.machine.threads import default_threads
-from llorch.model.attention_tasks import attention_tasks
 from llorch.model.batch import Batch
 from llorch.model.config import ModelConfig
 from llorch.model.forward_pass import WRITTEN_OUT, RunState, write_program
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import Residence, choose_residence
 from llorch.model.rope_table import RopeTable
+from llorch.model.step_inputs import StepInputs
 from llorch.model.thread_choice import ThreadChoice
 from llorch.model.weights import Weights
 from llorch.observe.probe import Probe
@@ -42,9 +44,6 @@ class _Written:
     records: NDArray[np.int64]
     counters: NDArray[np.int64]
 
-
-_INPUTS = (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.OUTPUT_ROW_IDS, st.TASKS)
-"""What a step reads of a batch beside its block tables; one array holds all of it."""
 
 _SCORES = (st.SCORES_RAW, st.SCORES_WEIGHTS, st.SCORES_STATES)
 """What the observed program writes out of attention."""
@@ -102,6 +101,7 @@ class Llama:
         self._logits = np.zeros((0, 0), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
+        self._inputs = StepInputs(self._step, n_batch, config.n_vocab, config.n_head_kv, self.n_threads)
         self._lock = threading.Lock()
         self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
@@ -167,7 +167,7 @@ class Llama:
         self._owner.check()
         with self._lock:
             n_outputs = len(batch.output_rows)
-            keep = self._fill_step(batch, kv_cache, n_outputs)
+            self._fill_step(batch, kv_cache, n_outputs)
             if probe is not None or (stamps is not None and stamps.is_observed):
                 self._run_observed(batch, kv_cache.kv_type, probe, stamps, n_outputs)
             else:
@@ -178,47 +178,20 @@ class Llama:
                 begun_s = time.perf_counter()
                 self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
                 self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s)
-            del keep
             return self._logits[:n_outputs, : self.config.n_vocab]
 
-    def _fill_step(self, batch: Batch, cache: KVCache, n_outputs: int) -> list[NDArray[np.int32]]:
-        """Write the step's addresses; returns the arrays that must stay alive while it runs."""
-        n_rows = batch.n_rows
-        if not 0 < n_rows <= self.n_batch:
-            raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {n_rows}")
+    def _fill_step(self, batch: Batch, cache: KVCache, n_outputs: int) -> None:
+        """Write down what a step reads; `cache` must stay alive while it runs."""
+        if not 0 < batch.n_rows <= self.n_batch:
+            raise ValueError(f"a batch has 1 to {self.n_batch} rows, got {batch.n_rows}")
         step = self._step
         if n_outputs > len(self._logits):
             width = round_up(self.config.n_vocab, FLOAT_LANES)
             self._logits = np.zeros((n_outputs, width), np.float32)
             step[st.LOGITS], step[st.LOGITS_STRIDE] = self._logits.ctypes.data, self._logits.strides[0]
-        self._check(batch)
-        self._rope.ensure(int(batch.positions.max()) + 1)
-        tasks = attention_tasks(batch.positions, batch.slots, self.config.n_head_kv, self.n_threads)
-        rows = (batch.token_ids, batch.positions, batch.slots, batch.output_rows, tasks.ravel())
-        inputs = np.concatenate(rows, dtype=np.int32, casting="same_kind")
-        tables = np.ascontiguousarray(batch.block_tables, np.int32)
-        begin = inputs.ctypes.data
-        for index, values in zip(_INPUTS, rows, strict=True):
-            step[index] = begin
-            begin += len(values) * inputs.itemsize
-        step[st.N_ROWS], step[st.N_OUTPUTS], step[st.N_TASKS] = n_rows, n_outputs, len(tasks)
-        step[st.TABLES], step[st.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
-        step[st.KEYS], step[st.VALUES] = cache.keys_address, cache.values_address
-        step[st.LAYER_KEY_BYTES], step[st.LAYER_VALUE_BYTES] = cache.keys.strides[0], cache.values.strides[0]
+        self._rope.ensure(self._inputs.fill(batch) + 1)
+        step[st.KEYS : st.LAYER_VALUE_BYTES + 1] = cache.places
         step[st.ROPE_TABLE], step[st.STAMPS] = self._rope.address, 0
-        return [inputs, tables]
-
-    def _check(self, batch: Batch) -> None:
-        """Refuse what would make unchecked kernels read elsewhere; whose blocks they are is the caller's care."""
-        n_slots, n_blocks = batch.block_tables.shape
-        for name, values, limit in (
-            ("token_ids", batch.token_ids, self.config.n_vocab),
-            ("positions", batch.positions, n_blocks * KV_BLOCK_SIZE),
-            ("slots", batch.slots, n_slots),
-            ("output_rows", batch.output_rows, batch.n_rows),
-        ):
-            if len(values) and not (values.min() >= 0 and values.max() < limit):
-                raise ValueError(f"{name}: expected 0 to {limit - 1}, got {values.min()} to {values.max()}")
 
     def _stamp(self, stamps: Stamps | None, n_run: int, n_active: int) -> None:
         """Have the next pass stamped, if that is wanted."""
@@ -287,7 +260,7 @@ def required_units(config: ModelConfig, weights: Weights, residence: str, kv_typ
 
 
 def _units(residence: Residence, program: Program) -> list[Unit]:
-    return [*TEAM_UNITS, rope.fill_rope_table, *residence.units(), *program.units()]
+    return [*TEAM_UNITS, check_rows, *CANDIDATE_UNITS, rope.fill_rope_table, *residence.units(), *program.units()]
 
 
 def _show(probe: Probe, tap: Tap, n_rows: int) -> None:

@@ -7,6 +7,8 @@ Results never depend on the number of threads.
 
 from __future__ import annotations
 
+import math
+
 LARGE_ROWS = 64
 """Rows from which a step always gets all threads."""
 
@@ -40,14 +42,18 @@ class ThreadChoice:
             self._search(n_rows).record(self._choices.index(n_threads), duration_s)
 
     def _search(self, n_rows: int) -> _Search:
-        return self._searches.setdefault(n_rows.bit_length(), _Search(len(self._choices)))
+        size = n_rows.bit_length()
+        search = self._searches.get(size)
+        if search is None:
+            search = self._searches[size] = _Search(len(self._choices))
+        return search
 
 
 class _Search:
     """Keeps the time of each choice for steps of one size and tries a neighbour of the best now and then."""
 
     def __init__(self, n_choices: int) -> None:
-        self._times: list[float | None] = [None] * n_choices
+        self._times = [math.inf] * n_choices  # infinite: not known
         self._best = 0
         self._direction = 1
         self._pause = _FIRST_TRIAL
@@ -67,14 +73,10 @@ class _Search:
         elif choice == self._best:
             self._pause -= 1
             before = self._times[choice]
-            if before is not None:
+            if before < math.inf:
                 duration_s = before + _NEW_SHARE * (min(duration_s, _OUTLIER * before) - before)
             self._times[choice] = duration_s
-        self._best = min(range(len(self._times)), key=self._time)
-
-    def _time(self, choice: int) -> float:
-        time = self._times[choice]
-        return float("inf") if time is None else time
+        self._best = self._times.index(min(self._times))
 
     def _begin_trial(self) -> None:
         neighbour = self._best + self._direction
@@ -88,6 +90,6 @@ class _Search:
         assert self._trial is not None
         time = min(self._trial_times[1:])
         self._times[self._trial] = time
-        lost = TRIAL_STEPS * max(0.0, time / self._time(self._best) - 1.0)
+        lost = TRIAL_STEPS * max(0.0, time / self._times[self._best] - 1.0)
         self._pause = int(min(max(lost / TRIAL_COST, _SHORTEST_PAUSE), _LONGEST_PAUSE))
         self._trial = None

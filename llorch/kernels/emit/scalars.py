@@ -10,7 +10,7 @@ from numba import types
 
 from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.halves import half_to_float
-from llorch.kernels.emit.values import F32, I8, I16, I32, I64, VOID, Int, call, fma, prefetch, vector
+from llorch.kernels.emit.values import F32, F64, I8, I16, I32, I64, VOID, Int, call, fma, prefetch, vector
 
 _MACHINE = platform.machine().lower()
 
@@ -25,6 +25,7 @@ def _pointer_to(element: Any, type_: Any) -> Any:
 
 
 as_float32 = _pointer_to(types.float32, F32)
+as_float64 = _pointer_to(types.float64, F64)
 as_int64 = _pointer_to(types.int64, I64)
 as_int32 = _pointer_to(types.int32, I32)
 as_int8 = _pointer_to(types.int8, I8)
