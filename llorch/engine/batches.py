@@ -24,17 +24,26 @@ def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
     output_rows: list[int] = []
     for chunk in chunks:
         sequence = chunk.sequence
-        begin, end = sequence.n_computed, sequence.n_computed + chunk.n_tokens
-        token_ids += sequence.token_ids[begin:end]
+        begin, n_tokens = sequence.n_computed, chunk.n_tokens
+        if n_tokens == 1 and not chunk.draft:  # nearly always
+            token_ids.append(sequence.token_ids[begin])
+            positions.append(begin)
+            slots.append(sequence.slot)
+            if chunk.n_outputs:
+                output_rows.append(len(token_ids) - 1)
+            continue
+        token_ids += sequence.token_ids[begin : begin + n_tokens]
         token_ids += chunk.draft
-        n_rows = chunk.n_tokens + len(chunk.draft)
+        n_rows = n_tokens + len(chunk.draft)
         positions += range(begin, begin + n_rows)
         slots += [sequence.slot] * n_rows
         output_rows += range(len(token_ids) - chunk.n_outputs, len(token_ids))
+    n = len(token_ids)
+    rows = np.array([*token_ids, *positions, *slots, *output_rows], np.int32)
     return Batch(
-        token_ids=np.array(token_ids, np.int32),
-        positions=np.array(positions, np.int32),
-        slots=np.array(slots, np.int32),
+        token_ids=rows[:n],
+        positions=rows[n : 2 * n],
+        slots=rows[2 * n : 3 * n],
         block_tables=block_tables,
-        output_rows=np.array(output_rows, np.int32),
+        output_rows=rows[3 * n :],
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.engine.params import SamplingParams
-from llorch.kernels.candidates import GROUP, cut_candidates, draw_candidate, take_candidates
+from llorch.kernels.candidates import GROUP, RADIX, cut_candidates, draw_candidate, take_candidates
 from llorch.kernels.program import float_bits
 
 
@@ -30,7 +30,8 @@ class _Room(threading.local):
         if n_vocab <= self.n_vocab:
             return
         self.logits, self._values, self.weights, self.differences = np.zeros((4, n_vocab), np.float32)
-        self._ids, self._keys, self._maxima = np.zeros((3, n_vocab), np.int32)
+        self._ids, self._keys = np.zeros((2, n_vocab), np.int32)
+        self._maxima = np.zeros(max(n_vocab, RADIX), np.int32)
         self._sums = np.zeros(n_vocab // GROUP + 1, np.float64)
         arrays: tuple[NDArray[np.generic], ...] = (
             self._ids, self._values, self.weights, self.differences, self._keys, self._maxima, self._sums,
@@ -53,12 +54,6 @@ def copied(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return copy
 
 
-def count_to_reach(probabilities: NDArray[np.float32], p: np.float32) -> int:
-    """How many of the largest of them, float32 (n,), sum to at least `p`; more than there are if none do."""
-    falling = np.sort(probabilities)[::-1]
-    return int(np.searchsorted(np.cumsum(falling, dtype=np.float32), p)) + 1
-
-
 class CompiledDraw:
     """The steps from logits to a token for the parameters of one sequence.
 
@@ -69,10 +64,10 @@ class CompiledDraw:
     def __init__(self, params: SamplingParams) -> None:
         """Translate `params`; not for greedy ones."""
         self._k = params.top_k
-        self._p = np.float32(params.top_p) if params.top_p < 1 else None
         floor = math.log(params.min_p) if params.min_p > 0 else 0.0
         self._cuts = (
-            float_bits(params.top_p), int(params.min_p > 0), float_bits(floor), float_bits(params.temperature),
+            int(params.top_p < 1), float_bits(params.top_p), int(params.min_p > 0), float_bits(floor),
+            float_bits(params.temperature),
         )  # fmt: skip
 
     def narrow(self, logits: NDArray[np.float32]) -> int:
@@ -93,15 +88,9 @@ class CompiledDraw:
         n = take_candidates(logits.ctypes.data, n_vocab, k, ids, values, differences, keys, maxima)
         if n < 0:
             return n
-        if self._p is None:
-            return cut_candidates(n, ids, values, weights, differences, keys, n, *self._cuts)
-        likely = _room.weights[:n]
-        np.exp(_room.differences[:n], out=likely)
-        n_kept = cut_candidates(n, ids, values, weights, differences, keys, 0, *self._cuts)
-        if n_kept < 0:
-            n_wanted = count_to_reach(likely, self._p)
-            n_kept = cut_candidates(n, ids, values, weights, differences, keys, n_wanted, *self._cuts)
-        return n_kept
+        if self._cuts[0]:
+            np.exp(_room.differences[:n], out=_room.weights[:n])
+        return cut_candidates(n, ids, values, weights, differences, keys, maxima, *self._cuts)
 
     def pick(self, n: int, point: float) -> int:
         """The token in whose share of the probability of the `n` candidates `point`, 0 <= point < 1, falls."""

@@ -208,20 +208,28 @@ class Engine:
             self.watcher.begin_step()
         if self._scheduler.waiting:
             self._admit()
+        chunks = [] if self._has_drafts else self._scheduler.steady()
+        is_steady = bool(chunks)
+        if not is_steady:
+            chunks = self._schedule()
+        if chunks:
+            begun_s = time.perf_counter()
+            if self._has_drafts:
+                chunks = with_drafts(chunks, self.loaded.llama.n_batch, self._blocks)
+            self._compute(chunks, is_steady=is_steady)
+            self.tally.add_step(chunks, time.perf_counter() - begun_s)
+        if self.watcher is not None:
+            self.watcher.end_step(self._scheduler, self.block_pool)
+        return self._generations.take_events()
+
+    def _schedule(self) -> list[Chunk]:
+        """The chunks of a step that is not like the one before."""
         n_decoding = self._scheduler.n_decoding
         n_rows = self._pace.n_rows(n_decoding, n_burst=self._scheduler.n_burst)
         chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
             self._generations.fail(sequence, error)
-        if chunks:
-            begun_s = time.perf_counter()
-            if self._has_drafts:
-                chunks = with_drafts(chunks, self.loaded.llama.n_batch, self._blocks)
-            self._compute(chunks)
-            self.tally.add_step(chunks, time.perf_counter() - begun_s)
-        if self.watcher is not None:
-            self.watcher.end_step(self._scheduler, self.block_pool)
-        return self._generations.take_events()
+        return chunks
 
     def _admit(self) -> None:
         """Give places to waiting sequences."""
@@ -232,15 +240,20 @@ class Engine:
                 sequence.admitted_s = time.perf_counter()
                 logger.debug("%s begins", sequence.request.job_id, extra=sequence.request.log_fields)
 
-    def _compute(self, chunks: list[Chunk]) -> None:
-        """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise."""
+    def _compute(self, chunks: list[Chunk], *, is_steady: bool = False) -> None:
+        """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise.
+
+        In a steady step, nothing of a prompt is among the chunks.
+        """
         try:
             batch = batch_of(chunks, self._blocks.tables)
             watcher = self.watcher
             stamps = watcher.begin_forward(chunks) if watcher is not None else None
             begun_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache, stamps=stamps)
-            n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
+            n_prompt = 0
+            if not is_steady:
+                n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
             self._pace.record(batch.n_rows - n_prompt, n_prompt, time.perf_counter() - begun_s)
             if watcher is not None:
                 watcher.end_forward()
@@ -254,8 +267,9 @@ class Engine:
             for chunk in chunks:
                 self._compute([chunk])
         else:
-            self.tally.add_prompts(chunks)
-            self._generations.report_progress(chunks)
+            if not is_steady:
+                self.tally.add_prompts(chunks)
+                self._generations.report_progress(chunks)
             self._postprocessor.advance(chunks, logits)
 
 

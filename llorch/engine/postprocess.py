@@ -71,12 +71,13 @@ class Postprocessor:
         if sequence.request.max_tokens == 0:
             self._finish(sequence, "length")
             return
+        if not chunk.draft:
+            self._sample(sequence, logits[-1], None)
+            return
         sequence.n_drafted += len(chunk.draft)
         try:
             self._sample_rows(sequence, logits[-1 - len(chunk.draft) :], chunk.draft)
         except NumericalError:
-            if not chunk.draft:
-                raise
             # Infinite values of a drafted token make NaN of rows before it: its weight there is 0, and 0 * inf is NaN.
             sequence.drafter = None
             sequence.n_computed = len(sequence.token_ids) - 1

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.engine.compiled_draw import CompiledDraw, copied, count_to_reach
+from llorch.engine.compiled_draw import CompiledDraw, copied
 from llorch.engine.params import SamplingParams
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
@@ -247,7 +247,9 @@ def top_p(candidates: Candidates, p: float) -> Candidates:
     """
     if p >= 1:
         return candidates
-    return top_k(candidates, count_to_reach(softmax(candidates.logits), np.float32(p)))
+    falling = np.sort(softmax(candidates.logits))[::-1]
+    n = int(np.searchsorted(np.cumsum(falling, dtype=np.float32), np.float32(p))) + 1
+    return top_k(candidates, n)
 
 
 def min_p(candidates: Candidates, p: float) -> Candidates:

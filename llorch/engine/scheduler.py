@@ -76,6 +76,7 @@ class Scheduler:
         self.blocks = blocks
         self._max_outputs = max_outputs
         self._free_slots = list(range(n_slots - 1, -1, -1))
+        self._steady: list[Chunk] = []
         self._n_turns = 0
 
     @property
@@ -120,6 +121,23 @@ class Scheduler:
             admitted.append(sequence)
         return admitted
 
+    def steady(self) -> list[Chunk]:
+        """The chunks of the last step, if the next one computes the next token of the same answers; else none.
+
+        Between ends of KV blocks that is all that `schedule` could find. That takes 50 us for eight sequences, after a
+        step that has swept the caches.
+        """
+        chunks = self._steady
+        if len(chunks) != len(self.running):
+            return []
+        size = self.blocks.pool.block_size
+        for chunk in chunks:
+            sequence = chunk.sequence
+            n_computed = sequence.n_computed
+            if len(sequence.token_ids) - n_computed != 1 or n_computed % size == 0:
+                return []
+        return chunks
+
     def schedule(self, n_rows: int) -> list[Chunk]:
         """Divide at most `n_rows` rows of the next batch, and `max_outputs` logits, among the running sequences.
 
@@ -140,7 +158,10 @@ class Scheduler:
             share = -(-step.n_rows // n_owners)
             for sequence in group:
                 share -= self._schedule_one(sequence, step, share)
-        return [chunk for chunk in step.chunks if chunk.sequence.slot >= 0]
+        chunks = [chunk for chunk in step.chunks if chunk.sequence.slot >= 0]
+        is_steady = all(chunk.n_outputs == 1 and chunk.sequence.n_generated for chunk in chunks)
+        self._steady = chunks if is_steady and len(chunks) == len(self.running) else []
+        return chunks
 
     def _schedule_one(self, sequence: Sequence, step: _Step, n_rows: int) -> int:
         """Give `sequence` its chunk of the step, of at most `n_rows` rows; returns how many those are."""
@@ -187,6 +208,7 @@ class Scheduler:
             is_faulty: nothing that was computed for it shall be found by others.
         """
         self.waiting.remove(sequence)
+        self._steady = []
         if sequence in self.running:
             self.running.remove(sequence)
         if is_faulty:

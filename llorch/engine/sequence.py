@@ -131,7 +131,7 @@ class Sequence:
 
     def append(self, token_id: int, now_s: float) -> None:
         """Append a sampled token and update the timings."""
-        if not self.n_generated:
+        if len(self.token_ids) == len(self.request.token_ids):
             self.first_token_s = now_s
         self.last_token_s = now_s
         self.token_ids.append(token_id)

@@ -19,6 +19,9 @@ ACTIVE_LIMIT = 2048
 """More than the threads of any team. GENERATION holds ``number of the step * ACTIVE_LIMIT + threads that take part in
 it``, in one word, so that no thread can take the number of one step for that of another."""
 
+FEW_THREADS = 4
+"""Up to so many wait at one cache line."""
+
 _SPINS = 300
 _YIELDS = 2000
 _PARK_AFTER_YIELDS = 4000
@@ -26,16 +29,22 @@ _PARK_AFTER_YIELDS = 4000
 
 @kernel
 def barrier(control: int, nth: int) -> int:
-    """Wait for all `nth` threads; returns 1 when the team was aborted meanwhile."""
+    """Wait for all `nth` threads; returns 1 when the team was aborted meanwhile.
+
+    ARRIVED only grows, and is a multiple of `nth` when a step begins (`begin_round`). A few threads look at the very
+    line to which the last one adds; of many, each look would slow the arrivals down.
+    """
     if nth == 1:
         return atomic_load(control + ABORT)
-    released = atomic_load(control + RELEASED)
-    if atomic_add(control + ARRIVED, 1) == nth - 1:
-        atomic_store(control + ARRIVED, 0)
-        atomic_store(control + RELEASED, released + 1)
-        return 0
+    arrived = atomic_add(control + ARRIVED, 1)
+    everyone = (arrived // nth + 1) * nth
+    watched = control + ARRIVED
+    if nth > FEW_THREADS:
+        watched = control + RELEASED
+        if arrived + 1 == everyone:
+            atomic_store(control + RELEASED, everyone)
     spins = 0
-    while atomic_load(control + RELEASED) == released:
+    while atomic_load(watched) < everyone:
         spins += 1
         if spins < _SPINS:
             pause()
@@ -47,6 +56,13 @@ def barrier(control: int, nth: int) -> int:
             else:
                 sleep_us(50)
     return 0
+
+
+@kernel
+def begin_round(control: int, nth: int) -> None:
+    """Let the barriers of a step of `nth` threads count from 0; no thread arrives at one, but some may still look."""
+    arrived = atomic_load(control + ARRIVED)
+    atomic_store(control + ARRIVED, (arrived + nth - 1) // nth * nth)
 
 
 @kernel

@@ -77,9 +77,11 @@ def begin_step(control, generation, program, first, last, step, counters):
     atomic_store(control + b.LAST, last)
     atomic_store(control + b.STEP, step)
     atomic_store(control + b.COUNTERS, counters)
+    n_active = generation % b.ACTIVE_LIMIT
+    b.begin_round(control, n_active)
     atomic_store(control + b.GENERATION, generation)
     n_parked = 0
-    for ith in range(1, generation % b.ACTIVE_LIMIT):
+    for ith in range(1, n_active):
         n_parked += atomic_load(control + b.PARKED + ith * b.LINE)
     return n_parked
 

@@ -260,7 +260,14 @@ def required_units(config: ModelConfig, weights: Weights, residence: str, kv_typ
 
 
 def _units(residence: Residence, program: Program) -> list[Unit]:
-    return [*TEAM_UNITS, check_rows, *CANDIDATE_UNITS, rope.fill_rope_table, *residence.units(), *program.units()]
+    return [
+        *TEAM_UNITS,
+        check_rows,
+        *CANDIDATE_UNITS,
+        rope.fill_rope_table,
+        *residence.units(),
+        *program.units(),
+    ]
 
 
 def _show(probe: Probe, tap: Tap, n_rows: int) -> None:

@@ -32,8 +32,8 @@ FAULTS = {
     ),
     "a barrier is passed early": (
         BARRIER,
-        "while atomic_load(control + RELEASED) == released:",
-        "while atomic_load(control + RELEASED) > released:",
+        "while atomic_load(watched) < everyone:",
+        "while atomic_load(watched) < everyone - 1:",
     ),
     "a parked thread is not woken": (
         TEAM,

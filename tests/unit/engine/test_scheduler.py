@@ -290,3 +290,41 @@ def test_prompts_that_came_before_any_answer_began_are_a_burst() -> None:
     for late.submitted_s in (0.9, 1.1):  # the second came when somebody was served
         said.append(scheduler.n_burst)
     assert said == [0, 2, 20, 0]
+
+
+def test_a_steady_step_has_the_chunks_that_scheduling_would_find() -> None:
+    """At the ends of blocks, after a change and beside a prompt, there is none."""
+    scheduler = new_scheduler(100, 4)
+    scheduler.add(sequence("a", 5, 100))
+    scheduler.add(sequence("b", 6, 100))
+    n_steady = 0
+    for i in range(40):
+        if i == 20:
+            scheduler.add(sequence("c", 9, 100))
+        if i == 30:
+            scheduler.remove(scheduler.running[0])
+        admitted = scheduler.admit()
+        steady = list(scheduler.steady())
+        before = [list(s.kv_blocks) for s in scheduler.running]
+        chunks = scheduler.schedule(8)
+        if steady:
+            n_steady += 1
+            assert steady == chunks
+            assert [list(s.kv_blocks) for s in scheduler.running] == before
+            assert not admitted
+            assert i != 30
+        for chunk in chunks:
+            chunk.sequence.n_computed += chunk.n_tokens
+            if not chunk.sequence.n_pending:
+                chunk.sequence.append(0, 0.0)
+    assert n_steady > 12
+
+
+def test_nothing_is_steady_where_a_sequence_did_not_go_on() -> None:
+    scheduler = new_scheduler(100, 4)
+    scheduler.add(sequence("a", 5, 100))
+    for _ in range(2):
+        step(scheduler, 8)
+    assert scheduler.steady()
+    scheduler.running[0].n_computed -= 1
+    assert not scheduler.steady()

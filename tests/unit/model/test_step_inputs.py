@@ -1,0 +1,105 @@
+"""A batch as kernels read it: copied to where they look, checked, its attention shared out as the slow twin does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from llorch.kernels import step as fields
+from llorch.kernels.layout import ATTENTION_PART, KV_BLOCK_SIZE
+from llorch.model.attention_tasks import attention_tasks
+from llorch.model.batch import Batch
+from llorch.model.step_inputs import StepInputs
+
+N_BATCH, N_VOCAB, N_HEAD_KV = 96, 50, 3
+N_SLOTS, N_BLOCKS = 5, 20
+
+
+def new_inputs(n_threads: int = 2) -> tuple[StepInputs, NDArray[np.int64]]:
+    step = np.zeros(fields.STEP_SIZE, np.int64)
+    return StepInputs(step, N_BATCH, N_VOCAB, N_HEAD_KV, n_threads), step
+
+
+def batch_of(runs: list[tuple[int, int, int]]) -> Batch:
+    """Runs of (slot, first position, rows); every third row has logits."""
+    positions = np.concatenate([np.arange(first, first + n) for _, first, n in runs]).astype(np.int32)
+    slots = np.concatenate([np.full(n, slot) for slot, _, n in runs]).astype(np.int32)
+    token_ids = (np.arange(len(slots)) * 7 % N_VOCAB).astype(np.int32)
+    tables = np.arange(N_SLOTS * N_BLOCKS, dtype=np.int32).reshape(N_SLOTS, N_BLOCKS)
+    return Batch(token_ids, positions, slots, tables, np.arange(0, len(slots), 3, dtype=np.int32))
+
+
+run = st.tuples(
+    st.integers(0, N_SLOTS - 1), st.sampled_from([0, 1, 40, ATTENTION_PART - 20, 500]), st.integers(1, 20)
+)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(run, min_size=1, max_size=4), min_size=1, max_size=3), st.sampled_from([1, 2, 8]))
+def test_kernels_find_each_batch_and_the_tasks_of_the_slow_twin(
+    batches: list[list[tuple[int, int, int]]], n_threads: int
+) -> None:
+    inputs, step = new_inputs(n_threads)
+    for runs in batches:
+        batch = batch_of(runs)
+        assert inputs.fill(batch) == batch.positions.max()
+        tasks = attention_tasks(batch.positions, batch.slots, N_HEAD_KV, n_threads)
+        assert (step[fields.N_ROWS], step[fields.N_OUTPUTS]) == (batch.n_rows, len(batch.output_rows))
+        assert step[fields.N_TASKS] == len(tasks)
+        np.testing.assert_array_equal(inputs._tasks[: len(tasks)], tasks)
+        arrays = (batch.token_ids, batch.positions, batch.slots, batch.output_rows)
+        for row, array in zip(inputs._rows, arrays, strict=True):
+            np.testing.assert_array_equal(row[: len(array)], array)
+        addresses = [
+            step[i] for i in (fields.TOKEN_IDS, fields.POSITIONS, fields.SLOTS, fields.OUTPUT_ROW_IDS)
+        ]
+        assert addresses == [row.ctypes.data for row in inputs._rows]
+        assert step[fields.TASKS] == inputs._tasks.ctypes.data
+        assert step[fields.TABLES] == batch.block_tables.ctypes.data
+
+
+def test_tables_that_do_not_lie_together_are_copied_with_every_batch() -> None:
+    inputs, step = new_inputs()
+    batch = batch_of([(0, 0, 1)])
+    tables = np.asfortranarray(batch.block_tables)
+    for _ in range(2):
+        tables[1, 2] += 1
+        inputs.fill(Batch(batch.token_ids, batch.positions, batch.slots, tables, batch.output_rows))
+        assert inputs._tables[1, 2] == tables[1, 2]
+        assert step[fields.TABLE_STRIDE] == 4 * N_BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("field", "row", "limit"),
+    [
+        ("token_ids", 3, N_VOCAB),
+        ("positions", 9, N_BLOCKS * KV_BLOCK_SIZE),
+        ("slots", 0, N_SLOTS),
+        ("output_rows", 1, 10),
+    ],
+)
+def test_what_points_outside_is_named(field: str, row: int, limit: int) -> None:
+    inputs, _ = new_inputs()
+    for value, fails in ((limit, True), (-1, True), (limit - 1, False)):
+        batch = batch_of([(2, 0, 10)])
+        getattr(batch, field)[row] = value
+        if fails:
+            with pytest.raises(ValueError, match=f"{field}: expected 0 to {limit - 1}, got"):
+                inputs.fill(batch)
+        else:
+            inputs.fill(batch)
+
+
+def test_arrays_of_other_lengths_or_types_are_refused() -> None:
+    inputs, _ = new_inputs()
+    batch = batch_of([(2, 0, 10)])
+    with pytest.raises(ValueError, match="broadcast"):
+        inputs.fill(
+            Batch(batch.token_ids, batch.positions[:9], batch.slots, batch.block_tables, batch.output_rows)
+        )
+    with pytest.raises(TypeError, match="safe"):
+        inputs.fill(Batch(batch.token_ids.astype(np.int64), batch.positions, batch.slots, batch.block_tables,
+                          batch.output_rows))  # type: ignore[arg-type]  # fmt: skip
