@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.engine.params import SamplingParams
-from llorch.kernels.candidates import GROUP, RADIX, cut_candidates, draw_candidate, take_candidates
+from llorch.kernels.candidates import cut_candidates, draw_candidate, take_candidates
 from llorch.kernels.program import float_bits
+from llorch.kernels.selection import GROUP, RADIX
 
 
 class _Room(threading.local):
