@@ -19,7 +19,6 @@ class _Room(threading.local):
 
     Attributes:
         n_vocab: candidates there is room for.
-        logits: float32 (n_vocab,), for logits that are changed before they are looked at.
         weights, differences: float32 (n_vocab,).
         places: where ids, values, weights, differences, keys, maxima and sums begin.
     """
@@ -30,7 +29,7 @@ class _Room(threading.local):
         """Make room for `n_vocab` candidates."""
         if n_vocab <= self.n_vocab:
             return
-        self.logits, self._values, self.weights, self.differences = np.zeros((4, n_vocab), np.float32)
+        self._values, self.weights, self.differences = np.zeros((3, n_vocab), np.float32)
         self._ids, self._keys = np.zeros((2, n_vocab), np.int32)
         self._maxima = np.zeros(max(n_vocab, RADIX), np.int32)
         self._sums = np.zeros(n_vocab // GROUP + 1, np.float64)
@@ -42,17 +41,6 @@ class _Room(threading.local):
 
 
 _room = _Room()
-
-
-def copied(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A copy to be changed, valid until this thread samples again.
-
-    New memory of that size would come from the system with every token, and each of its pages with an interrupt.
-    """
-    _room.reserve(len(logits))
-    copy = _room.logits[: len(logits)]
-    copy[:] = logits
-    return copy
 
 
 class CompiledDraw:
