@@ -159,7 +159,7 @@ class Scheduler:
             for sequence in group:
                 share -= self._schedule_one(sequence, step, share)
         chunks = [chunk for chunk in step.chunks if chunk.sequence.slot >= 0]
-        is_steady = all(chunk.n_outputs == 1 and chunk.sequence.n_generated for chunk in chunks)
+        is_steady = all(c.n_tokens == 1 == c.n_outputs and c.sequence.n_generated for c in chunks)
         self._steady = chunks if is_steady and len(chunks) == len(self.running) else []
         return chunks
 

@@ -153,7 +153,7 @@ def _pairwise_sum(x, n, frames, lefts):
             total = lefts[depth] + total
         if depth == 0:
             return total
-        first, n = np.int64(frames[2 * depth - 2]), np.int64(frames[2 * depth - 1])
+        first, n = frames[2 * depth - 2], frames[2 * depth - 1]
         lefts[depth - 1], frames[2 * depth - 1] = total, -1
 
 

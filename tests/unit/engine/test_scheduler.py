@@ -328,3 +328,16 @@ def test_nothing_is_steady_where_a_sequence_did_not_go_on() -> None:
     assert scheduler.steady()
     scheduler.running[0].n_computed -= 1
     assert not scheduler.steady()
+
+
+def test_a_step_that_computes_an_answer_again_is_not_steady() -> None:
+    scheduler = new_scheduler(100, 4, keeps_prefixes=False)
+    scheduler.add(sequence("a", 5, 100))
+    for _ in range(2):
+        step(scheduler, 8)
+    (again,) = scheduler.running
+    scheduler._give_way(again)
+    assert step(scheduler, 8) == [("a", 7)]
+    assert (again.n_pending, again.n_computed % BLOCK) == (1, 3)
+    assert not scheduler.steady()
+    assert step(scheduler, 8) == [("a", 1)]
