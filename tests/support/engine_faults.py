@@ -76,6 +76,7 @@ def schedule_refuses_later(engine: Engine, patch: pytest.MonkeyPatch) -> None:
     def is_at_fault(n_rows: int) -> bool:
         return any(s.request.job_id == BAD and s.n_generated == 5 for s in engine._scheduler.running)
 
+    patch.setattr(engine._scheduler, "steady", list)  # so that every step is scheduled
     patch_to_fail(patch, engine._scheduler, "schedule", is_at_fault)
 
 
