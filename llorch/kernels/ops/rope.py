@@ -6,6 +6,7 @@ from numpy import ceil, float32, floor, pi
 
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
+from llorch.kernels.emit.rotate import rotate_heads
 from llorch.kernels.emit.scalars import (
     as_float32,
     as_int32,
@@ -17,6 +18,8 @@ from llorch.kernels.emit.scalars import (
     sinf,
 )
 from llorch.kernels.jit import kernel, operation, unit
+from llorch.kernels.layout import FLOAT_LANES
+from llorch.kernels.ops.shares import share_of
 from llorch.kernels.program import Program, operands
 
 Q, Q_STRIDE, K, K_STRIDE, N_HEAD, N_HEAD_KV, HEAD_DIM, N_ROT = operands(8)
@@ -54,7 +57,8 @@ def rope(
 @operation("RoPE", name="rope")
 def run_rope(o, s, n_rows, ith, nth, counter, scratch):
     """q: float32 (n_rows, n_head, head_dim). k: float32 (n_rows, n_head_kv, head_dim)."""
-    for row in range(ith, n_rows, nth):
+    first, last = share_of(n_rows, ith, nth)
+    for row in range(first, last):
         table = rope_table_row(s, row, o[N_ROT])
         rope_row(o[Q] + row * o[Q_STRIDE], o[N_HEAD], o[HEAD_DIM], o[N_ROT], table)
         rope_row(o[K] + row * o[K_STRIDE], o[N_HEAD_KV], o[HEAD_DIM], o[N_ROT], table)
@@ -74,13 +78,14 @@ def rope_row(x_address, n_head, head_dim, n_rot, table_address):
         x_address: float32 (n_head, head_dim).
         table_address: float32 (n_rot / 2, 2), cosine and sine for this row's position.
     """
+    n_vectors = n_rot // FLOAT_LANES
+    rotate_heads(x_address, n_head, head_dim * 4, n_vectors, table_address)
     table = as_float32(table_address)
-    for head in range(n_head):
+    for head in range(n_head if n_rot % FLOAT_LANES else 0):
         x = as_float32(x_address + head * head_dim * 4)
-        for i in range(n_rot // 2):
+        for i in range(n_vectors * (FLOAT_LANES // 2), n_rot // 2):
             cos, sin = table[2 * i], table[2 * i + 1]
             x0, x1 = x[2 * i], x[2 * i + 1]
-            # One rounding less, as compilers make it of llama.cpp's source: the same bits.
             x[2 * i] = fused_multiply_add(x0, cos, -(x1 * sin))
             x[2 * i + 1] = fused_multiply_add(x0, sin, x1 * cos)
 

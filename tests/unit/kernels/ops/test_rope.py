@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support import kernel_calls, naive
+from tests.support import kernel_calls, naive, naive_rows
 
 ABSOLUTE = 1e-6
 """Two float32 products and a sum of numbers around 1, and the table's rounding."""
@@ -35,3 +35,17 @@ def test_heads_are_rotated_like_complex_numbers(n_head: int, head_dim: int, n_ro
     np.testing.assert_allclose(out, expected, atol=ABSOLUTE)
     np.testing.assert_array_equal(out[:, :, n_rot:], x[:, :, n_rot:])
     np.testing.assert_array_equal(out[0], x[0])
+
+
+@pytest.mark.parametrize(
+    ("n_head", "head_dim", "n_rot"), [(9, 64, 64), (3, 48, 48), (2, 40, 40), (4, 64, 32), (2, 7, 6)]
+)
+def test_heads_equal_the_twin_bit_for_bit(n_head: int, head_dim: int, n_rot: int) -> None:
+    rng = np.random.default_rng(n_rot)
+    x = (
+        rng.standard_normal((5, n_head, head_dim)) * 10.0 ** rng.integers(-20, 20, (5, n_head, head_dim))
+    ).astype(np.float32)
+    table = rng.standard_normal((41, n_rot // 2, 2)).astype(np.float32)
+    positions = [40, 0, 3, 17, 1]
+    out = kernel_calls.rope(x, n_rot, table, positions, n_threads=2)
+    np.testing.assert_array_equal(naive.bits(out), naive.bits(naive_rows.rotate(x, table, positions)))
