@@ -90,21 +90,24 @@ class Activation:
     Attributes:
         rows: float32.
         forms: buffers of the other forms.
+        keeps_rows: whether weights read the rows themselves. Where none does, an operation that fills the forms may
+            write every row of a thread's share to the place of the first one, which stays in the core's cache.
     """
 
-    def __init__(self, rows: Rows, forms: Iterable[FormBuffers] = ()) -> None:
+    def __init__(self, rows: Rows, forms: Iterable[FormBuffers] = (), *, keeps_rows: bool = True) -> None:
         self.rows = rows
+        self.keeps_rows = keeps_rows
         self.forms = {buffers.form: buffers for buffers in forms}
         self._rows_table = np.array([0, rows.address, rows.stride], np.int64)
         tables = [int(buffers.table.ctypes.data) for buffers in self.forms.values()]
         self._tables = np.array([len(tables), *tables], np.int64)
 
     @classmethod
-    def empty(cls, n_rows: int, n: int, forms: Iterable[ActivationForm]) -> Activation:
-        """Zeroed buffers for up to `n_rows` tokens of `n` values in the given forms."""
-        return cls(
-            Rows.empty(n_rows, n), [FormBuffers(f, f.allocate(n_rows, n)) for f in dict.fromkeys(forms)]
-        )
+    def empty(cls, n_rows: int, n: int, forms: Iterable[ActivationForm | None]) -> Activation:
+        """Zeroed buffers for up to `n_rows` tokens of `n` values in the given forms, None the rows themselves."""
+        wanted = dict.fromkeys(forms)
+        buffers = [FormBuffers(form, form.allocate(n_rows, n)) for form in wanted if form is not None]
+        return cls(Rows.empty(n_rows, n), buffers, keeps_rows=None in wanted)
 
     @property
     def tables(self) -> int:
@@ -113,7 +116,7 @@ class Activation:
 
     @property
     def piece(self) -> int:
-        """Columns of a row that a thread brings into the forms at a time."""
+        """Columns of a row that no two threads share when it is brought into the forms."""
         return self.rows.n if any(form.is_whole_row for form in self.forms) else CHUNK
 
     @property
@@ -127,6 +130,8 @@ class Activation:
         Raises:
             ValueError: the activation does not have this form.
         """
+        if form is None and not self.keeps_rows:
+            raise ValueError("the activation does not keep its rows")
         if form is None:
             return int(self._rows_table.ctypes.data)
         if form not in self.forms:

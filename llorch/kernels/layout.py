@@ -11,8 +11,12 @@ TILE_ROWS = 16
 CLAIMED_TILES = 4
 """Tiles a thread claims at a time when few tokens share them, or AMX does the work."""
 
-CHUNK = 512
-"""Columns of a row that one thread brings into other forms at a time; a multiple of every block size."""
+CHUNK = 256
+"""Columns of a row in which threads share it out to bring it into other forms; a multiple of every block size."""
+
+CHUNKS_TOGETHER = 2
+"""Most of them that a thread computes before it brings them into other forms: little enough to stay in the core's
+cache, and whole groups of blocks (`emit.quantize`)."""
 
 KV_BLOCK_SIZE = 32
 """Positions of a KV block."""

@@ -77,9 +77,9 @@ class RunState:
         )
 
 
-def _forms(*matrices: Matrix) -> list[ActivationForm]:
+def _forms(*matrices: Matrix) -> list[ActivationForm | None]:
     """The forms in which some matrices want what they are multiplied with."""
-    return [m.format.activation for m in matrices if m.format.activation is not None]
+    return [m.format.activation for m in matrices]
 
 
 def write_program(

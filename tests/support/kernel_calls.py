@@ -113,10 +113,10 @@ def place(tensor: Tensor, *, packed: bool) -> Matrix:
     return Matrix(weight_format, n_out, n_in, address, True, (tiles, rows), *rows.addresses)
 
 
-def activation_of(x: Floats, *forms: ActivationForm) -> Activation:
+def activation_of(x: Floats, *forms: ActivationForm, keeps_rows: bool = True) -> Activation:
     """`x` with empty buffers for other forms, all guarded."""
     buffers = [FormBuffers(form, [guarded(array) for array in form.allocate(*x.shape)]) for form in forms]
-    return Activation(guarded_rows(x), buffers)
+    return Activation(guarded_rows(x), buffers, keeps_rows=keeps_rows)
 
 
 def q8_0_of(activation: Activation) -> tuple[NDArray[np.int8], Floats, NDArray[np.int32]]:
@@ -168,18 +168,22 @@ def matmul(
     return out.view(len(x)).copy()
 
 
-def rms_norm(x: Floats, weight: Floats, eps: float, *forms: ActivationForm, n_threads: int = 1) -> Activation:
+def rms_norm(
+    x: Floats, weight: Floats, eps: float, *forms: ActivationForm, n_threads: int = 1, keeps_rows: bool = True
+) -> Activation:
     """RMSNorm of rows, in the given forms."""
-    out = activation_of(np.full_like(x, SENTINEL), *forms)
+    out = activation_of(np.full_like(x, SENTINEL), *forms, keeps_rows=keeps_rows)
     program = Program()
     norm_op.norm(program, 0, guarded_rows(x), guarded(weight), eps, out)
     run(program, len(x), n_threads=n_threads)
     return out
 
 
-def swiglu(gate: Floats, up: Floats, *forms: ActivationForm, n_threads: int = 1) -> Activation:
+def swiglu(
+    gate: Floats, up: Floats, *forms: ActivationForm, n_threads: int = 1, keeps_rows: bool = True
+) -> Activation:
     """``silu(gate) * up`` of rows, in the given forms."""
-    out = activation_of(np.full_like(gate, SENTINEL), *forms)
+    out = activation_of(np.full_like(gate, SENTINEL), *forms, keeps_rows=keeps_rows)
     program = Program()
     swiglu_op.swiglu(program, 0, guarded_rows(gate), guarded_rows(up), out)
     run(program, len(gate), n_threads=n_threads)

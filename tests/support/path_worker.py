@@ -21,7 +21,7 @@ from llorch.kernels import paths
 from llorch.kernels.activations.q8_k import Q8_K
 from llorch.quant.tensor import Placement
 from llorch.quant.types import SUPPORTED, QuantType
-from tests.support import kernel_calls, naive, naive_int8_rows
+from tests.support import kernel_calls, naive, naive_int8_rows, naive_rows
 from tests.support.extreme_products import extreme_product
 from tests.support.random_blocks import random_blocks
 from tests.support.small_models import Run, open_model
@@ -92,6 +92,8 @@ def elementwise() -> dict[str, str]:
     np.testing.assert_array_equal(
         naive.bits(normed.rows.view(5)), naive.bits(naive.rms_norm(x, weight, 1e-5))
     )
+    gated = kernel_calls.swiglu(x, x[::-1].copy()).rows.view(5)
+    np.testing.assert_array_equal(naive.bits(gated), naive.bits(naive_rows.swiglu(x, x[::-1])))
     every_form = (kernel_calls.Q8_0_FORM, kernel_calls.F16_FORM, kernel_calls.BF16_FORM)
     forms = kernel_calls.prepare(x, *every_form)
     blocks = kernel_calls.prepare(np.ascontiguousarray(x[:, :512]), Q8_K).forms[Q8_K].arrays
@@ -100,7 +102,7 @@ def elementwise() -> dict[str, str]:
     table = rng.standard_normal((9, 20, 2)).astype(np.float32)
     return {
         "rms_norm": digest(normed.rows.view(5)),
-        "swiglu": digest(kernel_calls.swiglu(x, x[::-1].copy()).rows.view(5)),
+        "swiglu": digest(gated),
         "exp": digest(exponentials),
         "q8_0": digest(*kernel_calls.q8_0_of(forms)[:2]),
         "q8_k": digest(*blocks),

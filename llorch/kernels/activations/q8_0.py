@@ -7,13 +7,10 @@ serves both.
 from __future__ import annotations
 
 import numpy as np
-from numpy import float32, int32
 
-from llorch.kernels import paths
 from llorch.kernels.buffers import ActivationForm
-from llorch.kernels.convert import round_to_half
-from llorch.kernels.emit.scalars import as_float32, as_int32, as_int64
-from llorch.kernels.emit.vectors import largest_magnitude, quantize_32
+from llorch.kernels.emit.quantize import quantize_4_blocks, quantize_16_blocks, quantize_block
+from llorch.kernels.emit.scalars import as_int64
 from llorch.kernels.jit import kernel, unit
 from llorch.machine.memory import aligned_zeros
 
@@ -26,7 +23,6 @@ float32 scales, int32 sums times minus the path's bias, times -8 and -16 (where 
 float32 weighted sums."""
 
 _BLOCK = 32
-_BIAS = paths.chosen().bias
 
 
 @kernel
@@ -45,19 +41,22 @@ def quantize_row_q8_0(
         s_address, s8_address, s16_address: int32 (n / 32,), ``-bias * sum(q)`` for the path's bias, 8 and 16.
         weighted_address: float32 (n / 32,), ``amax / 127 * sum(q)`` after its round trip through float16.
     """
-    d, weighted = as_float32(d_address), as_float32(weighted_address)
-    s, s8, s16 = as_int32(s_address), as_int32(s8_address), as_int32(s16_address)
-    n_blocks = n // _BLOCK
-    for block in range(n_blocks):
-        x = x_address + block * _BLOCK * 4
-        amax = largest_magnitude(x)
-        d[block] = amax / float32(127.0)
-        inverse = float32(127.0) / amax if amax != float32(0) else float32(0)
-        s[block] = quantize_32(x, inverse, q_address + block * _BLOCK)
-    for block in range(n_blocks):  # apart, because LLVM makes vectors of it
-        scale, total = d[block], s[block]
-        d[block], weighted[block] = round_to_half(scale), round_to_half(scale * float32(total))
-        s[block], s8[block], s16[block] = int32(-_BIAS) * total, int32(-8) * total, int32(-16) * total
+    # A row's last blocks go one by one, never together with some that are done already: 2 single blocks cost less.
+    block, n_blocks = 0, n // _BLOCK
+    while block < n_blocks:
+        x, q, at = x_address + block * _BLOCK * 4, q_address + block * _BLOCK, block * 4
+        d, s, s8, s16, weighted = (
+            d_address + at, s_address + at, s8_address + at, s16_address + at, weighted_address + at,
+        )  # fmt: skip
+        if block + 16 <= n_blocks:
+            quantize_16_blocks(x, q, d, s, s8, s16, weighted)
+            block += 16
+        elif block + 4 <= n_blocks:
+            quantize_4_blocks(x, q, d, s, s8, s16, weighted)
+            block += 4
+        else:
+            quantize_block(x, q, d, s, s8, s16, weighted)
+            block += 1
 
 
 @unit("quantising activations to Q8_0", 5)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from llorch.kernels.buffers import ActivationForm
+from llorch.kernels.emit.quantize import quantize_256
 from llorch.kernels.emit.scalars import as_int64
-from llorch.kernels.emit.vectors import quantize_256
 from llorch.kernels.jit import unit
 from llorch.machine.memory import aligned_zeros
 

@@ -6,6 +6,7 @@ NaN that the kernels may not make; here the vectors are spelled out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,8 @@ from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.values import (
     F32,
     F64,
-    I8,
-    I16,
     I32,
-    I64,
     Int,
-    call,
     constant,
     fma,
     load,
@@ -39,30 +36,39 @@ _ROUNDING = 12582912.0
 """1.5 * 2^23: adding it rounds half to even and leaves the integer in the low bits."""
 
 
+_EXP_LOWEST, _EXP_HIGHEST = -87.33654022216797, 88.37625885009766
+"""Where e^x begins to be a normal float32, and where it saturates."""
+
+
 def exp_vector(builder: Any, x: Any) -> Any:
-    """e^x of a float32 vector within 1 ulp: 0 below float32's normal range, saturated above, NaN stays NaN.
+    """e^x of a float32 vector within 1 ulp: 0 below float32's normal range, saturated above, NaN stays NaN."""
+    n = x.type.count
+    lowest, highest = constant(F32, n, _EXP_LOWEST), constant(F32, n, _EXP_HIGHEST)
+    too_low = builder.fcmp_ordered("<", x, lowest)
+    clipped = builder.select(too_low, lowest, x)
+    clipped = builder.select(builder.fcmp_ordered(">", x, highest), highest, clipped)
+    result = builder.select(too_low, constant(F32, n, 0.0), _exp_in_range(builder, clipped))
+    return builder.select(builder.fcmp_unordered("uno", x, x), x, result)
+
+
+def _exp_in_range(builder: Any, x: Any, *, negated: bool = False) -> Any:
+    """e^x, or e^-x with the bits that e^x has for -x, where it is a normal float32.
 
     x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 minimax polynomial for e^r (3e-9 relative; Taylor's of that
     degree is off by 3 ulp at the ends), and 2^n through the exponent.
     """
-    n = x.type.count
-    lowest, highest = constant(F32, n, -87.33654022216797), constant(F32, n, 88.37625885009766)
-    too_low = builder.fcmp_ordered("<", x, lowest)
-    clipped = builder.select(too_low, lowest, x)
-    clipped = builder.select(builder.fcmp_ordered(">", x, highest), highest, clipped)
+    n, sign = x.type.count, -1.0 if negated else 1.0
     magic = constant(F32, n, _ROUNDING)
-    shifted = fma(builder, clipped, constant(F32, n, 1.4426950216293335), magic)
+    shifted = fma(builder, x, constant(F32, n, sign * 1.4426950216293335), magic)
     whole = builder.fsub(shifted, magic)
-    r = fma(builder, whole, constant(F32, n, -0.693145751953125), clipped)
-    r = fma(builder, whole, constant(F32, n, -1.428606765330187e-06), r)
+    r = fma(builder, whole, constant(F32, n, sign * -0.693145751953125), x)
+    r = fma(builder, whole, constant(F32, n, sign * -1.428606765330187e-06), r)  # -r if negated
     p = constant(F32, n, _float32(0.00138145406))
     for coefficient in (0.00836874545, 0.041668389, 0.166665211, 0.49999994, 1.0, 1.0):
-        p = fma(builder, p, r, constant(F32, n, _float32(coefficient)))
+        p = fma(builder, builder.fneg(p) if negated else p, r, constant(F32, n, _float32(coefficient)))
     words = vector(I32, n)
     exponent = builder.shl(builder.bitcast(shifted, words), constant(I32, n, 23))
-    result = builder.bitcast(builder.add(builder.bitcast(p, words), exponent), x.type)
-    result = builder.select(too_low, constant(F32, n, 0.0), result)
-    return builder.select(builder.fcmp_unordered("uno", x, x), x, result)
+    return builder.bitcast(builder.add(builder.bitcast(p, words), exponent), x.type)
 
 
 def _float32(value: float) -> float:
@@ -87,43 +93,6 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
-@emitted(types.float32(types.int64))
-def largest_magnitude(builder: Any, x: Int) -> Any:
-    """max |x| of the 32 float32 at address `x`; NaN if there is one."""
-    # Magnitudes are compared as integers, where NaN is the largest: a float comparison ignores NaN, so the maximum
-    # would hide it.
-    return builder.bitcast(_largest_word(builder, [_magnitude(builder, x, i) for i in range(2)]), F32)
-
-
-def _magnitude(builder: Any, x: Int, i: int) -> Any:
-    """Vector number `i` at address `x` without its signs, as integers."""
-    return builder.and_(load(_WORDS, x, i * _BYTES, align=4), constant(I32, LANES, 0x7FFFFFFF))
-
-
-def _largest_word(builder: Any, words: list[Any]) -> Any:
-    largest = words[0]
-    for other in words[1:]:
-        largest = call(builder, "llvm.smax.v16i32", _WORDS, [largest, other])
-    return call(builder, "llvm.vector.reduce.smax.v16i32", I32, [largest])
-
-
-def _first_largest(builder: Any, x: Int, n_vectors: int) -> Any:
-    """The first value of largest magnitude in `n_vectors` vectors at address `x`, with its sign."""
-    magnitudes = [_magnitude(builder, x, i) for i in range(n_vectors)]
-    largest = splat(builder, _largest_word(builder, magnitudes), LANES)
-    # Places count down, so that the first one is the largest.
-    left = [
-        builder.select(
-            builder.icmp_signed("==", words, largest),
-            ir.Constant(_WORDS, [(n_vectors - i) * LANES - lane for lane in range(LANES)]),
-            constant(I32, LANES, 0),
-        )
-        for i, words in enumerate(magnitudes)
-    ]
-    place = builder.sub(ir.Constant(I32, n_vectors * LANES), _largest_word(builder, left))
-    return load(F32, x + Int(builder, builder.zext(place, I64)) * 4, align=4)
-
-
 def add_neighbours(builder: Any, a: Any, b: Any | None = None) -> Any:
     """Sums of neighbouring lanes of an integer vector `a`, or of `a` and then `b`."""
     n = a.type.count * (1 if b is None else 2)
@@ -135,82 +104,60 @@ def add_neighbours(builder: Any, a: Any, b: Any | None = None) -> Any:
     return builder.add(even, odd)
 
 
-@emitted(types.void(types.int64, types.int64, types.int64, types.int64, types.int64))
-def quantize_256(builder: Any, x: Int, out: Int, scale: Int, sums_of_16: Int, sums_of_32: Int) -> None:
-    """``out = min(127, round_half_even(x * inverse))`` as int8 for 256 float32, ``inverse = -127 / m``.
+@emitted(types.void(types.int64, types.int64, types.int64, types.int64))
+def swiglu_vectors(builder: Any, gate: Int, up: Int, n: Int, out: Int) -> None:
+    """``out = gate / (1 + e^-gate) * up`` for `n` vectors of 16 float32 at the given addresses."""
+    # e^-gate below float32's range does nothing to 1 + e^-gate, so it need not become 0; and where it is NaN, so is the
+    # numerator. Without either, and with e^-gate of gate instead of e^x of its negation, 19 cycles per vector became
+    # 15 on Zen 4. A reciprocal instead of the division would give other bits.
+    lowest, highest = constant(F32, LANES, -_EXP_HIGHEST), constant(F32, LANES, -_EXP_LOWEST)
 
-    `m` is the first value of largest magnitude. Also writes ``1 / inverse`` (0 for zeros, NaN where `x` has one) as
-    float32 at `scale`, and the integers' sums over 16 and 32 columns as int16.
+    def body(i: Int, nothing: list[Any]) -> list[Any]:
+        at = i * _BYTES
+        g = load(_FLOATS, gate + at, align=4)
+        clipped = _larger(builder, lowest, g)
+        clipped = builder.select(builder.fcmp_ordered("<", highest, clipped), highest, clipped)
+        e = _exp_in_range(builder, clipped, negated=True)
+        silu = builder.fdiv(g, builder.fadd(constant(F32, LANES, 1.0), e))
+        store(builder.fmul(silu, load(_FLOATS, up + at, align=4)), out + at, align=4)
+        return []
 
-    Source: ggml's `quantize_row_q8_K_ref`, bit-exact for finite values.
-    """
-    zero = ir.Constant(F32, 0.0)
-    largest = _first_largest(builder, x, 16)
-    is_zero = builder.fcmp_ordered("==", largest, zero)
-    inverse = builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, -127.0), largest))
-    store(builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, 1.0), inverse)), scale, align=4)
-    factor, magic = splat(builder, inverse, LANES), constant(F32, LANES, _ROUNDING)
-
-    def sums(first: int, n: int) -> Any:
-        """Quantise `n` vectors; their sums, ``16 / n`` of each."""
-        if n > 1:
-            return add_neighbours(builder, sums(first, n // 2), sums(first + n // 2, n // 2))
-        scaled = builder.fmul(load(_FLOATS, x, first * _BYTES, align=4), factor)
-        words = builder.bitcast(builder.fadd(scaled, magic), _WORDS)
-        # ggml reads the mantissa alone; it differs where the inverse overflows, in blocks whose scale is 0.
-        mantissa = builder.and_(words, constant(I32, LANES, 0x7FFFFF))
-        whole = builder.sub(mantissa, constant(I32, LANES, 0x400000))
-        whole = call(builder, "llvm.smin.v16i32", _WORDS, [whole, constant(I32, LANES, 127)])
-        store(builder.trunc(whole, vector(I8, LANES)), out, first * LANES)
-        return whole
-
-    of_16 = sums(0, 16)
-    store(builder.trunc(of_16, vector(I16, 16)), sums_of_16, align=2)
-    store(builder.trunc(add_neighbours(builder, of_16), vector(I16, 8)), sums_of_32, align=2)
+    loop(n, [], body)
 
 
-@emitted(types.int32(types.int64, types.float32, types.int64))
-def quantize_32(builder: Any, x: Int, inverse: Any, out: Int) -> Any:
-    """``out = round_half_even(x * inverse)`` as int8 for 32 float32; returns the sum of the integers."""
-    magic = constant(F32, LANES, _ROUNDING)
-    factor = splat(builder, inverse, LANES)
-    total = constant(I32, LANES, 0)
-    for i in range(2):
-        scaled = builder.fmul(load(_FLOATS, x, i * _BYTES, align=4), factor)
-        bits = builder.bitcast(builder.fadd(scaled, magic), _WORDS)
-        integers = builder.sub(bits, builder.bitcast(magic, _WORDS))
-        store(builder.trunc(integers, vector(I8, LANES)), out, i * LANES)
-        total = builder.add(total, integers)
-    return call(builder, "llvm.vector.reduce.add.v16i32", I32, [total])
-
-
-@emitted(types.void(types.int64, types.int64, types.int64))
-def swiglu_16(builder: Any, gate: Int, up: Int, out: Int) -> None:
-    """``out = gate / (1 + e^-gate) * up`` for 16 float32 at the given addresses."""
-    g = load(_FLOATS, gate, align=4)
-    e = exp_vector(builder, builder.fneg(g))
-    silu = builder.fdiv(g, builder.fadd(constant(F32, LANES, 1.0), e))
-    store(builder.fmul(silu, load(_FLOATS, up, align=4)), out, align=4)
-
-
-@emitted(types.float64(types.int64, types.int64))
-def sum_of_squares(builder: Any, x: Int, n: Int) -> Any:
-    """Sum of the float32 squares of `n` float32 at address `x`, in eight float64 lanes."""
+def _sums_of_squares(builder: Any, rows: Sequence[Int], n: Int) -> list[Any]:
+    """Sums of the float32 squares of `n` float32 at each of some addresses, each in eight float64 lanes."""
 
     def square(type_: Any, address: Int) -> Any:
         value = load(type_, address, align=4)
         return builder.fmul(value, value)
 
     def add_eight(i: Int, sums: list[Any]) -> list[Any]:
-        return [builder.fadd(sums[0], builder.fpext(square(vector(F32, 8), x + i * 32), vector(F64, 8)))]
+        squares = (builder.fpext(square(vector(F32, 8), x + i * 32), vector(F64, 8)) for x in rows)
+        return [builder.fadd(total, value) for total, value in zip(sums, squares, strict=True)]
 
     def add_one(i: Int, totals: list[Any]) -> list[Any]:
-        return [builder.fadd(totals[0], builder.fpext(square(F32, x + (n_whole + i) * 4), F64))]
+        squares = (builder.fpext(square(F32, x + (n_whole + i) * 4), F64) for x in rows)
+        return [builder.fadd(total, value) for total, value in zip(totals, squares, strict=True)]
 
     n_whole = n & -8
-    (sums,) = loop(n_whole >> 3, [constant(F64, 8, 0.0)], add_eight)
-    (total,) = loop(n - n_whole, [sum_lanes(builder, sums)], add_one)
-    return total
+    sums = loop(n_whole >> 3, [constant(F64, 8, 0.0) for _ in rows], add_eight)
+    return loop(n - n_whole, [sum_lanes(builder, lanes) for lanes in sums], add_one)
+
+
+@emitted(types.float64(types.int64, types.int64))
+def sum_of_squares(builder: Any, x: Int, n: Int) -> Any:
+    """Sum of the float32 squares of `n` float32 at address `x`, in eight float64 lanes."""
+    return _sums_of_squares(builder, [x], n)[0]
+
+
+@emitted(types.UniTuple(types.float64, 2)(types.int64, types.int64, types.int64))
+def two_sums_of_squares(builder: Any, x: Int, y: Int, n: Int) -> Any:
+    """`sum_of_squares` of two rows, whose additions wait for those before them at the same time."""
+    pair = ir.Constant(ir.ArrayType(F64, 2), ir.Undefined)
+    for i, total in enumerate(_sums_of_squares(builder, [x, y], n)):
+        pair = builder.insert_value(pair, total, i)
+    return pair
 
 
 @emitted(types.void(types.int64, types.int64, types.float32, types.int64, types.int64))

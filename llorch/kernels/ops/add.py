@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from llorch.kernels.buffers import Rows
 from llorch.kernels.emit.scalars import as_float32
 from llorch.kernels.jit import operation
+from llorch.kernels.ops.shares import share_of
 from llorch.kernels.program import Program, operands
 
 A, B, OUT, STRIDE, B_STRIDE, N = operands(6)
@@ -42,7 +43,8 @@ def add_bias(program: Program, layer: int, bias: NDArray[np.float32], x: Rows) -
 @operation("addition", name="add")
 def run_add(o, s, n_rows, ith, nth, counter, scratch):
     """a, out: float32 (n_rows, n). b: the same, or one row with a stride of 0."""
-    for row in range(ith, n_rows, nth):
+    first, last = share_of(n_rows, ith, nth)
+    for row in range(first, last):
         at = row * o[STRIDE]
         a, b, out = as_float32(o[A] + at), as_float32(o[B] + row * o[B_STRIDE]), as_float32(o[OUT] + at)
         for i in range(o[N]):

@@ -8,6 +8,7 @@ from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
 from llorch.kernels.emit.scalars import as_int32
 from llorch.kernels.jit import Unit, operation
+from llorch.kernels.ops.shares import share_of
 from llorch.kernels.program import Program, operands
 from llorch.kernels.weights.format import Matrix
 
@@ -41,7 +42,8 @@ def make_embed(name: str, embed_row: Any) -> Unit:
     def run(o, s, n_rows, ith, nth, counter, scratch):
         """table: (n_vocab, n) of the format. token_ids: int32 (n_rows,). out: float32 (n_rows, n)."""
         token_ids = as_int32(s[st.TOKEN_IDS])
-        for row in range(ith, n_rows, nth):
+        first, last = share_of(n_rows, ith, nth)
+        for row in range(first, last):
             embed_row(o[TABLE] + token_ids[row] * o[ROW_BYTES], o[N], o[OUT] + row * o[OUT_STRIDE])
 
     return run

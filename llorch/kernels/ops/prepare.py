@@ -5,6 +5,7 @@ from __future__ import annotations
 from llorch.kernels.activations.fill import fill_forms
 from llorch.kernels.buffers import Activation
 from llorch.kernels.jit import operation
+from llorch.kernels.ops.shares import share_of
 from llorch.kernels.program import Program, operands
 
 X, X_STRIDE, N, FORMS, PIECE = operands(5)
@@ -28,7 +29,10 @@ def prepare(program: Program, layer: int, x: Activation, outputs: bool = False) 
 def run_prepare(o, s, n_rows, ith, nth, counter, scratch):
     """x: float32 (n_rows, n) and its forms."""
     n_pieces = (o[N] + o[PIECE] - 1) // o[PIECE]
-    for work in range(ith, n_rows * n_pieces, nth):
-        row, start = work // n_pieces, work % n_pieces * o[PIECE]
-        n = min(o[PIECE], o[N] - start)
+    first, last = share_of(n_rows * n_pieces, ith, nth)
+    while first < last:
+        row, start = first // n_pieces, first % n_pieces * o[PIECE]
+        together = min(last - first, n_pieces - first % n_pieces)
+        n = min(together * o[PIECE], o[N] - start)
+        first += together
         fill_forms(o[FORMS], o[X] + row * o[X_STRIDE] + start * 4, row, start, n)

@@ -6,6 +6,7 @@ from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
 from llorch.kernels.emit.scalars import as_float32, as_int32
 from llorch.kernels.jit import operation
+from llorch.kernels.ops.shares import share_of
 from llorch.kernels.program import Program, operands
 
 X, X_STRIDE, OUT, OUT_STRIDE, N = operands(5)
@@ -27,7 +28,8 @@ def select(program: Program, x: Rows, out: Rows) -> None:
 def run_select(o, s, n_rows, ith, nth, counter, scratch):
     """x: float32 (n_rows, n). output_rows: int32 (n_outputs,). out: float32 (n_outputs, n)."""
     chosen = as_int32(s[st.OUTPUT_ROW_IDS])
-    for row in range(ith, n_rows, nth):
+    first, last = share_of(n_rows, ith, nth)
+    for row in range(first, last):
         x, out = as_float32(o[X] + chosen[row] * o[X_STRIDE]), as_float32(o[OUT] + row * o[OUT_STRIDE])
         for i in range(o[N]):
             out[i] = x[i]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from llorch.kernels.buffers import Activation
 from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
 from tests.support import kernel_calls, naive
 from tests.support.naive import bits
@@ -57,3 +58,22 @@ def test_the_fused_forms_equal_those_made_afterwards() -> None:
     made_q, made_d, _ = kernel_calls.q8_0_of(out)
     np.testing.assert_array_equal(made_q, q)
     np.testing.assert_array_equal(bits(made_d), bits(d))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+def test_the_forms_are_the_same_where_nobody_keeps_the_rows(n_threads: int) -> None:
+    rng = np.random.default_rng(3)
+    x, weight = rng.standard_normal((7, 96)).astype(np.float32), rng.standard_normal(96).astype(np.float32)
+    kept = kernel_calls.rms_norm(x, weight, 1e-5, kernel_calls.Q8_0_FORM)
+    np.testing.assert_array_equal(bits(kept.rows.view(7)), bits(naive.rms_norm(x, weight, 1e-5)))
+    form = kernel_calls.Q8_0_FORM
+    out = kernel_calls.rms_norm(x, weight, 1e-5, form, n_threads=n_threads, keeps_rows=False)
+    for array, other in zip(kernel_calls.q8_0_of(out), kernel_calls.q8_0_of(kept), strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
+def test_weights_cannot_read_rows_that_nobody_keeps() -> None:
+    out = Activation.empty(2, 32, [kernel_calls.Q8_0_FORM])
+    with pytest.raises(ValueError, match="keep"):
+        out.table(None)
+    Activation.empty(2, 32, [None, kernel_calls.Q8_0_FORM]).table(None)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support import kernel_calls
+from tests.support import kernel_calls, naive_rows
 from tests.support.naive import bits
 
 MAX_ULP = 1
@@ -69,6 +69,27 @@ def test_swiglu_equals_float64(n: int) -> None:
     np.testing.assert_allclose(out, g / (1 + np.exp(-g)) * up, rtol=SWIGLU_RELATIVE, atol=1e-40)
 
 
+@pytest.mark.parametrize("n", [1, 16, 40, 600, 1536])
+def test_swiglu_and_the_exponential_equal_their_twins_bit_for_bit(n: int) -> None:
+    rng = np.random.default_rng(n)
+    gate = (rng.standard_normal((5, n)) * 10.0 ** rng.integers(-9, 3, (5, n))).astype(np.float32)
+    gate[1] = rng.uniform(-95, 95, n)
+    gate[2] = rng.choice(
+        np.array([0, -0.0, np.inf, -np.inf, 87.34, 88.38, 3e38, -3e38, 1e-40], np.float32), n
+    )
+    up = rng.standard_normal((5, n)).astype(np.float32)
+    out = kernel_calls.swiglu(gate, up, n_threads=2).rows.view(5)
+    np.testing.assert_array_equal(bits(out), bits(naive_rows.swiglu(gate, up)))
+    np.testing.assert_array_equal(bits(exp(gate[1])), bits(naive_rows.exponential(gate[1])))
+
+
+def test_swiglu_of_what_is_no_number_is_none() -> None:
+    gate, up = np.ones((2, 1, 40), np.float32)
+    gate[0, [2, 35]] = up[0, [7, 38]] = np.nan
+    out = kernel_calls.swiglu(gate, up).rows.view(1)[0]
+    assert np.flatnonzero(np.isnan(out)).tolist() == [2, 7, 35, 38]
+
+
 def test_swiglu_of_large_gates_neither_overflows_nor_loses_the_limit() -> None:
     gate = np.array([[0.0, 1.0, -1.0, 30.0, -30.0, 100.0, -100.0, 1e30, -1e4]], np.float32)
     out = kernel_calls.swiglu(gate, np.ones_like(gate)).rows.view(1)[0]
@@ -83,3 +104,15 @@ def test_the_fused_forms_equal_those_made_afterwards() -> None:
     np.testing.assert_array_equal(
         bits(kernel_calls.rounded_of(out, kernel_calls.F16_FORM)), bits(out.rows.view(2).astype(np.float16))
     )
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("n", [32, 288, 544, 800])
+def test_the_forms_are_the_same_where_nobody_keeps_the_rows(n: int, n_threads: int) -> None:
+    rng = np.random.default_rng(n)
+    gate, up = (rng.standard_normal((5, n)).astype(np.float32) for _ in range(2))
+    kept = kernel_calls.swiglu(gate, up, kernel_calls.Q8_0_FORM, n_threads=n_threads)
+    out = kernel_calls.swiglu(gate, up, kernel_calls.Q8_0_FORM, n_threads=n_threads, keeps_rows=False)
+    for array, other in zip(kernel_calls.q8_0_of(out), kernel_calls.q8_0_of(kept), strict=True):
+        np.testing.assert_array_equal(array, other)
+    assert (out.rows.data[:, n:] == kernel_calls.SENTINEL).all()
