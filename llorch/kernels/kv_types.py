@@ -24,7 +24,6 @@ class KVType:
         name: as the setting `kv_type` spells it.
         dtype: NumPy's.
         item_bytes: bytes of a number.
-        is_widened: whether reading costs work that several queries should share.
         load_vector: emits the load of 16 numbers at an address plus a constant offset, as float32.
         read: kernel (address, index) to float32.
         write: kernel (address, index, float32).
@@ -33,7 +32,6 @@ class KVType:
     name: str
     dtype: type[np.floating]
     item_bytes: int
-    is_widened: bool
     load_vector: Callable[[Any, Int, int], Any]
     read: Any
     write: Any
@@ -70,8 +68,8 @@ def _write_f16(address, i, value):
 KV_TYPES = {
     kv.name: kv
     for kv in (
-        KVType("f32", np.float32, 4, False, _load_f32, _read_f32, _write_f32),
-        KVType("f16", np.float16, 2, True, _load_f16, _read_f16, _write_f16),
+        KVType("f32", np.float32, 4, _load_f32, _read_f32, _write_f32),
+        KVType("f16", np.float16, 2, _load_f16, _read_f16, _write_f16),
     )
 }
 """By name."""

@@ -15,7 +15,7 @@ from llorch.kernels.candidates import CANDIDATE_UNITS
 from llorch.kernels.jit import Unit, load_units
 from llorch.kernels.kv_types import KV_TYPES
 from llorch.kernels.layout import FLOAT_LANES, round_up
-from llorch.kernels.ops import attend, rope
+from llorch.kernels.ops import attend_queries, rope
 from llorch.kernels.ops import scores as scores_op
 from llorch.kernels.program import Program, Tap
 from llorch.kernels.team import TEAM_UNITS, Team, check_threads
@@ -111,7 +111,8 @@ class Llama:
         self._fused = self._written(kv_type, observed=False)
         self.residence.fill(self.places, progress)
         self._choice = ThreadChoice(self.n_threads)
-        attention_bytes = attend.scratch_bytes(config.head_dim)
+        n_rep = config.n_head // config.n_head_kv
+        attention_bytes = attend_queries.scratch_bytes(n_rep, config.head_dim)
         scratch_bytes = max(attention_bytes, self.residence.scratch_bytes())
         self._team = Team(self.n_threads, scratch_bytes, self.places.cpus)
 

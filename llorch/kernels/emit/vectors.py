@@ -36,23 +36,23 @@ _ROUNDING = 12582912.0
 """1.5 * 2^23: adding it rounds half to even and leaves the integer in the low bits."""
 
 
-_EXP_LOWEST, _EXP_HIGHEST = -87.33654022216797, 88.37625885009766
+LOWEST_EXPONENT, _HIGHEST_EXPONENT = -87.33654022216797, 88.37625885009766
 """Where e^x begins to be a normal float32, and where it saturates."""
 
 
 def exp_vector(builder: Any, x: Any) -> Any:
     """e^x of a float32 vector within 1 ulp: 0 below float32's normal range, saturated above, NaN stays NaN."""
     n = x.type.count
-    lowest, highest = constant(F32, n, _EXP_LOWEST), constant(F32, n, _EXP_HIGHEST)
+    lowest, highest = constant(F32, n, LOWEST_EXPONENT), constant(F32, n, _HIGHEST_EXPONENT)
     too_low = builder.fcmp_ordered("<", x, lowest)
     clipped = builder.select(too_low, lowest, x)
     clipped = builder.select(builder.fcmp_ordered(">", x, highest), highest, clipped)
-    result = builder.select(too_low, constant(F32, n, 0.0), _exp_in_range(builder, clipped))
+    result = builder.select(too_low, constant(F32, n, 0.0), exp_in_range(builder, clipped))
     return builder.select(builder.fcmp_unordered("uno", x, x), x, result)
 
 
-def _exp_in_range(builder: Any, x: Any, *, negated: bool = False) -> Any:
-    """e^x, or e^-x with the bits that e^x has for -x, where it is a normal float32.
+def exp_in_range(builder: Any, x: Any, *, negated: bool = False) -> Any:
+    """e^x, or e^-x with the bits that e^x has for -x, where it is a normal float32; in other lanes anything.
 
     x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 minimax polynomial for e^r (3e-9 relative; Taylor's of that
     degree is off by 3 ulp at the ends), and 2^n through the exponent.
@@ -76,20 +76,8 @@ def _float32(value: float) -> float:
     return float(np.float32(value))
 
 
-def max_lanes(builder: Any, value: Any) -> Any:
-    """Largest lane of a float32 vector; NaN lanes are passed over."""
-    n = value.type.count
-    undefined = ir.Constant(value.type, ir.Undefined)
-    total = n
-    while n > 1:
-        n //= 2
-        mask = [(i + n) if i < n else 0 for i in range(total)]
-        moved = builder.shuffle_vector(value, undefined, ir.Constant(vector(I32, total), mask))
-        value = _larger(builder, value, moved)
-    return builder.extract_element(value, ir.Constant(I32, 0))
-
-
-def _larger(builder: Any, a: Any, b: Any) -> Any:
+def larger(builder: Any, a: Any, b: Any) -> Any:
+    """The larger lanes of two float32 vectors; those of `b` where one is NaN."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
 
@@ -110,14 +98,14 @@ def swiglu_vectors(builder: Any, gate: Int, up: Int, n: Int, out: Int) -> None:
     # e^-gate below float32's range does nothing to 1 + e^-gate, so it need not become 0; and where it is NaN, so is the
     # numerator. Without either, and with e^-gate of gate instead of e^x of its negation, 19 cycles per vector became
     # 15 on Zen 4. A reciprocal instead of the division would give other bits.
-    lowest, highest = constant(F32, LANES, -_EXP_HIGHEST), constant(F32, LANES, -_EXP_LOWEST)
+    lowest, highest = constant(F32, LANES, -_HIGHEST_EXPONENT), constant(F32, LANES, -LOWEST_EXPONENT)
 
     def body(i: Int, nothing: list[Any]) -> list[Any]:
         at = i * _BYTES
         g = load(_FLOATS, gate + at, align=4)
-        clipped = _larger(builder, lowest, g)
+        clipped = larger(builder, lowest, g)
         clipped = builder.select(builder.fcmp_ordered("<", highest, clipped), highest, clipped)
-        e = _exp_in_range(builder, clipped, negated=True)
+        e = exp_in_range(builder, clipped, negated=True)
         silu = builder.fdiv(g, builder.fadd(constant(F32, LANES, 1.0), e))
         store(builder.fmul(silu, load(_FLOATS, up + at, align=4)), out + at, align=4)
         return []
@@ -158,40 +146,6 @@ def two_sums_of_squares(builder: Any, x: Int, y: Int, n: Int) -> Any:
     for i, total in enumerate(_sums_of_squares(builder, [x, y], n)):
         pair = builder.insert_value(pair, total, i)
     return pair
-
-
-@emitted(types.void(types.int64, types.int64, types.float32, types.int64, types.int64))
-def softmax_block(builder: Any, scores: Int, n_valid: Int, scale: Any, state: Int, factor: Int) -> None:
-    """Turn 32 raw scores into weights relative to the running maximum; positions >= n_valid weigh 0.
-
-    Args:
-        scores: address of float32 (32,), scores in, weights out.
-        n_valid: causal limit within the block; 0 changes nothing.
-        scale: float32 score factor.
-        state: address of float32 (2,), running maximum and sum.
-        factor: address of the float32 that earlier sums and outputs must be multiplied with.
-    """
-    limit = splat(builder, builder.trunc(n_valid.value, I32), LANES)
-    lowest = constant(F32, LANES, float("-inf"))
-    halves = []
-    for i in range(2):
-        raw = load(_FLOATS, scores, i * _BYTES, align=4)
-        scaled = builder.fmul(raw, splat(builder, scale, LANES))
-        lanes = ir.Constant(_WORDS, list(range(i * LANES, (i + 1) * LANES)))
-        halves.append(builder.select(builder.icmp_signed("<", lanes, limit), scaled, lowest))
-    before = load(F32, state, align=4)
-    highest = _larger(builder, max_lanes(builder, _larger(builder, *halves)), before)
-    shift = splat(builder, highest, LANES)
-    weights = [exp_vector(builder, builder.fsub(half, shift)) for half in halves]
-    for i, value in enumerate(weights):
-        store(value, scores, i * _BYTES, align=4)
-    change = splat(builder, builder.fsub(before, highest), 4)
-    rescale = builder.extract_element(exp_vector(builder, change), ir.Constant(I32, 0))
-    total = sum_lanes(builder, builder.fadd(*weights))
-    old = load(F32, state, 4, align=4)
-    store(rescale, factor, align=4)
-    store(highest, state, align=4)
-    store(builder.fadd(builder.fmul(old, rescale), total), state, 4, align=4)
 
 
 @emitted(types.float32(types.float32))

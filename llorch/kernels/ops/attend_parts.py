@@ -7,13 +7,19 @@ the last part is there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 from numpy import float32
 
+from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.scalars import as_float32, as_int32
-from llorch.kernels.emit.vectors import exp_float32
+from llorch.kernels.emit.softmax import exp_of_difference
+from llorch.kernels.emit.values import F32, I32, Int, load, loop, splat, store, vector
+from llorch.kernels.emit.vectors import larger
 from llorch.kernels.jit import inlined, kernel
-from llorch.kernels.layout import ATTENTION_PART, padded_head_dim
+from llorch.kernels.layout import ATTENTION_PART, FLOAT_LANES, padded_head_dim
 from llorch.machine.memory import aligned_zeros
 
 MOST_ROW_PARTS = 1024
@@ -41,8 +47,8 @@ class PartBuffers:
         self.done = aligned_zeros((MOST_ROW_PARTS, n_head_kv), np.int64)
 
 
-@kernel
-def add_part(outputs, state, part_outputs, part_state, padded):
+@emitted()
+def add_part(builder: Any, outputs: Int, state: Int, part_outputs: Int, part_state: Int, padded: Int) -> None:
     """Add a query's next part to what the parts before it gave.
 
     Args (addresses unless said otherwise):
@@ -50,14 +56,25 @@ def add_part(outputs, state, part_outputs, part_state, padded):
         part_outputs, part_state: the same of the part.
         padded: a number.
     """
-    total, total_state = as_float32(outputs), as_float32(state)
-    part, of_part = as_float32(part_outputs), as_float32(part_state)
-    highest = of_part[0] if of_part[0] > total_state[0] else total_state[0]
-    before, now = exp_float32(total_state[0] - highest), exp_float32(of_part[0] - highest)
-    total_state[0] = highest
-    total_state[1] = total_state[1] * before + of_part[1] * now
-    for c in range(padded):
-        total[c] = total[c] * before + part[c] * now
+    (highest, total), (part_highest, part_total) = (
+        [load(F32, address, i * 4, align=4) for i in range(2)] for address in (state, part_state)
+    )
+    both = larger(builder, part_highest, highest)
+    before, now = (
+        exp_of_difference(builder, splat(builder, builder.fsub(x, both), 4)) for x in (highest, part_highest)
+    )
+    old, new = (builder.extract_element(x, ir.Constant(I32, 0)) for x in (before, now))
+    store(both, state, align=4)
+    store(builder.fadd(builder.fmul(total, old), builder.fmul(part_total, new)), state, 4, align=4)
+    old, new = splat(builder, old, FLOAT_LANES), splat(builder, new, FLOAT_LANES)
+
+    def add(i: Int, _: list[Any]) -> list[Any]:
+        at, part_at = outputs + i * (FLOAT_LANES * 4), part_outputs + i * (FLOAT_LANES * 4)
+        mixed, part = (load(vector(F32, FLOAT_LANES), address, align=4) for address in (at, part_at))
+        store(builder.fadd(builder.fmul(mixed, old), builder.fmul(part, new)), at, align=4)
+        return []
+
+    loop(padded >> (FLOAT_LANES.bit_length() - 1), [], add)
 
 
 @inlined

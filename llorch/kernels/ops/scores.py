@@ -7,7 +7,7 @@ from typing import Any
 from llorch.kernels import paths
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
-from llorch.kernels.emit.scalars import as_float32, as_int32
+from llorch.kernels.emit.scalars import as_float32, as_int32, as_int64
 from llorch.kernels.jit import Unit, inlined, kernel, operation
 from llorch.kernels.kv_types import KV_TYPES, KVType
 from llorch.kernels.layout import KV_BLOCK_SIZE
@@ -53,14 +53,15 @@ def score_row(s, row, head):
 
 def _make_raw_scores(kv: KVType) -> Any:
     """As `attend_llama_cpp.make_raw_scores`, in the order of the fast path."""
-    block_scores = make_scores(1, kv)
+    block_scores = make_scores(1, 1, kv)
 
     @kernel
     def raw_scores(q, head_dim, keys, n, raw, scratch):
-        block_of, block = as_int32(keys.table), as_float32(scratch)
+        block_of, block, addresses = as_int32(keys.table), as_float32(scratch), scratch + KV_BLOCK_SIZE * 4
+        address = as_int64(addresses)
         for start in range(0, n, KV_BLOCK_SIZE):
-            at = keys.address + block_of[start // KV_BLOCK_SIZE] * keys.block_bytes
-            block_scores(q, head_dim, at, scratch)
+            address[0] = keys.address + block_of[start // KV_BLOCK_SIZE] * keys.block_bytes
+            block_scores(q, head_dim, addresses, addresses, scratch)
             for j in range(min(KV_BLOCK_SIZE, n - start)):
                 raw[start + j] = block[j]
 

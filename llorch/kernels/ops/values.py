@@ -13,7 +13,7 @@ from numpy import float32
 from llorch.kernels import paths
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Rows
-from llorch.kernels.emit.scalars import as_float32, as_int32
+from llorch.kernels.emit.scalars import as_float32, as_int32, as_int64
 from llorch.kernels.jit import Unit, kernel, operation
 from llorch.kernels.kv_types import KV_TYPES, KVType
 from llorch.kernels.layout import FLOAT_LANES, KV_BLOCK_SIZE
@@ -51,19 +51,21 @@ def values(
 
 def _make_sum_row(kv: KVType) -> Any:
     """As `_make_sum_row_llama_cpp`, with the micro-kernel of the fast path."""
-    mix = make_values(1, 4, kv)
+    mix = make_values(1, kv)
 
     @kernel
     def sum_row(weights, n, v, head_dim, out, scratch):
         """`weights`: address of float32 (n,). `out`: address of float32 (head_dim,)."""
         factor, sums, block_of, to = as_float32(scratch), scratch + 64, as_int32(v.table), as_float32(out)
         factor[0] = float32(1)
+        address = as_int64(scratch)
         total = as_float32(sums)
         for c in range(v.padded):
             total[c] = float32(0)
         for start in range(0, n, KV_BLOCK_SIZE):
-            block = v.address + block_of[start // KV_BLOCK_SIZE] * v.block_bytes
-            mix(weights + start * 4, min(KV_BLOCK_SIZE, n - start), block, v.padded, scratch, sums)
+            address[1] = v.address + block_of[start // KV_BLOCK_SIZE] * v.block_bytes
+            at, n_now = weights + start * 4, min(KV_BLOCK_SIZE, n - start)
+            mix(at, 1, n_now, scratch + 8, scratch + 8, v.padded, scratch, sums)
         for c in range(head_dim):
             to[c] = total[c]
 
