@@ -28,7 +28,7 @@ from llorch.progress import Progress, ignore_progress
 
 logger = logging.getLogger(__name__)
 
-if paths.is_masked():
+if paths.must_tell_llvm():
     numba_config.CPU_NAME = paths.host_name()
     numba_config.CPU_FEATURES = paths.llvm_features()
 

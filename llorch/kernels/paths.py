@@ -1,7 +1,8 @@
 """Kernel paths: which instructions the kernels use on this CPU; nothing here compiles anything.
 
 `LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``amx`` (all there is, the
-default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``, ``generic``.
+default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``; on ARM ``i8mm`` and ``neon``, which is
+NEON with its dot products; ``generic``.
 `LLORCH_SUMS=llama.cpp` replaces whatever adds floats by slow twins that do so in llama.cpp's order
 (`llama_cpp_sums`).
 """
@@ -17,7 +18,7 @@ from typing import Any
 import llvmlite.binding as llvm
 
 from llorch.errors import SettingsError
-from llorch.machine.cpu import may_use_amx, model_name
+from llorch.machine.cpu import arm_features, may_use_amx, model_name
 from llorch.machine.threads import default_threads
 
 
@@ -29,7 +30,7 @@ class KernelPath:
         name: as `LLORCH_CPU` spells it.
         needs: LLVM's names of the features it takes.
         hides: how the names of the features begin that are switched off when `LLORCH_CPU` asks for this path.
-        dot: which instructions multiply int8: ``"vnni"``, ``"avx2"`` or ``"generic"``.
+        dot: which instructions multiply int8: ``"vnni"``, ``"avx2"``, ``"neon"``, ``"i8mm"`` or ``"generic"``.
         lanes: rows of a weight tile that one vector holds.
         bias: added to each weight: `vpdpbusd` wants unsigned weights; sums start at -bias * sum(x) instead of 0.
         tile_bias: the part of the bias that tiles hold; AMX wants signed weights, so its path adds the bias on loading.
@@ -56,8 +57,13 @@ class KernelPath:
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c", "fma"})
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _AVX512_SHAPES = (4, 4, 1, 1, 1, 1, 1, 1)
+_NEON = frozenset({"neon", "dotprod"})
+_NEON_SHAPES = (4, 4, 2, 2)
+_I8MM_SHAPES = (2, 4, 2, 2)
+"""Of LLVM's code for Q8_0 no loop spills registers; with 6 tokens it takes 2 % more instructions for an output."""
 _BEYOND_AVX2 = ("amx", "avx512", "evex512", "avx10")
-_BEYOND_SSE2 = ("amx", "avx", "evex512", "fma", "f16c", "ssse3", "sse4", "sse3")
+_BEYOND_ARMV8 = ("dotprod", "i8mm", "bf16", "sve", "sme")
+_BEYOND_SSE2 = ("amx", "avx", "evex512", "fma", "f16c", "ssse3", "sse4", "sse3", *_BEYOND_ARMV8)
 
 KERNEL_PATHS = {
     path.name: path
@@ -66,10 +72,12 @@ KERNEL_PATHS = {
         KernelPath("avx512", _AVX512, ("amx",), "vnni", 16, 128, 128, _AVX512_SHAPES, None),
         KernelPath("avxvnni", _AVX2, _BEYOND_AVX2, "vnni", 8, 128, 128, (2, 2, 2, 2), 24),
         KernelPath("avx2", _AVX2, (*_BEYOND_AVX2, "avxvnni"), "avx2", 8, 0, 0, (2, 2, 1, 1), 24),
+        KernelPath("i8mm", _NEON | {"i8mm"}, (), "i8mm", 4, 0, 0, _I8MM_SHAPES, 24),
+        KernelPath("neon", _NEON, ("i8mm",), "neon", 4, 0, 0, _NEON_SHAPES, 24),
         KernelPath("generic", frozenset(), _BEYOND_SSE2, "generic", 8, 0, 0, (1, 1), 24),
     )
 }
-"""Best first."""
+"""Best first of each architecture; those of another one need what this CPU does not have."""
 
 PATHS = tuple(KERNEL_PATHS)
 _MASK_VARIABLE = "LLORCH_CPU"
@@ -83,15 +91,23 @@ VARIABLES = (_MASK_VARIABLE, _SUMS_VARIABLE)
 @functools.cache
 def _host_features() -> frozenset[str]:
     try:
-        features = llvm.get_host_cpu_features()
+        found = llvm.get_host_cpu_features()
     except RuntimeError:
-        return frozenset()
-    return frozenset(name for name, on in features.items() if on)
+        found = {}
+    return frozenset(name for name, on in found.items() if on) | arm_features()
 
 
 def is_masked() -> bool:
     """Whether `LLORCH_CPU` hides features of this CPU."""
     return bool(os.environ.get(_MASK_VARIABLE))
+
+
+def must_tell_llvm() -> bool:
+    """Whether LLVM has to be told the features, because it would look for others than `features`.
+
+    On ARM it looks for a few only, and would stop the process at an instruction whose feature it does not know of.
+    """
+    return is_masked() or bool(arm_features())
 
 
 def _chosen(variable: str, options: tuple[str, ...], what: str) -> str:
@@ -167,7 +183,7 @@ def describe() -> dict[str, Any]:
         "mask": os.environ.get(_MASK_VARIABLE) or None,
         "sums": sums(),
         "features": sorted(
-            f for f in features() if f.startswith(("amx", "avx", "fma", "f16c", "neon", "dotprod"))
+            f for f in features() if f.startswith(("amx", "avx", "fma", "f16c", "neon", "dotprod", "i8mm"))
         ),
         "default_threads": n,
         "default_threads_reason": reason,

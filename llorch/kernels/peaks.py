@@ -29,7 +29,7 @@ from llorch.kernels.emit.values import (
 )
 from llorch.kernels.jit import unit
 from llorch.kernels.tiles.amx_registers import HAS_AMX, MANY_TOKENS, close_amx, make_open
-from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, WORDS, add_quad
+from llorch.kernels.tiles.integers import BYTES, LANES, MACS_A_LANE, PATH, SUMS, WORDS, add_quad
 
 _AHEAD_BYTES = 4096
 """Prefetch distance."""
@@ -38,10 +38,10 @@ OPERAND_BYTES = 8 << 10
 """Of the buffer that the multiplying units take, twice as much as a turn reaches."""
 
 LINE = 64
-_N_SUMS = 10 if PATH.dot != "generic" else 5
+_N_SUMS = {"generic": 5, "neon": 16, "i8mm": 16}.get(PATH.dot, 10)
 _AMX_SUMS, _AMX_TOKENS, _AMX_WEIGHTS, _AMX_DEPTH = (0, 1, 2), 4, 5, 64
 
-INTEGER_MACS = len(_AMX_SUMS) * MANY_TOKENS * 16 * _AMX_DEPTH if HAS_AMX else _N_SUMS * LANES * 4
+INTEGER_MACS = len(_AMX_SUMS) * MANY_TOKENS * 16 * _AMX_DEPTH if HAS_AMX else _N_SUMS * LANES * MACS_A_LANE
 FLOAT_MACS = _N_SUMS * LANES
 """Multiply-adds of a turn."""
 

@@ -7,6 +7,7 @@ import functools
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 
 @functools.cache
@@ -19,6 +20,41 @@ def model_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+_LINUX_FEATURES = {(16, 1 << 1): "neon", (16, 1 << 20): "dotprod", (26, 1 << 13): "i8mm"}
+"""LLVM's names by entry of the auxiliary vector (AT_HWCAP, AT_HWCAP2) and bit (`asm/hwcap.h` of arm64)."""
+
+_DARWIN_FEATURES = {"FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm"}
+"""LLVM's names by what follows ``hw.optional.arm.`` among the system's values."""
+
+
+@functools.cache
+def arm_features() -> frozenset[str]:
+    """LLVM's names of the features of an ARM CPU that the kernels want to know of; none on other CPUs.
+
+    The system's answer, which LLVM 22 does not ask for: it reads the features of Linux from `/proc/cpuinfo`, without
+    dot products among them. NEON is part of every 64-bit ARM CPU, whatever the system says.
+    """
+    if platform.machine().lower() not in ("aarch64", "arm64"):
+        return frozenset()
+    found = {"neon"}
+    try:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            found |= {name for key, name in _DARWIN_FEATURES.items() if _is_set_on_darwin(library, key)}
+        else:
+            library.getauxval.restype = ctypes.c_ulong
+            found |= {name for (at, bit), name in _LINUX_FEATURES.items() if library.getauxval(at) & bit}
+    except (OSError, AttributeError):
+        pass
+    return frozenset(found)
+
+
+def _is_set_on_darwin(library: Any, key: str) -> bool:
+    value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
+    name = f"hw.optional.arm.{key}".encode()
+    return library.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0) == 0 and value.value == 1
 
 
 @functools.cache

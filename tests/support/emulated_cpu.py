@@ -132,6 +132,40 @@ def _add_quads(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
     return acc
 
 
+def _sdot(builder: Any, acc: Any, a: Any, b: Any) -> Any:
+    """Signed bytes, four to an int32."""
+    for j in range(4):
+        left, right = (builder.sext(_lanes(builder, value, 4, j), acc.type) for value in (a, b))
+        acc = builder.add(acc, builder.mul(left, right))
+    return acc
+
+
+def _smmla(builder: Any, acc: Any, a: Any, b: Any) -> Any:
+    """Signed bytes: rows of `a`, (2, 8), times those of `b`, to int32 (2, 2)."""
+    for k in range(8):
+        masks = [k, k, 8 + k, 8 + k], [k, 8 + k] * 2
+        left, right = (
+            builder.sext(
+                builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(I32, 4), mask)), acc.type
+            )
+            for value, mask in zip((a, b), masks, strict=True)
+        )
+        acc = builder.add(acc, builder.mul(left, right))
+    return acc
+
+
+def _tbl1(builder: Any, table: Any, numbers: Any) -> Any:
+    """Bytes of a table of 16 by their numbers."""
+    found = ir.Constant(table.type, [0] * 16)
+    for number in range(16):
+        value = builder.extract_element(table, ir.Constant(I32, number))
+        value = builder.insert_element(ir.Constant(table.type, ir.Undefined), value, ir.Constant(I32, 0))
+        value = builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(I32, 16), [0] * 16))
+        is_it = builder.icmp_unsigned("==", numbers, ir.Constant(table.type, [number] * 16))
+        found = builder.select(is_it, value, found)
+    return found
+
+
 def _add_pairs(builder: Any, a: Any, b: Any) -> Any:
     """vpmaddwd: signed words, two to an int32."""
     wide = ir.VectorType(I32, a.type.count // 2)
@@ -162,6 +196,9 @@ def emulate(path: str) -> None:
             "llvm.x86.avx512.vpdpbusd.512": _add_quads,
             "llvm.x86.avx512.vpdpbusd.256": _add_quads,
             "llvm.x86.avx512.pmaddw.d.512": _add_pairs,
+            "llvm.aarch64.neon.sdot.v4i32.v16i8": _sdot,
+            "llvm.aarch64.neon.smmla.v4i32.v16i8": _smmla,
+            "llvm.aarch64.neon.tbl1.v16i8": _tbl1,
         }
         if name in emulated:
             return emulated[name](builder, *args)

@@ -67,8 +67,9 @@ def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, st
     """
     columns = _columns(builder, scheme, quads, part)
     half = QUADS // 2
-    first = add_quads(builder, scheme, [start], columns[:half], [x], None)
-    second = add_quads(builder, scheme, [constant(I32, LANES, 0)], columns[half:], [x + half * 4], None)
+    zero = constant(I32, LANES, 0)
+    first = add_quads(builder, scheme, [start], columns[:half], [x], None, is_paired=False)
+    second = add_quads(builder, scheme, [zero], columns[half:], [x + half * 4], None, is_paired=False)
     return builder.add(first[0], second[0])
 
 
@@ -99,7 +100,7 @@ def _emit(
             x_at = [q_rows[t] + block * (UNIT * scheme.column_bytes) for t in range(n_tokens)]
             for part in _PARTS:
                 of_part, columns = slice(part, None, len(_PARTS)), _columns(builder, scheme, quads, part)
-                acc[of_part] = add_quads(builder, scheme, acc[of_part], columns, x_at, None)
+                acc[of_part] = add_quads(builder, scheme, acc[of_part], columns, x_at, None, is_paired=False)
             return acc
         halves = file_block.halves(builder, at)
         after = []

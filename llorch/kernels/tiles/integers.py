@@ -9,6 +9,7 @@ from llvmlite import ir
 
 from llorch.kernels import paths
 from llorch.kernels.emit.values import I1, I8, I16, I32, Int, call, constant, load, splat, vector
+from llorch.kernels.tiles import neon
 from llorch.kernels.tiles.layout import TileScheme
 
 PATH = paths.chosen()
@@ -16,6 +17,12 @@ LANES = PATH.lanes
 BYTES = vector(I8, LANES * 4)
 WORDS = vector(I16, LANES * 2)
 SUMS = vector(I32, LANES)
+
+MACS_A_LANE = 8 if PATH.dot == "i8mm" else 4
+"""Multiply-adds of the path's instruction for each int32 that it gives."""
+
+IS_PAIRED = PATH.dot == "i8mm"
+"""Whether the dot products take quads as pairs (`neon`)."""
 
 _LARGEST_ACTIVATION = 127
 
@@ -37,6 +44,8 @@ def _add_quad_generic(builder: Any, acc: Any, weights: Any, activation: Any) -> 
 _ADD_QUAD: dict[str, Callable[[Any, Any, Any, Any], Any]] = {
     "vnni": _add_quad_vnni,
     "generic": _add_quad_generic,
+    "neon": neon.sdot,
+    "i8mm": neon.smmla,
 }
 
 
@@ -50,7 +59,10 @@ def _pairs(builder: Any, weights: Any, activation: Any, signed: bool) -> Any:
 
 
 def add_quad(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
-    """Add the products of one quad with the path's instruction alone: to int32, with AVX2 to `WORDS` of int16."""
+    """Add the products of one quad with the path's instruction alone: to int32, with AVX2 to `WORDS` of int16.
+
+    That of i8mm takes `MACS_A_LANE` products to an int32, of two rows with two tokens.
+    """
     if PATH.dot == "avx2":
         return builder.add(acc, _pairs(builder, weights, activation, False))
     return _ADD_QUAD[PATH.dot](builder, acc, weights, activation)
@@ -105,7 +117,7 @@ def multiply_pair(
     """Add ``a * x[0] + b * x[1]`` to each total: scales of two sub-blocks, one a row, and int16 at the addresses."""
     extend = builder.sext if signed else builder.zext
     a, b = extend(a, SUMS), extend(b, SUMS)
-    if PATH.dot == "generic":
+    if PATH.dot not in ("vnni", "avx2"):
         result = []
         for total, at in zip(totals, x_at, strict=True):
             for offset, scale in ((0, a), (2, b)):
@@ -121,7 +133,7 @@ def multiply_pair(
 
 def add_quads(
     builder: Any, scheme: TileScheme, totals: Sequence[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int],
-    factors: Sequence[Any] | None,
+    factors: Sequence[Any] | None, *, is_paired: bool = IS_PAIRED,
 ) -> list[Any]:  # fmt: skip
     """Add the products of some quads, times factors, to int32 totals, token-major.
 
@@ -132,7 +144,10 @@ def add_quads(
         weights: bytes by quad and vector of rows.
         x_at: addresses of the tokens' int8 for the first quad.
         factors: by vector of rows (`factor_of`), or None.
+        is_paired: whether the weights are pairs of quads, as in the tiles of paths where `IS_PAIRED` is set.
     """
+    if PATH.dot in neon.DOTS:
+        return neon.add_quads(builder, totals, weights, x_at, factors, is_paired)
     n = len(weights[0])
     totals = list(totals)
     if scheme.column_bytes == 2:

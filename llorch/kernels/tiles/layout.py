@@ -3,7 +3,8 @@
 A quad is 4 columns of 16 rows: ``[16 rows][4]`` bytes. 8 quads are a unit of 32 columns, stored as bit planes: a plane
 of 4 bits holds two quads in each vector, one in the lower bits of its bytes, the other in the upper ones. A tile:
 
-quants  [n_blocks][units of a block][vectors of the planes][16 rows][4 bytes]
+quants  [n_blocks][units of a block][vectors of the planes][16 rows][4 bytes]; where i8mm multiplies, every two quads
+        are a pair (`neon`)
 scales  [n_blocks] times what `TileScheme` says: integer scales and minimums of sub-blocks, float16 scales of blocks;
         none for plain integers, whose scales are float32 of rows and lie apart
 """

@@ -15,8 +15,9 @@ from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.dot import unit_quads
 from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.gather import EXPONENT, row_addresses
-from llorch.kernels.tiles.integers import BYTES, LANES, SUMS
+from llorch.kernels.tiles.integers import BYTES, IS_PAIRED, LANES, SUMS
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
+from llorch.kernels.tiles.neon import paired
 from llorch.kernels.tiles.planes import add_bias, join_planes, look_up
 
 
@@ -46,6 +47,8 @@ def _emit_block(
             quads = [look_up(builder, scheme, quad, path.tile_bias) for quad in quads]
         elif planes == (8,) and path.tile_bias:
             quads = [add_bias(builder, quad) for quad in quads]
+        if IS_PAIRED:
+            quads = paired(builder, quads)
         for value in join_planes(builder, quads, planes):
             store(value, quants, at, align=64)
             at += QUAD_BYTES

@@ -10,6 +10,7 @@ from llvmlite import ir
 from llorch.kernels import paths
 from llorch.kernels.emit.values import I8, I32, call, constant, vector
 from llorch.kernels.tiles.layout import QUADS, TileScheme
+from llorch.kernels.tiles.neon import DOTS, look_up_16
 
 
 def byte_mask(builder: Any, value: Any, mask: int) -> Any:
@@ -72,7 +73,11 @@ def look_up(builder: Any, scheme: TileScheme, quad: Any, bias: int = 0) -> Any:
     values = [(value + bias + 128) % 256 - 128 for value in scheme.codebook]
     numbers = builder.bitcast(quad, vector(I8, n))
     names = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}
-    if n in names and paths.chosen().dot != "generic":
+    dot = paths.chosen().dot
+    if n == 16 and dot in DOTS:
+        table = ir.Constant(vector(I8, n), values)
+        return builder.bitcast(look_up_16(builder, table, numbers), quad.type)
+    if n in names and dot in ("vnni", "avx2"):
         table = ir.Constant(vector(I8, n), values * (n // 16))
         return builder.bitcast(call(builder, names[n], table.type, [table, numbers]), quad.type)
     found = constant(I8, n, values[0])

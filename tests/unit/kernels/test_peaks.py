@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llorch.kernels import peaks
-from llorch.kernels.tiles.integers import PATH
+from llorch.kernels.tiles.integers import MACS_A_LANE, PATH
 from llorch.machine.memory import aligned_zeros
 from tests.conftest import REPOSITORY
 
@@ -24,7 +24,7 @@ def test_every_integer_multiply_add_ends_up_in_the_sums() -> None:
     if PATH.name == "amx":
         return  # its sums stay in the tile registers
     rows = operands[peaks.OPERAND_BYTES // 2 :].reshape(-1, peaks.LINE)[:, : PATH.lanes * 4]
-    n_sums = peaks.INTEGER_MACS // (PATH.lanes * 4)
+    n_sums = peaks.INTEGER_MACS // (PATH.lanes * MACS_A_LANE)
     sums = np.ascontiguousarray(rows[:n_sums]).view(np.int16 if PATH.dot == "avx2" else np.int32)
     assert sums.sum(dtype=np.int64) == N_TURNS * peaks.INTEGER_MACS
 
@@ -48,7 +48,7 @@ def test_all_of_the_memory_is_read() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", ["generic", "avx2", "avxvnni", "avx512", "amx"])
+@pytest.mark.parametrize("path", ["generic", "avx2", "avxvnni", "avx512", "amx", "neon", "i8mm"])
 def test_the_loops_of_every_kernel_path_do_what_they_say(path: str) -> None:
     """The tests above, with the instructions of CPUs that this one may not be spelled out."""
     words = [

@@ -1,0 +1,1 @@
+"""Kernels for ARM on machines that are none: their assembly, and whole programs under emulation."""
