@@ -1,8 +1,8 @@
 """Kernel paths: which instructions the kernels use on this CPU; nothing here compiles anything.
 
 `LLORCH_CPU` masks features so that every kernel path can be run on one machine: ``amx`` (all there is, the
-default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``; on ARM ``i8mm`` and ``neon``, which is
-NEON with its dot products; ``generic``.
+default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``; on ARM ``i8mm`` and ``neon``, which
+is NEON with its dot products; ``generic``.
 `LLORCH_SUMS=llama.cpp` replaces whatever adds floats by slow twins that do so in llama.cpp's order
 (`llama_cpp_sums`).
 """
@@ -89,12 +89,17 @@ VARIABLES = (_MASK_VARIABLE, _SUMS_VARIABLE)
 
 
 @functools.cache
-def _host_features() -> frozenset[str]:
+def _found_features() -> dict[str, bool]:
+    """What LLVM and the system say about the features of this CPU: whether it has them."""
     try:
-        found = llvm.get_host_cpu_features()
+        found = dict(llvm.get_host_cpu_features())
     except RuntimeError:
         found = {}
-    return frozenset(name for name, on in found.items() if on) | arm_features()
+    return found | arm_features()
+
+
+def _host_features() -> frozenset[str]:
+    return frozenset(name for name, on in _found_features().items() if on)
 
 
 def is_masked() -> bool:
@@ -142,9 +147,13 @@ def host_name() -> str:
 
 
 def llvm_features() -> str:
-    """The feature string for LLVM: everything in use switched on, everything else off."""
+    """The feature string for LLVM: everything in use switched on, everything else off.
+
+    A masked CPU has a name (`host_name`) that implies nothing; to others belongs what they turn out to lack, too.
+    """
     on = features()
-    return ",".join(("+" if name in on else "-") + name for name in sorted(_host_features()))
+    names = _host_features() if is_masked() else _found_features()
+    return ",".join(("+" if name in on else "-") + name for name in sorted(names))
 
 
 @functools.cache

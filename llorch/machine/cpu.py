@@ -6,6 +6,7 @@ import ctypes
 import functools
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def model_name() -> str:
     return platform.processor() or platform.machine()
 
 
-_LINUX_FEATURES = {(16, 1 << 1): "neon", (16, 1 << 20): "dotprod", (26, 1 << 13): "i8mm"}
+_LINUX_FEATURES = {(16, 1 << 20): "dotprod", (26, 1 << 13): "i8mm"}
 """LLVM's names by entry of the auxiliary vector (AT_HWCAP, AT_HWCAP2) and bit (`asm/hwcap.h` of arm64)."""
 
 _DARWIN_FEATURES = {"FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm"}
@@ -30,31 +31,33 @@ _DARWIN_FEATURES = {"FEAT_DotProd": "dotprod", "FEAT_I8MM": "i8mm"}
 
 
 @functools.cache
-def arm_features() -> frozenset[str]:
-    """LLVM's names of the features of an ARM CPU that the kernels want to know of; none on other CPUs.
+def arm_features() -> Mapping[str, bool]:
+    """Features of an ARM CPU by LLVM's names, and whether they may be used; nothing about other CPUs.
 
     The system's answer, which LLVM 22 does not ask for: it reads the features of Linux from `/proc/cpuinfo`, without
-    dot products among them. NEON is part of every 64-bit ARM CPU, whatever the system says.
+    dot products among them, and believes that a CPU whose name it knows has all that such CPUs have. NEON is part of
+    every 64-bit ARM CPU, whatever the system says.
     """
     if platform.machine().lower() not in ("aarch64", "arm64"):
-        return frozenset()
-    found = {"neon"}
+        return {}
+    found = {}
     try:
         library = ctypes.CDLL(None)
         if sys.platform == "darwin":
-            found |= {name for key, name in _DARWIN_FEATURES.items() if _is_set_on_darwin(library, key)}
+            found = {name: _is_set_on_darwin(library, key) for key, name in _DARWIN_FEATURES.items()}
         else:
             library.getauxval.restype = ctypes.c_ulong
-            found |= {name for (at, bit), name in _LINUX_FEATURES.items() if library.getauxval(at) & bit}
+            found = {name: bool(library.getauxval(at) & bit) for (at, bit), name in _LINUX_FEATURES.items()}
     except (OSError, AttributeError):
         pass
-    return frozenset(found)
+    return {**found, "neon": True}
 
 
 def _is_set_on_darwin(library: Any, key: str) -> bool:
     value, size = ctypes.c_int(0), ctypes.c_size_t(ctypes.sizeof(ctypes.c_int))
     name = f"hw.optional.arm.{key}".encode()
-    return library.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0) == 0 and value.value == 1
+    asked = library.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0)
+    return bool(asked == 0 and value.value == 1)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llorch.kernels.paths import PATHS
+from llorch.kernels.paths import KERNEL_PATHS, PATHS
 from llorch.setting_sources import OTHER_VARIABLES
 from tests.conftest import REPOSITORY
 from tools.setup.lock import supported_pythons
@@ -47,7 +47,9 @@ def test_the_workflow_runs_only_scripts_of_the_repository() -> None:
 def test_the_workflow_covers_every_python_and_every_masked_path() -> None:
     matrix = {name: job["strategy"]["matrix"] for name, job in jobs().items() if "strategy" in job}
     assert matrix["python"] == {"python": supported_pythons()}
-    assert matrix["paths"] == {"cpu": list(PATHS[1:])}
+    of_arm = [name for name, path in KERNEL_PATHS.items() if "neon" in path.needs or not path.needs]
+    assert matrix["arm"] == {"cpu": of_arm}
+    assert matrix["paths"] == {"cpu": [name for name in PATHS[1:] if name not in of_arm[:-1]]}
     assert jobs()["without-compiler"]["container"] == f"python:{supported_pythons()[0]}-slim"
 
 

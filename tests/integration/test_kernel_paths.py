@@ -81,6 +81,8 @@ def test_a_path_gives_the_same_bits_as_the_best_one(
         ("amx", "Q8_0,Q4_0,Q4_K,Q6_K"),
         ("avx512", "Q8_0,Q4_1,Q4_K"),
         ("avxvnni", "Q8_0,Q6_K,IQ4_NL"),
+        ("neon", "Q8_0,Q4_0,Q5_1,Q4_K,IQ4_NL"),
+        ("i8mm", "Q8_0,Q4_1,Q4_K,Q6_K,IQ4_NL"),
     ],
 )
 def test_a_path_of_another_cpu_gives_the_same_bits_with_its_instructions_emulated(

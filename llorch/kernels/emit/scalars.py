@@ -77,7 +77,8 @@ def sleep_us(builder: Any, microseconds: Int) -> None:
 def ticks(builder: Any) -> Any:
     """The CPU's cycle or timestamp counter; calibrate it against a clock."""
     if _IS_ARM:  # LLVM's cycle counter is one that Linux does not let programs read; this one runs evenly
-        return builder.asm(ir.FunctionType(I64, []), "mrs $0, cntvct_el0", "=r", [], True)
+        register = builder.module.add_metadata(["cntvct_el0"])  # inline assembly would need LLVM's parser
+        return call(builder, "llvm.read_volatile_register.i64", I64, [register])
     return call(builder, "llvm.readcyclecounter", I64, [])
 
 

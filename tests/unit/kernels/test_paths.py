@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -30,23 +31,31 @@ CASCADE_LAKE = {
 ALDER_LAKE = {"avx", "avx2", "fma", "f16c", "sse4.2", "avxvnni"}
 HASWELL = {"avx", "avx2", "fma", "f16c", "sse4.2"}
 SKYLAKE_X = CASCADE_LAKE - {"avx512vnni"}
+GRAVITON_2 = {"neon", "dotprod", "crc", "lse"}
+GRAVITON_3 = GRAVITON_2 | {"i8mm", "bf16", "sve"}
 SAPPHIRE_RAPIDS = CASCADE_LAKE | {"avxvnni", "amx-tile", "amx-int8", "amx-bf16"}
+
+
+CACHED: tuple[Any, ...] = (paths._found_features, paths.features, paths.chosen)
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for cached in (paths.features, paths.chosen):
+    for cached in CACHED:
         cached.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    for cached in (paths.features, paths.chosen):
+    for cached in CACHED:
         cached.cache_clear()
 
 
 @pytest.mark.parametrize(
     ("host", "mask", "path"),
     [(CASCADE_LAKE, "", "avx512"), (ALDER_LAKE, "", "avxvnni"), (HASWELL, "", "avx2"), (SKYLAKE_X, "", "avx2"),
-     ({"sse4.2"}, "", "generic"), ({"neon", "dotprod"}, "", "generic"),
+     ({"sse4.2"}, "", "generic"), ({"neon"}, "", "generic"), (GRAVITON_2, "", "neon"),
+     (GRAVITON_3, "", "i8mm"), (GRAVITON_3, "neon", "neon"), (GRAVITON_3, "generic", "generic"),
+     (GRAVITON_3, "avx2", "i8mm"), (GRAVITON_2, "i8mm", "neon"), (SAPPHIRE_RAPIDS, "i8mm", "generic"),
+     (SAPPHIRE_RAPIDS, "neon", "generic"),
      (CASCADE_LAKE, "avx2", "avx2"), (CASCADE_LAKE, "generic", "generic"),
      (CASCADE_LAKE | {"avxvnni"}, "avxvnni", "avxvnni"), (ALDER_LAKE, "avx512", "avxvnni"),
      (HASWELL, "avxvnni", "avx2"), (SAPPHIRE_RAPIDS, "", "amx"), (SAPPHIRE_RAPIDS, "avx512", "avx512"),
@@ -111,6 +120,28 @@ def test_masked_features_are_switched_off_for_llvm(fresh: pytest.MonkeyPatch) ->
     assert {"+avx512vnni", "-amx-tile", "-amx-int8", "-amx-bf16"} <= set(wanted)
     assert paths.is_masked()
     assert paths.host_name() in ("x86-64", "generic")
+
+
+def test_arm_s_masked_features_are_switched_off_and_neon_is_not(fresh: pytest.MonkeyPatch) -> None:
+    fresh.setattr(paths, "_host_features", lambda: frozenset(GRAVITON_3))
+    fresh.setenv("LLORCH_CPU", "generic")
+    wanted = paths.llvm_features().split(",")
+    assert {"-dotprod", "-i8mm", "-bf16", "-sve", "+neon"} <= set(wanted)
+    paths.features.cache_clear()
+    fresh.setenv("LLORCH_CPU", "neon")
+    wanted = paths.llvm_features().split(",")
+    assert {"+dotprod", "-i8mm", "+neon"} <= set(wanted)
+
+
+def test_llvm_is_told_the_features_of_an_arm_cpu(fresh: pytest.MonkeyPatch) -> None:
+    fresh.delenv("LLORCH_CPU", raising=False)
+    fresh.setattr(paths, "arm_features", dict)
+    assert not paths.must_tell_llvm()
+    fresh.setattr(paths, "arm_features", lambda: {"neon": True, "dotprod": True, "i8mm": False})
+    fresh.setattr(paths.llvm, "get_host_cpu_features", lambda: {"crc": True, "sve": False})
+    assert paths.must_tell_llvm()
+    assert paths.features() == {"neon", "dotprod", "crc"}
+    assert paths.llvm_features() == "+crc,+dotprod,-i8mm,+neon,-sve"
 
 
 def test_an_unknown_mask_is_refused(fresh: pytest.MonkeyPatch) -> None:
