@@ -95,7 +95,7 @@ def _found_features() -> dict[str, bool]:
         found = dict(llvm.get_host_cpu_features())
     except RuntimeError:
         found = {}
-    return found | arm_features()
+    return {**found, **arm_features()}
 
 
 def _host_features() -> frozenset[str]:
