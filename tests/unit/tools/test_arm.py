@@ -37,7 +37,7 @@ def assembly(path: str) -> str:
 @pytest.mark.parametrize(
     ("path", "has", "lacks"),
     [("i8mm", ("smmla", "sdot", "tbl"), ()), ("neon", ("sdot", ".4b[3]", "tbl"), ("smmla",)),
-     ("generic", ("smlal",), ("smmla", "sdot"))],
+     ("generic", ("smull",), ("smmla", "sdot"))],
 )  # fmt: skip
 def test_a_path_of_arm_is_assembled_with_its_instructions(
     path: str, has: tuple[str, ...], lacks: tuple[str, ...]
