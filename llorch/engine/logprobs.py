@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.engine.events import TokenLogprobs
-from llorch.engine.sampling import Candidates, top_k
+from llorch.engine.narrowing import Candidates, top_k
 from llorch.errors import NumericalError
 
 _LOWEST = float(np.finfo(np.float32).min)

@@ -98,7 +98,7 @@ class Llama:
         self.residence = Residence(weights, kind, self.places.n_nodes)
         self._rope = RopeTable(config, weights.rope_freqs)
         self._state = RunState.empty(config, self.residence.weights, n_batch)
-        self._logits = np.zeros((0, 0), np.float32)
+        self._logits = np.zeros((0, config.n_vocab), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
         self._inputs = StepInputs(self._step, n_batch, config.n_vocab, config.n_head_kv, self.n_threads)

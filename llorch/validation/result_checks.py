@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llorch.conversation import Conversation
-from llorch.engine.sampling import Candidates, scale_temperature, softmax
+from llorch.engine.narrowing import Candidates, scale_temperature, softmax
 from llorch.progress import Progress
 from llorch.validation.dumps import Reference
 from llorch.validation.findings import Findings, Location

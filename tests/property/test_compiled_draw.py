@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from llorch.engine.compiled_draw import CompiledDraw, _room
+from llorch.engine.narrowing import Candidates, draw, narrowed
 from llorch.engine.params import GREEDY_BELOW, SamplingParams
-from llorch.engine.sampling import Candidates, draw, narrowed
 from llorch.kernels.candidates import MORE_SORTED
 
 LARGEST = float(np.finfo(np.float32).max)

@@ -8,8 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llorch.engine.narrowing import Candidates, draw, min_p, softmax, top_k, top_p
 from llorch.engine.params import SamplingParams
-from llorch.engine.sampling import Candidates, Sampler, draw, min_p, softmax, top_k, top_p
+from llorch.engine.sampling import Sampler
 
 logits_lists = st.lists(
     st.one_of(st.sampled_from([0.0, 1.0, -1.0, -math.inf]), st.floats(-50, 50, width=32)),

@@ -9,20 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from llorch.engine.narrowing import Candidates, draw, min_p, scale_temperature, softmax, top_k, top_p
 from llorch.engine.params import SamplingParams
-from llorch.engine.sampling import (
-    Candidates,
-    Sampler,
-    apply_logit_bias,
-    apply_penalties,
-    draw,
-    min_p,
-    scale_temperature,
-    softmax,
-    top_k,
-    top_p,
-    uniform,
-)
+from llorch.engine.sampling import Sampler, apply_logit_bias, apply_penalties, uniform
 from llorch.errors import NumericalError, RequestError
 
 TOLERANCE = 1e-5

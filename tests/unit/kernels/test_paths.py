@@ -138,7 +138,7 @@ def test_llvm_is_told_the_features_of_an_arm_cpu(fresh: pytest.MonkeyPatch) -> N
     fresh.setattr(paths, "arm_features", dict)
     assert not paths.must_tell_llvm()
     fresh.setattr(paths, "arm_features", lambda: {"neon": True, "dotprod": True, "i8mm": False})
-    fresh.setattr(paths.llvm, "get_host_cpu_features", lambda: {"crc": True, "sve": False})
+    fresh.setattr("llorch.kernels.paths.llvm.get_host_cpu_features", lambda: {"crc": True, "sve": False})
     assert paths.must_tell_llvm()
     assert paths.features() == {"neon", "dotprod", "crc"}
     assert paths.llvm_features() == "+crc,+dotprod,-i8mm,+neon,-sve"

@@ -200,6 +200,7 @@ def test_only_wanted_rows_get_logits(tiny: Path) -> None:
     token_ids = token_ids_of(30)
     with open_model(tiny) as model:
         rows = [(0, i, t) for i, t in enumerate(token_ids)]
+        assert Run(model.llama).forward(rows[:20], []).shape == (0, model.config.n_vocab)  # nothing before
         everything = Run(model.llama).forward(rows)
         some = Run(model.llama).forward(rows, [0, 7, 29])
         np.testing.assert_array_equal(bits(some), bits(everything[[0, 7, 29]]))

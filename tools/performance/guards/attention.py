@@ -20,6 +20,8 @@ from tools.performance.guards.bench import N_REPEATS, Guard
 from tools.performance.products import random_rows, step_of
 
 HEAD_DIM = 64
+MOST_REP = 4
+"""Most query heads that share a KV head in these cases."""
 KV = KV_TYPES["f16"]
 PROMPT, LONG = "attention of a prompt", "attention of a token over a long context"
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llorch.kernels.ops.attend import scratch_bytes as attention_scratch_bytes
+from llorch.kernels.ops.attend_queries import scratch_bytes as attention_scratch_bytes
 from llorch.kernels.team import Team
 from llorch.kernels.weights.format import WeightFormat
 from llorch.kernels.weights.formats import FORMATS
 from llorch.machine.caches import last_cache_bytes
-from tools.performance.guards.attention import HEAD_DIM, LONG, long_context, prompt
+from tools.performance.guards.attention import HEAD_DIM, LONG, MOST_REP, long_context, prompt
 from tools.performance.guards.bench import N_REPEATS, Guard
 from tools.performance.guards.rows import row_guards
 from tools.performance.products import pieces, product, random_matrix, step_of
@@ -36,7 +36,7 @@ def formats() -> list[WeightFormat]:
 def scratch_bytes() -> int:
     """Scratch that the thread needs for all of them."""
     of_products = (f.scratch_bytes(_N_IN, is_packed=True) for f in formats())
-    return max(attention_scratch_bytes(HEAD_DIM), *of_products)
+    return max(attention_scratch_bytes(MOST_REP, HEAD_DIM), *of_products)
 
 
 def ring_bytes() -> int:
