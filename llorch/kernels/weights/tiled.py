@@ -7,11 +7,11 @@ compute before they help the others.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llorch.kernels import step as st
 from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
-from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
+from llorch.kernels.emit.scalars import as_int64, atomic_add, atomic_load, prefetch_line
 from llorch.kernels.jit import Unit, inlined, merged, operation
 from llorch.kernels.layout import CLAIMED_TILES, TILE_ROWS, share_begin
 from llorch.kernels.ops.matmul import (
@@ -27,143 +27,33 @@ from llorch.kernels.ops.matmul import (
     output_of,
 )
 from llorch.kernels.program import NEXT_TILE_STRIDE, NEXT_TILES
-from llorch.kernels.tiles.amx import FEW_LEAST_REST, LEAST_BLOCKS, LEAST_REST, make_amx
+from llorch.kernels.tiles.amx import LEAST_BLOCKS, make_amx
 from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
 from llorch.kernels.tiles.file_blocks import FileBlock
-from llorch.kernels.tiles.integers import LANES, PATH
-from llorch.kernels.tiles.layout import QUAD_BYTES, QUADS, TileScheme
-from llorch.kernels.tiles.pack import make_expand, make_packing
-from llorch.kernels.tiles.sweeps import MOST_AT_ONCE, STREAM_FROM, make_sweep, make_sweeps, tokens_from
+from llorch.kernels.tiles.layout import TileScheme
+from llorch.kernels.tiles.multiply import make_multiply
+from llorch.kernels.tiles.pack import make_packing
+from llorch.kernels.tiles.sweeps import STREAM_FROM
 from llorch.kernels.weights.format import Tiling
 
 _FIRST_LINES = 64
 """Lines of each of its first tiles that a product of one or two tokens finds in cache: 4 KiB."""
 
-_EXPAND_FROM = PATH.expand_from or 1 << 30
-
 _share_begin = inlined(share_begin)
 
 
-def _make_multiply_tokens(scheme: TileScheme) -> Any:
-    """A kernel for all tokens against some tiles whose quants are bit planes, or whole bytes as in the file."""
-    sweeps = make_sweeps(scheme)
+@inlined
+def _claim(claims, begin, end, n_most, n_sharing):
+    """Claim up to `n_most` of the tiles up to `end`: the first of them, and how many.
 
-    @merged
-    def multiply_tokens(w, n_units, x, token, n_tokens, y, ahead):
-        """Tokens from number `token` on, in sweeps of about equal size; `ahead`: tiles to ask for, or 0."""
-        out, out_stride, accumulate = y
-        quants, quant_stride, scales, scale_stride, n_blocks = w
-        following = ahead if ahead else quants
-        while token < n_tokens:
-            n_sweeps = (n_tokens - token + MOST_AT_ONCE - 1) // MOST_AT_ONCE
-            n = (n_tokens - token + n_sweeps - 1) // n_sweeps
-            w = (quants, quant_stride, scales, scale_stride, n_blocks, following)
-            sweeps(w, n_units, tokens_from(x, token), (out + token * out_stride, out_stride, accumulate), n)
-            token += n
-
-    return multiply_tokens
-
-
-def _make_multiply_by_amx(scheme: TileScheme) -> Any:
-    amx = make_amx(scheme)
-    multiply_many, stream_many, stream_few = amx.multiply_many, amx.stream_many, amx.stream_few
-
-    @merged
-    def multiply_by_amx(w, x, n_tokens, y, ahead):
-        """What AMX takes of the tokens; returns the number of tokens done."""
-        quants, quant_stride, scales, scale_stride, n_blocks, n_tiles = w
-        out, out_stride, accumulate = y
-        tiles = (quants, quant_stride, scales, scale_stride, n_blocks, n_tiles, ahead)
-        size, least = (MANY_TOKENS, LEAST_REST) if n_tokens >= MANY_TOKENS else (FEW_TOKENS, FEW_LEAST_REST)
-        token = 0
-        while n_tokens - token >= least:
-            # The last product reaches back to tokens already done rather than past the end.
-            first = min(token, n_tokens - size)
-            rows = tokens_from(x, first)
-            at = (out + first * out_stride, out_stride, accumulate, token - first)
-            if size == FEW_TOKENS:
-                stream_few(tiles, rows, at)
-            elif token == 0 and ahead:
-                stream_many(tiles, rows, at)
-            else:
-                multiply_many(tiles, rows, at)
-            token = first + size
-        return token
-
-    return multiply_by_amx
-
-
-def _make_multiply_bytes(scheme: TileScheme) -> Any:
-    """`multiply_tiles` (below) for tiles that hold whole bytes; `expanded` is not used."""
-    multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
-    block_bytes, is_plain = scheme.units * QUADS * QUAD_BYTES, scheme.is_plain
-
-    @merged
-    def multiply_tiles(
-        tiles, tile_stride, n_blocks, n_tiles, factors, x, n_tokens, y, is_amx, ahead, expanded
-    ):
-        w = (tiles, tile_stride, tiles + n_blocks * block_bytes, tile_stride, n_blocks)
-        if is_plain:
-            w = (tiles, tile_stride, factors, TILE_ROWS * 4, n_blocks)
-        token = 0
-        if is_amx:
-            token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, ahead)
-            ahead = 0
-        multiply_tokens(w, n_tiles * (TILE_ROWS // LANES), x, token, n_tokens, y, ahead)
-
-    return multiply_tiles
-
-
-def _make_multiply_expanded(scheme: TileScheme) -> Any:
-    """A kernel for as many tokens as its sweeps can take against tiles whose planes were unpacked."""
-    sweep = make_sweep(scheme, MOST_AT_ONCE, is_expanded=True)
-
-    @merged
-    def multiply_expanded(w, n_units, x, n_tokens, y, ahead, n_bytes):
-        """Returns the number of tokens done; meanwhile the `n_bytes` at `ahead` are fetched, if it is not 0."""
-        out, out_stride, accumulate = y
-        n_lines = (n_bytes // 64 * MOST_AT_ONCE + n_tokens - 1) // n_tokens if ahead else 0
-        token = 0
-        while token + MOST_AT_ONCE <= n_tokens:
-            for i in range(n_lines):
-                prefetch_line(ahead + i * 64)
-            ahead += n_lines * 64
-            sweep(w, n_units, tokens_from(x, token), (out + token * out_stride, out_stride, accumulate))
-            token += MOST_AT_ONCE
-        return token
-
-    return multiply_expanded
-
-
-def _make_multiply_planes(scheme: TileScheme) -> Any:
-    """`multiply_tiles` (below) for tiles of bit planes: for many tokens their bytes are written to `expanded`."""
-    multiply_tokens, multiply_by_amx = _make_multiply_tokens(scheme), _make_multiply_by_amx(scheme)
-    multiply_expanded = _make_multiply_expanded(scheme)
-    expand = make_expand(scheme, scheme.taken_off if HAS_AMX else 0)
-    units, block_bytes = scheme.units, scheme.units * scheme.unit_bytes
-
-    @merged
-    def multiply_tiles(
-        tiles, tile_stride, n_blocks, n_tiles, factors, x, n_tokens, y, is_amx, ahead, expanded
-    ):
-        scales = tiles + n_blocks * block_bytes
-        n_units = n_tiles * (TILE_ROWS // LANES)
-        token = 0
-        if is_amx or n_tokens >= _EXPAND_FROM:
-            stride = n_blocks * units * (QUADS * QUAD_BYTES)
-            for tile in range(n_tiles):
-                expand(tiles + tile * tile_stride, n_blocks * units, expanded + tile * stride)
-            if is_amx:
-                w = (expanded, stride, scales, tile_stride, n_blocks)
-                token = multiply_by_amx((*w, n_tiles), x, n_tokens, y, 0)
-            else:
-                w_bytes = (expanded, stride, scales, tile_stride, n_blocks, expanded)
-                token = multiply_expanded(w_bytes, n_units, x, n_tokens, y, ahead, n_tiles * tile_stride)
-        w = (tiles, tile_stride, scales, tile_stride, n_blocks)
-        multiply_tokens(w, n_units, x, token, n_tokens, y, ahead)
-
-    return multiply_tiles
+    Few are left for each of `n_sharing` threads in the end, so that they end together: with four at a time, one of two
+    threads has 20 of 36 tiles.
+    """
+    n = n_most
+    if n_sharing > 1:
+        n = max(1, min(n, (end - begin - atomic_load(claims)) // (2 * n_sharing)))
+    return begin + atomic_add(claims, n), n
 
 
 @merged
@@ -195,7 +85,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     packing = make_packing(scheme, file_block, title)
     pack_tile = packing.pack_tile
     has_planes = scheme.stored_planes != (8,)
-    multiply_tiles = _make_multiply_planes(scheme) if has_planes else _make_multiply_bytes(scheme)
+    multiply_tiles = make_multiply(scheme)
     amx = make_amx(scheme)
     open_many, open_few = amx.open_many, amx.open_few
     scales_at, sums_at = places
@@ -221,7 +111,9 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         row_bytes = n_blocks * file_bytes
         n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
         is_amx = HAS_AMX and n_tokens >= FEW_TOKENS and n_blocks >= least_blocks
-        n_claimed = CLAIMED_TILES if n_tokens < STREAM_FROM or is_amx else 2
+        is_ahead = n_tokens >= STREAM_FROM  # whoever asks for the tiles that follow must know which
+        n_claimed = CLAIMED_TILES if not is_ahead or is_amx else 2
+        n_sharing = 0 if is_amx else nth
         if is_amx and n_tokens >= MANY_TOKENS:
             open_many()
         elif is_amx:
@@ -236,43 +128,45 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             node = (own + turn) % n_nodes
             claims = counter + node * 8
             begin, end = _share_begin(n_tiles, node, n_nodes), _share_begin(n_tiles, node + 1, n_nodes)
-            first = begin + ith * n_claimed
+            first, n = begin + ith * n_claimed, n_claimed
             if n_nodes > 1:
-                first = begin + atomic_add(claims, n_claimed)
+                first, n = _claim(claims, begin, end, n_claimed, n_sharing)
             else:
                 begin += nth * n_claimed
             while first < end:
-                following = begin + atomic_add(claims, n_claimed)
-                n = min(n_claimed, end - first)
+                n, following, n_following = min(n, end - first), end, 0
+                if is_ahead:
+                    following, n_following = _claim(claims, begin, end, n_claimed, n_sharing)
                 y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
                 rows = weights + first * tile_rows * row_bytes
                 plain = (o[ROW_ORDER] + first * TILE_ROWS * 4, o[ROW_SCALES] + first * TILE_ROWS * 4)
-                if not o[IS_PACKED] and n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
-                    direct(rows, row_bytes, n_blocks, n, plain, x, n_tokens, y)
-                    first = following
-                    continue
-                tiles, ahead = scratch, 0
                 if o[IS_PACKED]:
                     tiles = weights + first * tile_stride
                     ahead = weights + following * tile_stride if following < end else first_next
+                    multiply_tiles(
+                        tiles, tile_stride, n_blocks, n, plain[1], x, n_tokens, y, is_amx, ahead, expanded
+                    )
+                elif n_tokens <= most_direct and (first + n) * TILE_ROWS <= n_out:
+                    direct(rows, row_bytes, n_blocks, n, plain, x, n_tokens, y)
                 else:
                     for i in range(n):
-                        n_left = n_out - (first + i) * TILE_ROWS
                         pack_tile(
                             rows + i * tile_rows * row_bytes,
                             row_bytes,
-                            n_left,
+                            n_out - (first + i) * TILE_ROWS,
                             n_blocks,
                             scratch + i * tile_stride,
                             plain[0] + i * TILE_ROWS * 4,
                         )
-                multiply_tiles(
-                    tiles, tile_stride, n_blocks, n, plain[1], x, n_tokens, y, is_amx, ahead, expanded
-                )
-                first = following
+                    multiply_tiles(
+                        scratch, tile_stride, n_blocks, n, plain[1], x, n_tokens, y, is_amx, 0, expanded
+                    )
+                if not is_ahead:
+                    following, n_following = _claim(claims, begin, end, n_claimed, n_sharing)
+                first, n = following, n_following
         if is_amx:
             close_amx()
-        elif n_tokens < STREAM_FROM and first_next:
+        elif not is_ahead and first_next:
             for i in range(CLAIMED_TILES):
                 for line in range(_FIRST_LINES):
                     prefetch_line(first_next + i * o[NEXT_TILE_STRIDE] + line * 64)

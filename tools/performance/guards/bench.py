@@ -6,7 +6,8 @@ that moved least. Measured with 30 turns, 20 times on two quiet cores of a Zen 4
 other work), 10 times with a process on each core that computes, and 10 times with one on each core that reads memory.
 Standard deviations, and in brackets the largest change of the median from quiet to busy:
 
-    operands in a cache: ratio of minima 0.4 to 0.5 %, busy up to 2 % (2 %); median of the ratios of neighbours 1.1 to
+    operands in a cache: ratio of minima 0.4 to 0.5 %, busy up to 2.3 % (2 %; norm, whose rows lay in the second cache
+        then, 12.5 %); median of the ratios of neighbours 1.1 to
         1.7 %, busy up to 16 % (15 %); ratio of the lower fifths 0.6 to 1.2 %, busy up to 5 % (10 %). Eight seldom
         turns of a product of Q4_K were 10 % slow by either.
     streaming from memory: median of neighbours 1.7 to 2.3 %, busy 2.4 % (8 %); ratio of minima 3 to 6 % (a minimum is a
