@@ -63,7 +63,8 @@ def test_a_product_of_neon_spills_no_registers() -> None:
 def test_every_kernel_of_a_path_of_arm_can_be_compiled(path: str, tmp_path: Path) -> None:
     run(["tools.arm.emit", path, "--into", str(tmp_path)])
     written = {file.stem: file.read_bytes() for file in tmp_path.iterdir()}
-    assert written.keys() == {unit.name for unit in all_units()}
+    # Tests declare units of their own, in whatever order they run.
+    assert written.keys() == {unit.name for unit in all_units() if not unit.name.endswith("_for_tests")}
     begin, machine = ELF_OF_AARCH64
     for name, entry in written.items():
         code = entry[entry.index(begin) :]
