@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from llorch.kernels import step as st
 from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
-from llorch.kernels.emit.scalars import as_int64, atomic_add, atomic_load, prefetch_line
+from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
 from llorch.kernels.jit import Unit, inlined, merged, operation
 from llorch.kernels.layout import CLAIMED_TILES, TILE_ROWS, share_begin
 from llorch.kernels.ops.matmul import (
@@ -41,19 +41,6 @@ _FIRST_LINES = 64
 """Lines of each of its first tiles that a product of one or two tokens finds in cache: 4 KiB."""
 
 _share_begin = inlined(share_begin)
-
-
-@inlined
-def _claim(claims, begin, end, n_most, n_sharing):
-    """Claim up to `n_most` of the tiles up to `end`: the first of them, and how many.
-
-    Few are left for each of `n_sharing` threads in the end, so that they end together: with four at a time, one of two
-    threads has 20 of 36 tiles.
-    """
-    n = n_most
-    if n_sharing > 1:
-        n = max(1, min(n, (end - begin - atomic_load(claims)) // (2 * n_sharing)))
-    return begin + atomic_add(claims, n), n
 
 
 @merged
@@ -111,9 +98,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         row_bytes = n_blocks * file_bytes
         n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
         is_amx = HAS_AMX and n_tokens >= FEW_TOKENS and n_blocks >= least_blocks
-        is_ahead = n_tokens >= STREAM_FROM  # whoever asks for the tiles that follow must know which
-        n_claimed = CLAIMED_TILES if not is_ahead or is_amx else 2
-        n_sharing = 0 if is_amx else nth
+        n_claimed = CLAIMED_TILES if n_tokens < STREAM_FROM or is_amx else 2
         if is_amx and n_tokens >= MANY_TOKENS:
             open_many()
         elif is_amx:
@@ -128,15 +113,16 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             node = (own + turn) % n_nodes
             claims = counter + node * 8
             begin, end = _share_begin(n_tiles, node, n_nodes), _share_begin(n_tiles, node + 1, n_nodes)
-            first, n = begin + ith * n_claimed, n_claimed
+            first = begin + ith * n_claimed
             if n_nodes > 1:
-                first, n = _claim(claims, begin, end, n_claimed, n_sharing)
+                first = begin + atomic_add(claims, n_claimed)
             else:
                 begin += nth * n_claimed
             while first < end:
-                n, following, n_following = min(n, end - first), end, 0
-                if is_ahead:
-                    following, n_following = _claim(claims, begin, end, n_claimed, n_sharing)
+                # Fewer tiles at a time towards the end would let threads end together, but one token then has fewer
+                # streams: SmolLM2 decodes at 0.93 to 0.96 of this speed.
+                following = begin + atomic_add(claims, n_claimed)
+                n = min(n_claimed, end - first)
                 y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])
                 rows = weights + first * tile_rows * row_bytes
                 plain = (o[ROW_ORDER] + first * TILE_ROWS * 4, o[ROW_SCALES] + first * TILE_ROWS * 4)
@@ -161,12 +147,10 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                     multiply_tiles(
                         scratch, tile_stride, n_blocks, n, plain[1], x, n_tokens, y, is_amx, 0, expanded
                     )
-                if not is_ahead:
-                    following, n_following = _claim(claims, begin, end, n_claimed, n_sharing)
-                first, n = following, n_following
+                first = following
         if is_amx:
             close_amx()
-        elif not is_ahead and first_next:
+        elif n_tokens < STREAM_FROM and first_next:
             for i in range(CLAIMED_TILES):
                 for line in range(_FIRST_LINES):
                     prefetch_line(first_next + i * o[NEXT_TILE_STRIDE] + line * 64)
