@@ -42,6 +42,7 @@ def end_on_signals() -> None:
     A command that installs handlers of its own (the server) is left alone while they are there.
     """
     sys.excepthook, sys.unraisablehook = _print_exception, _print_unraisable
+    threading.excepthook = _print_of_thread
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     threading.Thread(target=_end_in_time, args=(reader,), name="llorch-signals", daemon=True).start()
@@ -96,8 +97,9 @@ def _end_now(number: int) -> None:
     os._exit(128 + number)
 
 
-# C code that cannot raise an exception has Python print it. An interrupt lost there is no news, because the other
-# thread ends the process.
+# An exception that nothing can catch is printed by Python: where C code calls back, in destructors, in threads.
+# Before a signal it is news. After one it is what the signal has left unfinished (llvmlite's destructors expect what
+# their constructors would have set), and the process ends anyway.
 
 
 def _print_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -106,5 +108,10 @@ def _print_exception(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def _print_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
-    if not isinstance(unraisable.exc_value, Interrupted):
+    if not _received:
         sys.__unraisablehook__(unraisable)
+
+
+def _print_of_thread(args: threading.ExceptHookArgs) -> None:
+    if not _received:
+        threading.__excepthook__(args)

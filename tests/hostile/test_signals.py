@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -171,6 +172,53 @@ def test_an_interrupt_that_c_code_loses_ends_the_process_all_the_same(tmp_path: 
     assert caught.value.returncode == 130
     assert caught.value.stdout == "the exception is lost\n"
     assert caught.value.stderr == ""
+
+
+UNFINISHED = """
+import signal, threading
+from llorch.cli import interrupt
+
+class Handle:
+    def __init__(self):
+        {before}
+        self.pointer = 1
+
+    def __del__(self):
+        del self.pointer
+
+def thread():
+    made.wait()
+    del Handle.nothing
+
+interrupt.end_on_signals()
+made = threading.Event()
+late = threading.Thread(target=thread)
+late.start()
+try:
+    Handle()
+except BaseException:
+    made.set()
+late.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "lines"), [("signal.raise_signal(signal.SIGTERM)", 0), ("raise MemoryError", 2)]
+)
+def test_what_a_signal_left_unfinished_is_no_news(before: str, lines: int, tmp_path: Path) -> None:
+    """LLVM's objects have destructors that expect a whole object. Without a signal, such a fault is printed."""
+    script = tmp_path / "unfinished.py"
+    script.write_text(UNFINISHED.format(before=before))
+    done = subprocess.run(
+        [sys.executable, script],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.stderr.count("AttributeError: ") == lines
 
 
 def test_a_signal_that_the_parent_has_switched_off_stays_off(tmp_path: Path) -> None:
