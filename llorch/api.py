@@ -129,6 +129,7 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         n_logprobs: int | None = None,
         **sampling: Any,
     ) -> Generation:
@@ -139,17 +140,20 @@ class Model:
             max_tokens: most tokens to generate (default: the setting `n_predict`).
             stop: string or strings that end the text and are not part of it.
             ignore_eos: never choose an end-of-generation token.
+            min_tokens: before so many tokens neither an end-of-generation token nor a stop string ends the text.
             n_logprobs: 0..20: tell how probable each token was, beside so many of the most probable ones.
             **sampling: fields of `SamplingParams`: `temperature` (0 = always the most probable token),
                 `top_k`, `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
-                `penalty_last_n`, `logit_bias`, `seed`.
+                `penalty_last_n`, `logit_bias`, `seed`, and those of steps that few need.
 
         Raises:
             RequestError: with every field that is wrong; `ContextLengthError` if the prompt is too long.
             NumericalError: the model computed NaN.
             ForkedError: this process was forked from the one that loaded the model.
         """
-        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, n_logprobs=n_logprobs)
+        request = self._request(
+            prompt, max_tokens, stop, ignore_eos, sampling, min_tokens=min_tokens, n_logprobs=n_logprobs
+        )
         logprobs: list[TokenLogprobs] = []
         with contextlib.closing(self._driver.events(request)) as events:
             for event in events:
@@ -197,13 +201,14 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
+        min_tokens: int = 0,
         **sampling: Any,
     ) -> Generator[str]:
         """Like `generate`, but an iterator over the text as it is generated; leaving it ends the generation.
 
         The request is checked when this is called; nothing is computed before the first piece is asked for.
         """
-        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling)
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, min_tokens=min_tokens)
         return _pieces(self._driver.events(request))
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from llorch.errors import SettingsError, shown
 from llorch.fields.api_keys import MAX_KEYS, split_key
-from llorch.fields.table import SETTINGS, Field, suggest
+from llorch.fields.field import Field
+from llorch.fields.table import SETTINGS, suggest
 
 ENV_PREFIX = "LLORCH_"
 CONFIG_VARIABLE = "LLORCH_CONFIG"

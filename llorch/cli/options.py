@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llorch.cli.logs import configure_logging
-from llorch.fields.table import FIELDS, REQUEST, SETTINGS, Field
+from llorch.fields.field import Field
+from llorch.fields.table import FIELDS, REQUEST, SETTINGS
 
 if TYPE_CHECKING:
     from llorch.open_model import OpenModel

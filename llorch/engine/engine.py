@@ -21,13 +21,12 @@ from llorch.engine.ngram_drafter import NgramDrafter
 from llorch.engine.pace import Pace
 from llorch.engine.postprocess import Postprocessor
 from llorch.engine.request import Request, duplicate_job, new_seed
-from llorch.engine.sampling import Sampler
+from llorch.engine.sampler_factory import SamplerFactory
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
 from llorch.engine.snapshot import EngineSnapshot, snapshot_of
 from llorch.engine.step_watch import StepWatcher
 from llorch.engine.tally import StepTally
-from llorch.engine.token_mask import TokenMask
 from llorch.errors import InputError, KernelError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
@@ -91,6 +90,7 @@ class Engine:
         self._postprocessor = Postprocessor(
             loaded.tokenizer, self._generations.emit, self._generations.finish, self._generations.fail
         )
+        self._samplers = SamplerFactory(loaded.tokenizer, loaded.config.n_vocab)
         self._shown_name = settings.alias or loaded.name
 
     def close(self) -> None:
@@ -124,6 +124,10 @@ class Engine:
             raise InputError(f"expected a Request, got a value of type {type(request).__name__}")
         request.check(self.loaded.config.n_vocab, self.n_ctx, self.loaded.tokenizer.vocab.eog_ids)
 
+    def prepare(self, request: Request) -> None:
+        """Find what the sampler of a checked request needs of the vocabulary. Any thread may ask."""
+        self._samplers.prepare(request)
+
     def add(self, request: Request) -> int:
         """Put a generation into the waiting line; return the seed it uses.
 
@@ -139,10 +143,11 @@ class Engine:
         sequence = Sequence(
             request=request,
             seed=seed,
-            sampler=self._new_sampler(request, seed),
+            sampler=self._samplers.new(request, seed),
             text_stream=TextStream(
                 Detokenizer(self.loaded.tokenizer, request.token_ids, shown_ids=request.shown_ids),
                 request.stop,
+                request.min_tokens,
             ),
             n_max=min(len(request.token_ids) + request.max_tokens, self.n_ctx),
             submitted_s=time.perf_counter(),
@@ -155,13 +160,6 @@ class Engine:
             sequence, StartedEvent(request.job_id, self._shown_name, sequence.n_prompt, seed)
         )
         return seed
-
-    def _new_sampler(self, request: Request, seed: int) -> Sampler:
-        eog_ids = self.loaded.tokenizer.vocab.eog_ids
-        mask = None
-        if request.constraint is not None:
-            mask = TokenMask(request.constraint, self.loaded.config.n_vocab, eog_ids)
-        return Sampler(request.params, seed, request.token_ids, eog_ids if request.ignore_eos else (), mask)
 
     def abort(self, job_id: str) -> bool:
         """End a generation now, wherever it is; its slot and KV blocks are free when this returns.

@@ -31,6 +31,7 @@ class Request:
         max_tokens: most tokens to generate; the context may end the text earlier.
         stop: strings that end the text and are not part of it.
         ignore_eos: never choose an end-of-generation token.
+        min_tokens: before so many tokens nothing ends the text: no end-of-generation token, no stop string.
         owner: whose request it is (a name of an API key): owners take turns, and share no cached prefixes.
         cache_prompt: whether the beginning of the prompt may come from the cache of prefixes.
         n_logprobs: report how probable each generated token was, beside so many of the most probable ones.
@@ -48,6 +49,7 @@ class Request:
     max_tokens: int
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    min_tokens: int = 0
     owner: str = ""
     cache_prompt: bool = True
     n_logprobs: int | None = None
@@ -59,7 +61,7 @@ class Request:
     request_id: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("token_ids", "max_tokens", "stop"):
+        for name in ("token_ids", "max_tokens", "min_tokens", "stop"):
             object.__setattr__(self, name, FIELDS[name].plain(getattr(self, name)))
         for name in ("n_logprobs", "n_prompt_logprobs"):
             object.__setattr__(self, name, FIELDS["max_tokens"].plain(getattr(self, name)))
@@ -86,14 +88,19 @@ class Request:
         faults += self._prompt_faults(n_vocab)
         if self.n_prompt_logprobs is None or self.max_tokens != 0:
             faults += FIELDS["max_tokens"].python_faults(self.max_tokens)
-        for name in ("stop", "ignore_eos"):
+        for name in ("stop", "ignore_eos", "min_tokens"):
             faults += FIELDS[name].python_faults(getattr(self, name))
+        if not faults and self.min_tokens > max(self.max_tokens, 0):
+            rule = f"at most max_tokens, {shown(self.max_tokens)}"
+            faults.append(_fault("min_tokens", rule, shown(self.min_tokens)))
         faults += self._logprobs_faults()
         faults += self._params_faults(n_vocab, eog_ids)
         if self.constraint is not None and self.ignore_eos is True:
-            faults.append(
-                _fault("ignore_eos", "false with a constraint, which says where the text ends", "true")
-            )
+            rule = "false with a constraint, which says where the text ends"
+            faults.append(_fault("ignore_eos", rule, "true"))
+        if self.constraint is not None and self.min_tokens:
+            rule = "0 with a constraint, which says where the text ends"
+            faults.append(_fault("min_tokens", rule, shown(self.min_tokens)))
         if faults:
             raise RequestError(faults)
         if len(self.token_ids) + min(self.max_tokens, 1) > n_ctx:
@@ -128,7 +135,7 @@ class Request:
         if n_bad:
             return [_fault("logit_bias", f"0 <= id < {n_vocab}", f"{n_bad} of {len(bias)} ids wrong")]
         forbidden = {token_id for token_id, value in bias.items() if value == -math.inf}
-        if len(forbidden.union(eog_ids if self.ignore_eos is True else ())) < n_vocab:
+        if len(forbidden.union(eog_ids if self.ignore_eos is True or self.min_tokens else ())) < n_vocab:
             return []
         return [_fault("logit_bias", "a token that may be chosen", "every token forbidden")]
 

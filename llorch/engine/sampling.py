@@ -1,8 +1,8 @@
 """From logits to the next token: small functions, composed in llama.cpp's order.
 
-logit bias, penalties, top-k, top-p, min-p, temperature, draw. The first two write into a copy of the logits
-of the whole vocabulary; the others narrow a set of candidates. Among equal logits the smaller token id wins
-everywhere, so a result never depends on a sorting algorithm.
+logit bias, penalties, DRY, top-k, top-p, min-p, temperature, draw. The first three change logits of the whole
+vocabulary; the others narrow a set of candidates. Other steps, and another order, are `chain`'s. Among equal logits the
+smaller token id wins everywhere, so a result never depends on a sorting algorithm.
 
 Parameters at the ends of their ranges take float32 to its own: a penalty of 1e-45 makes logits overflow, a temperature
 of 1e-6 too. Finite logits stay finite or fall to ``-inf``, a probability of 0; they become neither NaN nor ``+inf``.
@@ -14,21 +14,22 @@ Source: llama.cpp 0.5.0-dev, `src/llama-sampler.cpp` (function names stand with 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine.chain import Chain
 from llorch.engine.compiled_draw import CompiledDraw
+from llorch.engine.dry import Breakers, Repeats
 from llorch.engine.narrowing import Candidates, draw, narrowed
 from llorch.engine.params import SamplingParams
+from llorch.engine.penalties import apply_logit_bias, apply_penalties
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
 
-_SMALLEST = np.finfo(np.float32).smallest_subnormal
-"""A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
-_LARGEST = np.finfo(np.float32).max
+_NONE = (np.zeros(0, np.int64), np.zeros(0, np.float32))
+"""No penalties of DRY."""
 
 
 class Sampler:
@@ -38,9 +39,12 @@ class Sampler:
         self,
         params: SamplingParams,
         seed: int,
-        prompt_ids: Iterable[int],
+        prompt_ids: Sequence[int],
         forbidden_ids: Collection[int] = (),
         mask: TokenMask | None = None,
+        *,
+        min_tokens: int | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
         """Set up the chain.
 
@@ -50,18 +54,32 @@ class Sampler:
             prompt_ids: they count as recent tokens if the parameters say so.
             forbidden_ids: tokens never chosen (end-of-generation ones, when those are ignored).
             mask: limits the choice further, from token to token.
+            min_tokens: `forbidden_ids` may be chosen after so many tokens; None: never.
+            breakers: of the vocabulary, for DRY.
         """
-        self.params = params
+        self.params = params = params.in_effect()
         self._random = np.random.PCG64(seed)
         self._history = list(prompt_ids) if params.has_penalties and params.penalize_prompt else []
         self._mask = mask
-        bias = {**params.logit_bias, **dict.fromkeys(forbidden_ids, -np.inf)}
+        self._repeats = None
+        if params.has_dry and breakers is not None:
+            self._repeats = Repeats(params, breakers, prompt_ids)
+        self._n_forbidding = math.inf if min_tokens is None else min_tokens
+        self._forbid(forbidden_ids if self._n_forbidding else ())
+        is_plain = mask is None and not params.logit_bias and not params.has_penalties and not params.has_dry
+        self._takes_largest = is_plain and params.is_greedy and params.is_usual
+        self._chain: Chain | None = None
+        self._compiled: CompiledDraw | None = None
+        if not params.is_usual:
+            self._chain = Chain(params, self._recent, self._repeats, lambda: uniform(self._random))
+        elif not params.is_greedy:
+            self._compiled = CompiledDraw(params)
+
+    def _forbid(self, token_ids: Collection[int]) -> None:
+        bias = {**self.params.logit_bias, **dict.fromkeys(token_ids, -np.inf)}
         self._bias_ids = np.array(list(bias), np.int32)
         self._bias = np.array(list(bias.values()), np.float32)
-        self._forbidden_ids = frozenset(forbidden_ids)
-        is_plain = mask is None and not params.logit_bias and not params.has_penalties
-        self._takes_largest = is_plain and params.is_greedy
-        self._compiled = None if params.is_greedy else CompiledDraw(params)
+        self._forbidden_ids = frozenset(token_ids)
 
     @property
     def must_end(self) -> bool:
@@ -78,21 +96,31 @@ class Sampler:
             NumericalError: the logits hold NaN or +inf, or every token is forbidden.
             ConstraintError: what limits the choice fails, or leaves no token.
         """
-        if self._takes_largest:  # mostly it is not forbidden, and nothing has to be copied
-            best = int(logits.argmax())
-            if best not in self._forbidden_ids and math.isfinite(logits[best]):
-                return best
-        return self._sample(logits)
+        token_id = self._largest(logits) if self._takes_largest else None
+        if token_id is None:
+            token_id = self._sample(logits)
+        if self._forbidden_ids:
+            self._n_forbidding -= 1
+            if self._n_forbidding <= 0:
+                self._forbid(())
+        return token_id
+
+    def _largest(self, logits: NDArray[np.float32]) -> int | None:
+        """The most probable token, unless it is forbidden or no number: mostly, and then nothing has to be copied."""
+        best = int(logits.argmax())
+        return best if best not in self._forbidden_ids and math.isfinite(logits[best]) else None
 
     @np.errstate(all="ignore")  # overflow and underflow are meant; NaN is looked for
     def _sample(self, logits: NDArray[np.float32]) -> int:
         """As `sample`. Few logits are changed, for a while: to copy all of them would sweep 200 to 500 KB of cache."""
-        recent = self._recent() if self.params.has_penalties else []
-        if not recent and not len(self._bias_ids):
+        has_chain = self._chain is not None
+        recent = self._recent() if self.params.has_penalties and not has_chain else []
+        repeated, amounts = _NONE if self._repeats is None or has_chain else self._repeats.penalties()
+        if not recent and not len(self._bias_ids) and not len(repeated):
             return self._choose(logits)
         if not logits.flags.writeable:
             logits = logits.copy()
-        changed = np.array([*self._bias_ids.tolist(), *recent], np.int64)
+        changed = np.array([*self._bias_ids.tolist(), *recent, *repeated.tolist()], np.int64)
         before = logits[changed]
         try:
             apply_logit_bias(logits, self._bias_ids, self._bias)
@@ -103,6 +131,7 @@ class Sampler:
                 presence=self.params.presence_penalty,
                 frequency=self.params.frequency_penalty,
             )
+            logits[repeated] -= amounts
             return self._choose(logits)
         finally:
             logits[changed] = before
@@ -115,9 +144,17 @@ class Sampler:
             self._mask.forbid(logits)
             if logits.max() == -np.inf:
                 raise ConstraintError("the constraint on its tokens leaves none to choose")
-        token_id = _best(logits) if self._compiled is None else self._draw(self._compiled, logits)
+        if self._chain is not None:
+            _best(logits)
+            token_id = self._chain.choose(logits)
+        elif self._compiled is not None:
+            token_id = self._draw(self._compiled, logits)
+        else:
+            token_id = _best(logits)
         if self.params.has_penalties:
             self._history.append(token_id)
+        if self._repeats is not None:
+            self._repeats.append(token_id)
         if self._mask is not None:
             self._mask.accept(token_id)
         return token_id
@@ -146,49 +183,6 @@ def _best(logits: NDArray[np.float32]) -> int:
     if not np.isfinite(logits[best]):
         raise NumericalError(f"the largest logit is {logits[best]} (token {best})")
     return best
-
-
-def apply_logit_bias(
-    logits: NDArray[np.float32], token_ids: NDArray[np.int32], bias: NDArray[np.float32]
-) -> None:
-    """Add each token's bias, in place. Source: `llama_sampler_logit_bias_apply`."""
-    logits[token_ids] += bias
-
-
-def apply_penalties(
-    logits: NDArray[np.float32],
-    recent_ids: Collection[int],
-    *,
-    repetition: float = 1.0,
-    presence: float = 0.0,
-    frequency: float = 0.0,
-) -> None:
-    """Make recent tokens less likely, in place.
-
-    A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
-    would make negative ones likelier. Source: `llama_sampler_penalties_apply`; what overflows there becomes the largest
-    float32 here.
-
-    Args:
-        logits: float32 (n_vocab,), changed.
-        recent_ids: the latest tokens; one that occurs several times is listed as often.
-        repetition: factor > 0; 1 is off.
-        presence: subtracted once from each of them.
-        frequency: subtracted as often as the token occurs.
-    """
-    if not recent_ids:
-        return
-    counted = Counter(recent_ids)
-    token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
-    counts = np.fromiter(counted.values(), np.float32, len(counted))
-    before = logits[token_ids]
-    factor = max(np.float32(repetition), _SMALLEST)
-    values = np.where(before <= 0, before * factor, before / factor)
-    values -= counts * np.float32(frequency) + np.float32(presence)
-    has_overflowed = np.isinf(values) & np.isfinite(before)
-    if has_overflowed.any():
-        values[has_overflowed] = np.copysign(_LARGEST, values[has_overflowed])
-    logits[token_ids] = values
 
 
 def uniform(random: np.random.PCG64) -> float:

@@ -211,6 +211,8 @@ class EngineService:
                 **options,
             )
             session.check(request)
+            if request.params.has_dry:
+                await asyncio.to_thread(session.prepare, request)
         except BaseException:
             self._ledger.release(submission)
             raise

@@ -62,7 +62,7 @@ class Session:
         """Set up.
 
         Args:
-            engine: used by `pump` alone from now on, but for its `check`.
+            engine: used by `pump` alone from now on, but for `check` and `prepare`.
             deliver: called by `pump`.
         """
         self._engine = engine
@@ -77,6 +77,10 @@ class Session:
     def check(self, request: Request) -> None:
         """Refuse a request that cannot be generated, with the errors of `Engine.check`."""
         self._engine.check(request)
+
+    def prepare(self, request: Request) -> None:
+        """Find what its sampler needs of the vocabulary, so that the thread that computes need not; may take 0.2 s."""
+        self._engine.prepare(request)
 
     def snapshot(self) -> EngineSnapshot:
         """What the engine is doing."""

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
 
-from llorch.errors import FieldError
+from llorch.fields.field import DEFAULTS, MODEL, SERVER, Field
 from llorch.fields.kinds import (
     BOOLEAN,
-    Kind,
-    biases,
     choice,
     hosts,
     integer,
-    json_biases,
     number,
     origins,
     path,
@@ -28,72 +23,9 @@ from llorch.fields.kinds import (
     text,
     token_ids,
 )
-
-MODEL = "The model and how it is computed"
-DEFAULTS = "What a request gets when it does not say"
-SERVER = "The server"
-
-
-@dataclass(frozen=True)
-class Field:
-    """A setting, a request field, or both.
-
-    Attributes:
-        name: in requests, in the settings file and in Python.
-        kind: what values it takes.
-        default: None where there is none, or where it is made anew for each request.
-        section: where it stands in the settings file; None if it is no setting.
-        is_request: whether a request may have it.
-        words: what it means, in a clause or two, and its special values.
-        flags: command-line spellings, if there are more than the name with hyphens.
-        metavar: its value in the command's help; default: made from the kind.
-        python_kind: what Python callers may give, if that is more than JSON can say.
-        example: a value for the settings file, where there is no default.
-        others_say: names of the field in the requests of other servers.
-    """
-
-    name: str
-    kind: Kind
-    default: Any
-    section: str | None = None
-    is_request: bool = False
-    words: str = field(kw_only=True)
-    flags: tuple[str, ...] = ()
-    metavar: str = ""
-    python_kind: Kind | None = None
-    example: str = ""
-    others_say: tuple[str, ...] = ()
-
-    @property
-    def rule(self) -> str:
-        """The rule in words: ``"a number, 0 <= temperature <= 2"``."""
-        return self.kind.rule.format(name=self.name)
-
-    def faults(self, value: object) -> list[FieldError]:
-        """Everything that is wrong with `value`, as JSON has it."""
-        rule = self.rule
-        errors = []
-        for index, got in self.kind.faults(value):
-            subject = self.name if index is None else f"{self.name}[{index}]"
-            errors.append(FieldError(subject, rule, f"{subject}: expected {rule}; {got}"))
-        return errors
-
-    def python_faults(self, value: object) -> list[FieldError]:
-        """The first thing that is wrong with `value`, as a Python caller gave it."""
-        kind = self.python_kind or self.kind
-        found = kind.faults(kind.plain(value))[:1]
-        if not found:  # nearly always
-            return []
-        rule = kind.rule.format(name=self.name)
-        return [FieldError(self.name, rule, f"{self.name}: expected {rule}; {got}") for _, got in found]
-
-    def plain(self, value: object) -> Any:
-        """`value` of a Python caller as a plain Python value; what is of no such kind stays as it is."""
-        return (self.python_kind or self.kind).plain(value)
-
+from llorch.fields.sampling_table import SAMPLING
 
 _N_PREDICT = 256
-_INT32_MAX = 2**31 - 1
 
 # fmt: off
 TABLE = (
@@ -148,32 +80,14 @@ TABLE = (
     Field("max_tokens", integer(1), _N_PREDICT, is_request=True,
           others_say=("max_new_tokens", "n_predict", "num_predict", "max_completion_tokens", "n"),
           words="most tokens to generate; the context may end the text earlier"),
-    Field("temperature", number(0, 2), 0.8, DEFAULTS, is_request=True, flags=("--temperature", "--temp"),
-          words="0 takes the most probable token each time"),
-    Field("top_k", integer(0, _INT32_MAX), 40, DEFAULTS, is_request=True,
-          words="keep so many of the most probable tokens; 0 keeps all"),
-    Field("top_p", number(0, 1), 0.95, DEFAULTS, is_request=True,
-          words="of those, keep the most probable that sum up to this probability; 1 keeps all"),
-    Field("min_p", number(0, 1), 0.05, DEFAULTS, is_request=True,
-          words="drop tokens less probable than this times the most probable one; 0 drops none"),
-    Field("repetition_penalty", number(0, 2, excludes_low=True), 1.0, DEFAULTS, is_request=True,
-          flags=("--repetition-penalty", "--repeat-penalty"), others_say=("repeat_penalty",),
-          words="above 1, recent tokens become less probable; 1 is off"),
-    Field("presence_penalty", number(-2, 2), 0.0, DEFAULTS, is_request=True,
-          words="subtracted once from the logit of a recent token"),
-    Field("frequency_penalty", number(-2, 2), 0.0, DEFAULTS, is_request=True,
-          words="subtracted from the logit of a recent token as often as it occurred"),
-    Field("penalty_last_n", integer(-1, _INT32_MAX), 64, DEFAULTS, is_request=True,
-          flags=("--penalty-last-n", "--repeat-last-n"), others_say=("repeat_last_n",),
-          words="how many of the latest tokens, the prompt's too, are recent; -1: all, 0: none"),
-    Field("logit_bias", json_biases(-100, 100, max_pairs=1024), None, is_request=True,
-          python_kind=biases(-100, 100),
-          words="token id (as a string) to a number added to its logit"),
+    *SAMPLING,
     Field("stop", strings(max_strings=16, max_chars=100), None, is_request=True, others_say=("stop_sequences",),
           metavar="TEXT",
           words="the text ends before any of these strings; one alone may stand without brackets"),
     Field("seed", integer(0, 2**64 - 1), None, is_request=True,
           words="the same seed gives the same text; made, and reported, when absent"),
+    Field("min_tokens", integer(0), 0, is_request=True,
+          words="before so many tokens, neither the model's end of the text nor a stop string ends it"),
     Field("ignore_eos", BOOLEAN, False, is_request=True,
           words="go on to `max_tokens`, past the model's end of the text"),
     Field("stream", BOOLEAN, True, is_request=True,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from llorch.errors import SettingsError
+from llorch.fields.field import Field
 from llorch.fields.kinds import integer, path
-from llorch.fields.table import SETTINGS, Field, suggest
+from llorch.fields.table import SETTINGS, suggest
 from llorch.machine.threads import default_threads
 from llorch.settings import Settings, load_settings
 

@@ -16,7 +16,7 @@ from llorch.kernels import paths
 from llorch.model_files import model_name
 from llorch.open_model import OpenModel
 from llorch.receipts.canonical import sha256_of
-from llorch.receipts.schema import ARITHMETIC, N_RUNNING_DIGITS, VERSION, with_hash
+from llorch.receipts.schema import ARITHMETIC, N_RUNNING_DIGITS, RARE, VERSION, with_hash
 from llorch.version import __version__
 
 
@@ -102,8 +102,11 @@ class Issuer:
     def _settings(self, request: Request, seed: int) -> dict[str, Any]:
         params = {field.name: getattr(request.params, field.name) for field in fields(SamplingParams)}
         bias = {str(token_id): _number(value) for token_id, value in sorted(params["logit_bias"].items())}
-        return {
+        lists = {name: list(params[name]) for name in ("samplers", "dry_sequence_breakers")}
+        settings = {
             **params,
+            **lists,
+            "min_tokens": request.min_tokens,
             "logit_bias": bias,
             "seed": seed,
             "max_tokens": min(request.max_tokens, self._n_ctx - len(request.token_ids)),
@@ -113,6 +116,7 @@ class Issuer:
             "shown_ids": sorted(request.shown_ids),
             "is_constrained": request.constraint is not None,
         }
+        return {name: value for name, value in settings.items() if name not in RARE or value != RARE[name]}
 
 
 def text_sha256(text: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llorch.errors import InputError
+from llorch.fields.sampling_table import STEPS
+from llorch.fields.table import FIELDS
 from llorch.receipts.canonical import sha256_of
 
 VERSION = 1
@@ -77,6 +79,8 @@ class SettingsPart(_Part):
         end_ids: tokens that end a text.
         shown_ids: control tokens that are visible in the text.
         is_constrained: whether a grammar (a JSON schema, tools) limited the choice; the receipt does not hold it.
+
+    What few requests ask for stands there only if it differs from the default.
     """
 
     temperature: Number
@@ -96,6 +100,32 @@ class SettingsPart(_Part):
     end_ids: TokenIds
     shown_ids: TokenIds
     is_constrained: bool
+    min_tokens: Count = 0
+    samplers: Annotated[list[Name], Field(max_length=16)] = list(STEPS)
+    typical_p: Number = FIELDS["typical_p"].default
+    top_n_sigma: Number = FIELDS["top_n_sigma"].default
+    xtc_probability: Number = FIELDS["xtc_probability"].default
+    xtc_threshold: Number = FIELDS["xtc_threshold"].default
+    dynatemp_range: Number = FIELDS["dynatemp_range"].default
+    dynatemp_exponent: Number = FIELDS["dynatemp_exponent"].default
+    dry_multiplier: Number = FIELDS["dry_multiplier"].default
+    dry_base: Number = FIELDS["dry_base"].default
+    dry_allowed_length: Count = FIELDS["dry_allowed_length"].default
+    dry_penalty_last_n: Annotated[int, Field(ge=-1, lt=2**31)] = FIELDS["dry_penalty_last_n"].default
+    dry_sequence_breakers: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=16)
+    ] = list(FIELDS["dry_sequence_breakers"].default)
+    mirostat: Annotated[int, Field(ge=0, le=2)] = FIELDS["mirostat"].default
+    mirostat_tau: Number = FIELDS["mirostat_tau"].default
+    mirostat_eta: Number = FIELDS["mirostat_eta"].default
+
+    def without_defaults(self) -> dict[str, Any]:
+        """As it stands in the receipt."""
+        return self.model_dump(exclude_unset=True)
+
+
+RARE = {name: field.default for name, field in SettingsPart.model_fields.items() if not field.is_required()}
+"""Settings that stand in a receipt only where they are not as here."""
 
 
 class AnswerPart(_Part):

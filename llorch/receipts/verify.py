@@ -72,7 +72,7 @@ def verify(
 def _check_hashes(outcome: Outcome, receipt: Receipt, is_intact: bool) -> None:
     """What a receipt says about itself."""
     outcome.check("receipt", is_intact, "it was altered: its own sha256 does not hold")
-    prompt, settings = receipt.prompt, receipt.settings.model_dump()
+    prompt, settings = receipt.prompt, receipt.settings.without_defaults()
     holds = sha256_of(prompt.token_ids) == prompt.sha256
     outcome.check("prompt", holds, "its sha256 is not that of its token ids")
     holds = sha256_of(settings) == receipt.settings_sha256

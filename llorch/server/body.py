@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from starlette.requests import ClientDisconnect, Request
 
 from llorch.errors import FieldError, RequestError
-from llorch.fields.table import Field, suggest
+from llorch.fields.field import Field
+from llorch.fields.table import suggest
 from llorch.server.errors import HTTPRefusalError
 
 MAX_UNKNOWN_FIELDS = 20

@@ -109,9 +109,11 @@ class TextStream:
         text: everything that was given out.
     """
 
-    def __init__(self, detokenizer: Detokenizer, stop: Iterable[str]) -> None:
+    def __init__(self, detokenizer: Detokenizer, stop: Iterable[str], min_tokens: int = 0) -> None:
+        """Begin a text; no stop string is looked for in its first `min_tokens` tokens."""
         self._detokenizer = detokenizer
         self._stop = StopStrings(stop)
+        self._n_unsearched = min_tokens
         self._pieces: list[str] = []
 
     @property
@@ -126,6 +128,9 @@ class TextStream:
 
     def push(self, token_id: int) -> str:
         """Text that can be shown now that `token_id` has arrived."""
+        if self._n_unsearched:
+            self._n_unsearched -= 1
+            return self._keep(self._detokenizer.push(token_id))
         return self._keep(self._stop.push(self._detokenizer.push(token_id)))
 
     def finish(self) -> str:

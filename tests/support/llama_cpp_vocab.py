@@ -42,25 +42,25 @@ class LlamaCppTokenizer:
     """Encodes with llama.cpp."""
 
     def __init__(self, vocab: Any) -> None:
-        self._vocab = vocab
+        self.vocab = vocab
 
     def encode(self, text: str, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         data = text.encode()
         token_ids = (llama_cpp.llama_token * (len(data) + 8))()
         n = llama_cpp.llama_tokenize(
-            self._vocab, data, len(data), token_ids, len(token_ids), add_special, parse_special
+            self.vocab, data, len(data), token_ids, len(token_ids), add_special, parse_special
         )
         assert n >= 0
         return list(token_ids[:n])
 
     def token_bytes(self, token_id: int) -> bytes:
         piece = ctypes.create_string_buffer(1024)
-        n = llama_cpp.llama_token_to_piece(self._vocab, token_id, piece, len(piece), 0, False)
+        n = llama_cpp.llama_token_to_piece(self.vocab, token_id, piece, len(piece), 0, False)
         assert n >= 0
         return piece.raw[:n]
 
     def is_eog(self, token_id: int) -> bool:
-        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token_id))
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token_id))
 
 
 @contextmanager

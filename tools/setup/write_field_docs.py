@@ -9,8 +9,9 @@ import json
 import textwrap
 from pathlib import Path
 
+from llorch.fields.field import Field
 from llorch.fields.kinds import text
-from llorch.fields.table import REQUEST, SETTINGS, Field
+from llorch.fields.table import REQUEST, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH = 110

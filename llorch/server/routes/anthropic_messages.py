@@ -18,8 +18,9 @@ from starlette.responses import JSONResponse, Response
 from llorch.chat.messages import checked_messages
 from llorch.engine.events import EndEvent, ErrorEvent, StartedEvent, TokenEvent, Usage
 from llorch.errors import FieldError, RequestError
+from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer, number
-from llorch.fields.table import FIELDS, Field
+from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.choices import ChoiceEvent, submit_choices

@@ -127,7 +127,11 @@ async def generate(request: Request) -> Response:
         max_tokens=given.get("max_tokens"),
         stop=given.get("stop", ()),
         ignore_eos=given.get("ignore_eos", False),
-        options={"owner": owner, "hashes_logits": receipts.is_asked_for},
+        options={
+            "owner": owner,
+            "hashes_logits": receipts.is_asked_for,
+            "min_tokens": given.get("min_tokens", 0),
+        },
     )
     assert submission.request is not None  # it was submitted
     receipts.are_for((submission.request,))

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llorch.errors import LlorchError
+from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, integer, number, text
-from llorch.fields.table import Field
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.live_traces import LiveTraces
 from llorch.server.openapi import POSTED, json_body, properties, refusals

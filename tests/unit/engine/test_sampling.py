@@ -11,7 +11,8 @@ import pytest
 
 from llorch.engine.narrowing import Candidates, draw, min_p, scale_temperature, softmax, top_k, top_p
 from llorch.engine.params import SamplingParams
-from llorch.engine.sampling import Sampler, apply_logit_bias, apply_penalties, uniform
+from llorch.engine.penalties import apply_logit_bias, apply_penalties
+from llorch.engine.sampling import Sampler, uniform
 from llorch.errors import NumericalError, RequestError
 
 TOLERANCE = 1e-5

@@ -16,8 +16,10 @@ from typing import Annotated, Any, Literal
 
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import MAX_LOGPROBS
+from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer
-from llorch.fields.table import FIELDS, Field
+from llorch.fields.sampling_table import RARE_SAMPLING
+from llorch.fields.table import FIELDS
 from llorch.server.body import check_fields, object_schema
 from llorch.server.routes.llama_server.biases import BIASES_SCHEMA, bias_faults
 from llorch.server.routes.llama_server.prompts import (
@@ -27,7 +29,7 @@ from llorch.server.routes.llama_server.prompts import (
     prompt_faults,
     prompts_of,
 )
-from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, switched_off
+from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, steps_of
 from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
 
@@ -74,6 +76,7 @@ _NATIVE = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
     "repeat_last_n": "penalty_last_n",
+    **{name: name for name in RARE_SAMPLING if name != "samplers"},
 }
 """Fields with a native one of that meaning, by llama-server's name."""
 _ENDS: dict[str, tuple[float, float]] = {
@@ -81,12 +84,22 @@ _ENDS: dict[str, tuple[float, float]] = {
     "top_k": (0, math.inf),
     "top_p": (0, 1),
     "min_p": (0, 1),
+    "typical_p": (0, 1),
+    "top_n_sigma": (-1, math.inf),
+    "xtc_probability": (0, 1),
+    "xtc_threshold": (0, 1),
+    "mirostat": (0, 2),
 }
 _KINDS = {
     "temperature": _number("a number, temperature <= 2", le=2),
     "top_k": Kind(int, "an integer, top_k < 2^31", {"le": _INT32_MAX}),
     "top_p": _number("a number"),
     "min_p": _number("a number"),
+    "typical_p": _number("a number"),
+    "top_n_sigma": _number("a number, top_n_sigma <= 1000", le=1000),
+    "xtc_probability": _number("a number"),
+    "xtc_threshold": _number("a number"),
+    "mirostat": Kind(int, "an integer"),
 }
 _ALIASES = {
     "max_tokens": "n_predict",
@@ -123,13 +136,7 @@ _TABLE = (
     Field("n_cmpl", integer(1, MAX_PROMPTS), 1, words="completions of each prompt"),
     _native("timeout", "timeout_s"),
     _native("receipt", "receipt"),
-    _without("mirostat", "Mirostat", _ZERO),
-    _without("dynatemp_range", "dynamic temperature", _ZERO),
-    _without("typical_p", "locally typical sampling", _ONE),
     _without("tfs_z", "tail-free sampling", _ONE),
-    _without("top_n_sigma", "top-n-sigma sampling", _AT_MOST_0),
-    _without("xtc_probability", "XTC sampling", _ZERO),
-    _without("dry_multiplier", "DRY sampling", _ZERO),
     _without("adaptive_target", "adaptive sampling", _AT_MOST_0),
     _without("min_keep", "min_keep", integer(0, 1)),
     _without("post_sampling_probs", "probabilities after sampling", Kind(_make_false, "false")),
@@ -163,14 +170,14 @@ class CompletionRequest:
     Attributes:
         prompts: at least one.
         given: the fields that it gives, without null ones.
-        off: native parameters that `samplers` switches off.
+        steps: what `samplers` names, under llorch's names; None where it is not given.
         logit_bias: as it came.
         structure: what `json_schema` asks for.
     """
 
     prompts: list[Prompt]
     given: Mapping[str, Any]
-    off: Mapping[str, float]
+    steps: tuple[str, ...] | None
     logit_bias: list[Any] | dict[str, Any]
     structure: Structure
 
@@ -191,11 +198,15 @@ class CompletionRequest:
 
     def params(self, settings: Settings, logit_bias: Mapping[int, float]) -> SamplingParams:
         """How tokens are chosen; what the body does not say is as the settings say."""
-        given = {native: self.given[name] for name, native in _NATIVE.items() if name in self.given}
+        given: dict[str, Any] = {
+            native: self.given[name] for name, native in _NATIVE.items() if name in self.given
+        }
+        if self.steps is not None:
+            given["samplers"] = self.steps
         seed = self.get("seed")
         return dataclasses.replace(
             SamplingParams.from_settings(settings, seed=None if seed in _RANDOM_SEEDS else seed),
-            **{**given, **self.off},
+            **given,
             logit_bias=logit_bias,
         )
 
@@ -225,7 +236,7 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> Completi
     return CompletionRequest(
         prompts=prompts_of(body["prompt"]),
         given=given,
-        off={} if samplers is None else switched_off(samplers),
+        steps=None if samplers is None else steps_of(samplers),
         logit_bias=body.get("logit_bias") or {},
         structure=structure,
     )

@@ -9,23 +9,10 @@ import math
 from typing import Any
 
 from llorch.engine.params import SamplingParams
-from llorch.server.routes.llama_server.sampler_order import ORDER
+from llorch.fields.sampling_table import RARE_SAMPLING
+from llorch.server.routes.llama_server.sampler_order import shown_steps
 
 _ABSENT: dict[str, Any] = {
-    "dynatemp_range": 0.0,
-    "dynatemp_exponent": 1.0,
-    "top_n_sigma": -1.0,
-    "xtc_probability": 0.0,
-    "xtc_threshold": 0.1,
-    "typical_p": 1.0,
-    "dry_multiplier": 0.0,
-    "dry_base": 1.75,
-    "dry_allowed_length": 2,
-    "dry_penalty_last_n": 0,
-    "dry_sequence_breakers": [],
-    "mirostat": 0,
-    "mirostat_tau": 5.0,
-    "mirostat_eta": 0.1,
     "adaptive_target": -1.0,
     "adaptive_decay": 0.9,
     "n_keep": 0,
@@ -79,6 +66,8 @@ def generation_settings(
         "top_k": params.top_k,
         "top_p": params.top_p,
         "min_p": params.min_p,
+        **{name: getattr(params, name) for name in RARE_SAMPLING},
+        "dry_sequence_breakers": list(params.dry_sequence_breakers),
         "repeat_last_n": params.penalty_last_n,
         "repeat_penalty": params.repetition_penalty,
         "presence_penalty": params.presence_penalty,
@@ -90,6 +79,6 @@ def generation_settings(
         "stream": stream,
         "logit_bias": biases,
         "n_probs": n_probs,
-        "samplers": list(ORDER),
+        "samplers": shown_steps(params.samplers),
         "timings_per_token": timings_per_token,
     }

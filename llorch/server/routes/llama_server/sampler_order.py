@@ -1,52 +1,53 @@
-"""llama-server's `samplers`: which steps choose a token, in which order. llorch has one order; steps may be left out.
+"""llama-server's `samplers`: which steps choose a token, in which order, under its names.
 
 Source: llama.cpp 0.5.0-dev, `common/sampling.cpp`, `common_sampler_types_from_names` and `..._from_chars`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from llorch.errors import FieldError
+from llorch.fields.sampling_table import STEPS
 
-OFF: dict[str, dict[str, float]] = {
-    "penalties": {"penalty_last_n": 0},
-    "top_k": {"top_k": 0},
-    "top_p": {"top_p": 1.0},
-    "min_p": {"min_p": 0.0},
-    "temperature": {"temperature": 1.0},
-}
-"""llorch's steps in its order, and the native parameters that switch each off."""
-IDLE = ("dry", "top_n_sigma", "typ_p", "typical_p", "xtc", "adaptive_p")
-"""Steps that do nothing unless another field asks for them, which is refused."""
-ORDER = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
-"""As llama-server reports the order."""
-
+_THEIRS = {"typical_p": "typ_p"}
+"""Steps that llama-server calls otherwise."""
+_IDLE = "adaptive_p"
+"""A step that does nothing unless another field asks for it, which is refused."""
 _LETTERS = {
     "e": "penalties",
     "d": "dry",
     "s": "top_n_sigma",
     "k": "top_k",
-    "y": "typ_p",
+    "y": "typical_p",
     "p": "top_p",
     "m": "min_p",
     "x": "xtc",
     "t": "temperature",
-    "a": "adaptive_p",
+    "a": _IDLE,
 }
-_ALIASES = {"nucleus": "top_p", "temp": "temperature", "typ": "typ_p"} | {
+_ALIASES = {"nucleus": "top_p", "temp": "temperature", "typ": "typical_p", "typ_p": "typical_p"} | {
     spelling: name
-    for name in (*OFF, *IDLE)
+    for name in (*STEPS, _IDLE)
     if "_" in name
     for spelling in (name.replace("_", "-"), name.replace("_", ""))
 }
-_RULE = f"steps in this order, any of them left out: {', '.join(OFF)}"
+_RULE = f"steps among {', '.join(STEPS)}, each at most once"
 
 SAMPLERS_SCHEMA: dict[str, Any] = {
-    "description": f"{_RULE}; a list of names, or their letters in one string",
-    "anyOf": [{"type": "array", "maxItems": 16, "items": {"enum": [*OFF, *IDLE]}}, {"type": "null"}],
+    "description": f"{_RULE}, in the order wanted; a list of names, or their letters in one string",
+    "anyOf": [
+        {"type": "array", "maxItems": 16, "uniqueItems": True, "items": {"enum": [*STEPS, _IDLE]}},
+        {"type": "null"},
+    ],
 }
 """JSON schema of the field. Letters and other spellings are taken too."""
+
+
+def shown_steps(steps: Iterable[str]) -> list[str]:
+    """The steps under llama-server's names."""
+    return [_THEIRS.get(name, name) for name in steps]
 
 
 def sampler_faults(value: object) -> list[FieldError]:
@@ -56,16 +57,12 @@ def sampler_faults(value: object) -> list[FieldError]:
     names = _names(value)
     if names is None:
         return [_fault("something else")]
-    steps = [name for name in names if name in OFF]
-    if steps != [name for name in OFF if name in steps]:
-        return [_fault("another order")]
-    return []
+    return [_fault("one twice")] if len(set(names)) < len(names) else []
 
 
-def switched_off(value: object) -> dict[str, float]:
-    """The native parameters that leave out what `value`, in which there is no fault, does not name."""
-    names = _names(value) or ()
-    return {name: off for step, values in OFF.items() if step not in names for name, off in values.items()}
+def steps_of(value: object) -> tuple[str, ...]:
+    """The steps that `value`, in which there is no fault, names."""
+    return tuple(name for name in _names(value) or () if name != _IDLE)
 
 
 def _names(value: object) -> list[str] | None:
@@ -75,7 +72,7 @@ def _names(value: object) -> list[str] | None:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         return None
     names = [_ALIASES.get(name.lower(), name.lower()) for name in value]
-    return names if all(name in OFF or name in IDLE for name in names) else None
+    return names if all(name in STEPS or name == _IDLE for name in names) else None
 
 
 def _fault(got: str) -> FieldError:

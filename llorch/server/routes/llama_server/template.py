@@ -11,8 +11,8 @@ from starlette.requests import Request
 from llorch.chat.messages import checked_messages
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError, RequestError
+from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind
-from llorch.fields.table import Field
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.openapi import json_body, properties

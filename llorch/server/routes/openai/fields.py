@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from llorch.errors import FieldError
+from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer
-from llorch.fields.table import FIELDS, Field
+from llorch.fields.sampling_table import RARE_SAMPLING
+from llorch.fields.table import FIELDS
 from llorch.server.routes.openai.kinds import (
     INT32_MAX,
     LIMIT,
@@ -58,6 +60,8 @@ _SHARED = (
     _own("stream", BOOLEAN, "chunks as server-sent events; default false"),
     _own("stream_options", STREAM_OPTIONS, "`include_usage`: a last chunk with the counts of tokens"),
     _same("ignore_eos"),
+    _same("min_tokens"),
+    *(_same(name) for name in RARE_SAMPLING),
     _own("cache_prompt", BOOLEAN, "whether the prompt's beginning may come from the cache; default true"),
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
     _own("response_format", RESPONSE_FORMAT, "`json_object` or `json_schema`: the answer is JSON that fits the schema"),
@@ -90,7 +94,6 @@ CHAT = {entry.name: entry for entry in (
 # fmt: on
 
 _REFUSED: Mapping[str, tuple[object, ...]] = {
-    "min_tokens": (0,),
     "stop_token_ids": ([],),
     "bad_words": ([],),
     "allowed_token_ids": ([],),
@@ -104,11 +107,6 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {
     "guided_regex": ("",),
     "guided_choice": ([],),
     "guided_grammar": ("",),
-    "mirostat": (0,),
-    "typical_p": (1, 1.0),
-    "dry_multiplier": (0, 0.0),
-    "xtc_probability": (0, 0.0),
-    "dynatemp_range": (0, 0.0),
 }
 """Fields of other servers that would change the answer, with the values that do not."""
 

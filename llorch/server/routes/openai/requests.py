@@ -71,6 +71,7 @@ def keywords_of_choices(
             "owner": owner_of(request.scope),
             "cache_prompt": given.get("cache_prompt", True),
             "hashes_logits": given.get("receipt", False),
+            "min_tokens": given.get("min_tokens", 0),
             "wants_progress": given.get("return_progress", False) and given.get("stream", False),
             **options,
         },

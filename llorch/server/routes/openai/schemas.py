@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llorch.chat.messages import MAX_MESSAGES
-from llorch.fields.table import Field
+from llorch.fields.field import Field
 from llorch.server.body import object_schema
 from llorch.server.openapi import (
     ASKED,

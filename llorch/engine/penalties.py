@@ -1,0 +1,56 @@
+"""What changes logits before candidates are cut: a bias for tokens, and penalties for recent ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SMALLEST = np.finfo(np.float32).smallest_subnormal
+"""A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
+_LARGEST = np.finfo(np.float32).max
+
+
+def apply_logit_bias(
+    logits: NDArray[np.float32], token_ids: NDArray[np.int32], bias: NDArray[np.float32]
+) -> None:
+    """Add each token's bias, in place. Source: `llama_sampler_logit_bias_apply`."""
+    logits[token_ids] += bias
+
+
+def apply_penalties(
+    logits: NDArray[np.float32],
+    recent_ids: Collection[int],
+    *,
+    repetition: float = 1.0,
+    presence: float = 0.0,
+    frequency: float = 0.0,
+) -> None:
+    """Make recent tokens less likely, in place.
+
+    A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
+    would make negative ones likelier. Source: `llama_sampler_penalties_apply`; what overflows there becomes the largest
+    float32 here.
+
+    Args:
+        logits: float32 (n_vocab,), changed.
+        recent_ids: the latest tokens; one that occurs several times is listed as often.
+        repetition: factor > 0; 1 is off.
+        presence: subtracted once from each of them.
+        frequency: subtracted as often as the token occurs.
+    """
+    if not recent_ids:
+        return
+    counted = Counter(recent_ids)
+    token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
+    counts = np.fromiter(counted.values(), np.float32, len(counted))
+    before = logits[token_ids]
+    factor = max(np.float32(repetition), _SMALLEST)
+    values = np.where(before <= 0, before * factor, before / factor)
+    values -= counts * np.float32(frequency) + np.float32(presence)
+    has_overflowed = np.isinf(values) & np.isfinite(before)
+    if has_overflowed.any():
+        values[has_overflowed] = np.copysign(_LARGEST, values[has_overflowed])
+    logits[token_ids] = values
