@@ -40,13 +40,21 @@ WRONG: dict[str, list[Any]] = {
     "n_cmpl": [0, 65, "1", 1.5],
     "receipt": [0, "x"],
     "timeout": [0, -1, 86401, "5", [1]],
-    "mirostat": [1, 2, "0"],
-    "dynatemp_range": [0.1],
-    "typical_p": [0.9, 0],
+    "mirostat": ["0", 1.5, True],
+    "mirostat_tau": [-1, 101, "5"],
+    "mirostat_eta": [-0.1, 1.1],
+    "dynatemp_range": [-0.1, 2.1, "1"],
+    "dynatemp_exponent": [-1, "1"],
+    "typical_p": ["1", [0]],
     "tfs_z": [0.9],
-    "top_n_sigma": [1.5],
-    "xtc_probability": [0.5],
-    "dry_multiplier": [0.8, -1],
+    "top_n_sigma": ["1", 1001],
+    "xtc_probability": ["0", {}],
+    "xtc_threshold": ["0", []],
+    "dry_multiplier": [-1, 101, "1"],
+    "dry_base": [0.9, 101, "2"],
+    "dry_allowed_length": [-1, 2**31, 1.5],
+    "dry_penalty_last_n": [-2, 2**31, "1"],
+    "dry_sequence_breakers": [5, [5], [""], ["a"] * 17, ["x" * 41]],
     "adaptive_target": [0.5],
     "min_keep": [2, -1],
     "post_sampling_probs": [True, 0],
@@ -96,6 +104,16 @@ def test_values_at_their_limits_are_taken(server: LiveServer) -> None:
         },
         {"stop": ["x" * 100] * 16, "response_fields": ["a"] * 64, "n_cmpl": 1, "min_keep": 1},
         {"logit_bias": [[i % 256, -100] for i in range(1024)], "samplers": []},
+        {"dry_multiplier": 100, "dry_base": 100, "dry_allowed_length": 0, "dry_penalty_last_n": -1},
+        {"dry_multiplier": 1, "dry_sequence_breakers": ["x" * 40] * 16, "dry_penalty_last_n": 2**31 - 1},
+        {"mirostat": 7, "mirostat_tau": 0, "mirostat_eta": 1, "temperature": 2, "xtc_threshold": -1},
+        {
+            "typical_p": 0,
+            "xtc_probability": 1,
+            "top_n_sigma": 0.01,
+            "dynatemp_range": 2,
+            "dynatemp_exponent": 100,
+        },
     ]
     for fields in ends:
         answer = server.post("/completion", json={**GOOD, **fields})
@@ -132,14 +150,14 @@ def test_a_bias_that_is_none_is_refused(server: LiveServer, bias: object) -> Non
 
 @pytest.mark.parametrize(
     "samplers",
-    [5, {}, ["magic"], [5], ["temperature", "top_k"], ["top_k"] * 2, "tk", "kq", ["min_p", "penalties"]],
+    [5, {}, ["magic"], [5], ["top_k"] * 2, "kk", "kq", ["nucleus", "top_p"], ["top_k", None]],
 )
-def test_an_order_of_samplers_that_is_not_ours_is_refused(server: LiveServer, samplers: object) -> None:
+def test_samplers_that_are_none_or_twice_there_are_refused(server: LiveServer, samplers: object) -> None:
     assert "samplers" in refused(server, "/completion", {**GOOD, "samplers": samplers})
 
 
 def test_every_fault_is_named_at_once(server: LiveServer) -> None:
-    body = {"prompt": 5, "n_predict": -2, "mirostat": 1, "samplers": 1, "logit_bias": 1, "stream": "x"}
+    body = {"prompt": 5, "n_predict": -2, "mirostat": "1", "samplers": 1, "logit_bias": 1, "stream": "x"}
     message = refused(server, "/completion", body)
     assert all(f"{name}:" in message for name in body)
 

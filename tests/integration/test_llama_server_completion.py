@@ -144,6 +144,33 @@ def test_samplers_left_out_are_off(server: LiveServer, samplers: object) -> None
     assert ours["tokens"] == native["token_ids"]
 
 
+RARE: list[dict[str, Any]] = [
+    {"mirostat": 2, "mirostat_tau": 3.0, "mirostat_eta": 0.3},
+    {"mirostat": 1},
+    {"dry_multiplier": 4.0, "dry_allowed_length": 1, "dry_sequence_breakers": ["."]},
+    {"xtc_probability": 0.7, "xtc_threshold": 0.05},
+    {"typical_p": 0.4},
+    {"top_n_sigma": 0.7},
+    {"dynatemp_range": 0.5, "dynatemp_exponent": 2.0},
+    {"samplers": ["temperature", "top_p", "penalties"], "top_p": 0.6, "repeat_penalty": 1.5},
+]
+
+
+@pytest.mark.parametrize("fields", RARE)
+def test_rare_steps_choose_as_those_of_the_native_route_and_have_an_effect(
+    server: LiveServer, fields: dict[str, Any]
+) -> None:
+    body = {"prompt": "Once upon a time, once upon a time", "temperature": 1.5, "seed": 4}
+    ours = completed(server, **body, **fields, n_predict=40, return_tokens=True)
+    spelled = {
+        "repetition_penalty" if name == "repeat_penalty" else name: value for name, value in fields.items()
+    }
+    assert ours["tokens"] == generated(server, **body, **spelled, max_tokens=40)["token_ids"]
+    assert ours["tokens"] != completed(server, **body, n_predict=40, return_tokens=True)["tokens"]
+    settings = ours["generation_settings"]
+    assert {name: settings[name] for name in fields} == fields
+
+
 @pytest.mark.parametrize("seed", [None, -1, 2**32 - 1])
 def test_a_seed_that_means_random_is_made_and_told(server: LiveServer, seed: int | None) -> None:
     body = {"prompt": "Hello", "temperature": 2.0, "n_predict": 16}

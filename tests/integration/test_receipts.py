@@ -57,14 +57,23 @@ def test_batched_cached_streamed_sampled_drafted_answers_are_computed_again(
         {"stream": True, "temperature": 1.4, "top_k": 0},
         {"stream": False, "temperature": 0.9, "repetition_penalty": 1.2},
         {"stream": False, "temperature": 0, "logit_bias": {"7": 100}, "max_tokens": 40},
+        {"stream": False, "temperature": 1.2, "mirostat": 2, "mirostat_tau": 2.5},
+        {
+            "stream": False,
+            "dry_multiplier": 2.0,
+            "xtc_probability": 0.5,
+            "samplers": ["xtc", "dry", "temperature"],
+        },
+        {"stream": False, "typical_p": 0.6, "dynatemp_range": 0.3, "min_tokens": 12, "ignore_eos": False},
     ]
     with ThreadPoolExecutor() as pool:  # side by side; again, with the prompt in the cache
         ends = [end for _ in range(2) for end in pool.map(lambda fields: generate(server, **fields), asked)]
     assert max(end["usage"]["cached_tokens"] for end in ends) > 0
     assert max(end["timings"]["drafted_tokens"] for end in ends) > 0
-    for end, again in zip(ends[:3], ends[3:], strict=True):
+    n = len(asked)
+    for end, again in zip(ends[:n], ends[n:], strict=True):
         assert end["receipt"]["logits"] == again["receipt"]["logits"]
-    for end in ends[3:]:
+    for end in ends[n:]:
         assert end["receipt"]["answer"]["token_ids"] == end["token_ids"]
         assert end["receipt"]["circumstances"]["job_id"] == end["job_id"]
         assert verdict(end, tiny_model, tmp_path, capsys)["verdict"] == "verified"

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import pytest
 
-from llorch.server.routes.llama_server.sampler_order import OFF, ORDER, sampler_faults, switched_off
-
-EVERYTHING = {name: value for values in OFF.values() for name, value in values.items()}
+from llorch.fields.sampling_table import STEPS
+from llorch.server.routes.llama_server.sampler_order import sampler_faults, shown_steps, steps_of
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "steps"),
     [
-        (list(ORDER), set(EVERYTHING)), ("edskypmxt", set(EVERYTHING)), ([], set()), ("", set()),
-        (["top_k", "min_p"], {"top_k", "min_p"}), (["Top-K", "nucleus", "temp"], {"top_k", "top_p", "temperature"}),
-        ("kt", {"top_k", "temperature"}), (["xtc", "topp", "dry"], {"top_p"}),
+        (list(STEPS), STEPS), ("edskypmxt", STEPS), ([], ()), ("", ()), (["top_k", "min_p"], ("top_k", "min_p")),
+        (["Top-K", "nucleus", "temp"], ("top_k", "top_p", "temperature")), ("tk", ("temperature", "top_k")),
+        (["xtc", "topp", "dry", "adaptive_p"], ("xtc", "top_p", "dry")), (["typ", "typ_p"][:1], ("typical_p",)),
+        (["temperature", "typ-p", "penalties"][::2], ("temperature", "penalties")),
     ],
 )  # fmt: skip
-def test_what_is_not_named_is_off(value: object, kept: set[str]) -> None:
+def test_names_letters_and_other_spellings_in_the_order_they_come(
+    value: object, steps: tuple[str, ...]
+) -> None:
     assert sampler_faults(value) == []
-    assert set(switched_off(value)) == set(EVERYTHING) - kept
+    assert steps_of(value) == steps
 
 
-def test_steps_that_llorch_has_not_may_stand_anywhere() -> None:
-    assert sampler_faults(["temperature", "dry", "xtc"]) == []
+def test_shown_steps_are_taken_back() -> None:
+    assert "typ_p" in shown_steps(STEPS)
+    assert steps_of(shown_steps(STEPS)) == STEPS
 
 
 @pytest.mark.parametrize(
-    "value", [["temperature", "top_p"], "tp", ["top_p", "top_p"], ["infill"], "z", 5, [5]]
+    "value", [["top_p", "top_p"], "kk", ["nucleus", "top_p"], ["infill"], "z", 5, [5], {}]
 )
-def test_another_order_and_other_steps_are_faults(value: object) -> None:
+def test_other_steps_and_one_twice_are_faults(value: object) -> None:
     (fault,) = sampler_faults(value)
     assert fault.field == "samplers"

@@ -22,8 +22,9 @@ COMMON_FAULTS: list[tuple[str, object]] = [
     ("stream", "true"), ("stream", 1), ("stream_options", True), ("stream_options", {"include_usage": 1}),
     ("ignore_eos", 1), ("cache_prompt", "yes"), ("return_token_ids", 0), ("return_progress", "no"),
     ("max_tokens", -2), ("max_tokens", 2**31), ("max_tokens", 1.5), ("max_tokens", "5"),
-    ("min_tokens", 1), ("stop_token_ids", [1]), ("structured_outputs", {"regex": "a"}), ("typical_p", 0.5),
-    ("mirostat", True),
+    ("min_tokens", -1), ("stop_token_ids", [1]), ("structured_outputs", {"regex": "a"}), ("typical_p", 1.5),
+    ("mirostat", True), ("mirostat", 3), ("dry_multiplier", -1), ("samplers", ["top_k", "top_k"]), ("samplers", "kt"),
+    ("dry_sequence_breakers", [""]), ("xtc_threshold", "0.1"), ("dynatemp_range", 3), ("top_n_sigma", -2),
 ]  # fmt: skip
 
 
@@ -65,6 +66,14 @@ def test_value_out_of_range_names_its_field_on_both_routes(name: str, value: obj
     [
         {"temperature": 0, "top_p": 1, "top_k": -1, "min_p": 0, "n": 64, "seed": -(2**63), "max_tokens": -1},
         {"temperature": 2, "top_k": 0, "seed": 2**64 - 1, "stop": ["x" * 100] * 16, "max_tokens": 2**31 - 1},
+        {
+            "mirostat": 2,
+            "dry_sequence_breakers": [],
+            "samplers": [],
+            "min_tokens": 0,
+            "dry_penalty_last_n": -1,
+        },
+        {"samplers": ["temperature", "penalties"], "xtc_probability": 1, "typical_p": 0, "dry_base": 1},
         {"stop": "one", "stream": True, "stream_options": {}, "logit_bias": {"0": -100, "7": 100}},
         {
             "stop": [],
@@ -91,7 +100,7 @@ def test_fields_that_change_nothing_are_taken_whatever_they_say() -> None:
 
 
 def test_fields_that_would_change_the_answer_are_taken_only_without_effect() -> None:
-    completion(best_of=1, suffix="", min_tokens=0, stop_token_ids=[], typical_p=1.0)
+    completion(best_of=1, suffix="", stop_token_ids=[])
     completion(n=3, best_of=3)
     assert names(completion, best_of=2, suffix="x") == {"best_of", "suffix"}
     assert names(completion, n=3, best_of=1) == {"best_of"}
