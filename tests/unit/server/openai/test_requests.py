@@ -79,6 +79,7 @@ def test_options_of_the_engine_are_passed_on() -> None:
         "owner": "me",
         "cache_prompt": False,
         "hashes_logits": False,
+        "min_tokens": 0,
         "wants_progress": True,
         "n_logprobs": 2,
     }
