@@ -59,6 +59,9 @@ class _Operands:
         places = [divmod(v * LANES, TILE_ROWS) for v in range(n_vectors)]
         self.weights = [quants + row * 4 + quant_stride * tile + skip * 4 for tile, skip in places]
         self.following = [following + quant_stride * tile for tile, skip in places if not skip]
+        self.following_scales = [
+            following + (scales - quants) + scale_stride * tile for tile, skip in places if not skip
+        ]
         self.scales = [scales + row + scale_stride * tile + skip for tile, skip in places]
         self.halves = [
             scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places
@@ -86,7 +89,11 @@ def unit_quads(
 
 
 def _emit_ahead(o: _Operands, step: Int, n_units: int) -> None:
-    """Ask for as many quants of the following tiles as turn `step` of `n_units` takes of these."""
+    """Ask for as many bytes of the following tiles as turn `step` of `n_units` takes of these.
+
+    The scales of a tile lie behind its quants. Asking for them makes 8 tokens 16 % faster with Q4_K, 23 % with Q6_K
+    and 9 % with Q4_0, where they are a tenth of the bytes; with Q8_0, where they are less, 0 (AVX-512) to -6 % (AVX2).
+    """
     lines = n_units * o.unit_bytes // 64
     streams = next(n for n in _STREAMS if lines % n == 0)
     n_bytes = lines // streams * 64
@@ -97,6 +104,13 @@ def _emit_ahead(o: _Operands, step: Int, n_units: int) -> None:
             for line in range(0, n_bytes, 64):
                 prefetch(at + line, level=2)
             at = at + apart
+    if o.planes == (8,):
+        return
+    n_bytes = o.scheme.scale_bytes * n_units // o.scheme.units
+    for tile in o.following_scales:
+        at = tile + step * n_bytes
+        for line in range(0, n_bytes, 64):
+            prefetch(at + line, level=2)
 
 
 def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> list[list[Any]]:

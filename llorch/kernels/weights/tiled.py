@@ -34,7 +34,7 @@ from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.layout import TileScheme
 from llorch.kernels.tiles.multiply import make_multiply
 from llorch.kernels.tiles.pack import make_packing
-from llorch.kernels.tiles.sweeps import STREAM_FROM
+from llorch.kernels.tiles.sweeps import FEW
 from llorch.kernels.weights.format import Tiling
 
 _FIRST_LINES = 64
@@ -98,7 +98,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         row_bytes = n_blocks * file_bytes
         n_tiles = (n_out + TILE_ROWS - 1) // TILE_ROWS
         is_amx = HAS_AMX and n_tokens >= FEW_TOKENS and n_blocks >= least_blocks
-        n_claimed = CLAIMED_TILES if n_tokens < STREAM_FROM or is_amx else 2
+        n_claimed = CLAIMED_TILES if n_tokens <= FEW or is_amx else 2
         if is_amx and n_tokens >= MANY_TOKENS:
             open_many()
         elif is_amx:
@@ -150,7 +150,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                 first = following
         if is_amx:
             close_amx()
-        elif n_tokens < STREAM_FROM and first_next:
+        elif n_tokens <= FEW and first_next:
             for i in range(CLAIMED_TILES):
                 for line in range(_FIRST_LINES):
                     prefetch_line(first_next + i * o[NEXT_TILE_STRIDE] + line * 64)
