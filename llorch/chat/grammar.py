@@ -1,4 +1,4 @@
-"""Grammars that bind what a model writes: JSON, JSON of a schema, tool calls. All that llorch has of `llguidance`.
+"""Grammars that bind what a model writes: JSON, tool calls, any Lark. All that llorch has of `llguidance`.
 
 Why it and not `xgrammar` (0.2.8 beside llguidance 1.9.1, one CPU):
 
@@ -39,6 +39,8 @@ _HEAD = '%llguidance {"no_forcing": true}'
 _MAX_REASON = 200
 _PLACE = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: ")
 """Where in the Lark text an error is, which nobody but llorch sees."""
+_TOO_MANY = re.compile(r"^(the )?parser error: Too many items.*$", re.IGNORECASE)
+_REGEX_FAULT = re.compile(r"^error: (.+)$", re.MULTILINE)
 _MAX_TOKEN_BYTES = 250
 """Longer tokens are never allowed: llguidance's tree of tokens is not deep enough for them."""
 _N_KEPT = 16
@@ -118,27 +120,26 @@ class Grammars:
         """
         return self.lark(json_rule(schema, field, is_lenient), (), field)
 
-    def lark(self, start: str, rules: Sequence[str], field: str) -> Factory:
+    def lark(self, start: str, rules: Sequence[str], field: str, *, takes_space: bool = True) -> Factory:
         """What a grammar in llguidance's dialect of Lark admits.
-
-        A space may stand in front of it where the vocabulary spells first words with one.
 
         Args:
             start: what the whole text is.
             rules: those that `start` uses, made by llorch.
             field: name of the field that they were made of, for errors.
+            takes_space: a space may stand in front of it where the vocabulary spells first words with one.
 
         Raises:
             RequestError: as `json_schema`.
         """
         prepared, n_vocab = self._prepare(field), self._tokenizer.vocab.n_vocab
-        key = (start, *rules)
+        key = (start, *rules, *(["space"] if takes_space else []))
         with self._lock:
             matcher = self._kept.get(key)
         try:
-            matcher = matcher or self._compiled(prepared, start, rules)
+            matcher = matcher or self._compiled(prepared, start, rules, takes_space)
         except ConstraintError as error:
-            raise _refusal(field, str(error)) from None
+            raise refusal(field, str(error)) from None
         with self._lock:
             self._kept[key] = matcher
             self._kept.move_to_end(key)
@@ -146,7 +147,9 @@ class Grammars:
                 self._kept.popitem(last=False)
         return lambda: GrammarConstraint(matcher.deep_copy(), n_vocab)
 
-    def _compiled(self, prepared: LLTokenizer, start: str, rules: Sequence[str]) -> LLMatcher:
+    def _compiled(
+        self, prepared: LLTokenizer, start: str, rules: Sequence[str], takes_space: bool
+    ) -> LLMatcher:
         """A grammar that lets some text begin.
 
         Raises:
@@ -156,7 +159,7 @@ class Grammars:
         matcher = _compiled(prepared, [f"start: {start}", *rules])
         if not GrammarConstraint(matcher.deep_copy(), vocab.n_vocab).allowed().any():
             raise ConstraintError("nothing satisfies it")
-        if vocab.add_space_prefix:
+        if takes_space and vocab.add_space_prefix:
             matcher = _compiled(prepared, [f'start: " "? ({start})', *rules])
         return matcher
 
@@ -174,9 +177,9 @@ def json_rule(schema: Any, field: str, is_lenient: bool) -> str:
         RequestError: `schema` is no schema, or too large for one.
     """
     if not isinstance(schema, dict):
-        raise _refusal(field, "a schema is an object")
+        raise refusal(field, "a schema is an object")
     if fault := bounds_fault(schema):
-        raise _refusal(field, fault)
+        raise refusal(field, fault)
     options = {**_JSON_OPTIONS, "lenient": is_lenient, "coerce_one_of": is_lenient}
     return "%json " + json.dumps({**schema, "x-guidance": options})
 
@@ -208,6 +211,7 @@ def _compiled(prepared: LLTokenizer, rules: Sequence[str]) -> LLMatcher:
         initial_lexer_fuel=300_000,
         step_lexer_fuel=100_000,
         step_max_items=20_000,
+        max_items_in_row=1_000_000,  # at a lower one 1.9.1 does not come back from a mask
         max_lexer_states=10_000,
         verbose_errors=False,
     )
@@ -255,14 +259,16 @@ class _Bytes:
         return self._tokenizer.encode(text, add_bos=False, add_eos=False)
 
 
-def _refusal(field: str, reason: str) -> RequestError:
-    return RequestError(
-        [FieldError(field, "a schema that a grammar can enforce", f"{field}: cannot be enforced: {reason}")]
-    )
+def refusal(field: str, reason: str) -> RequestError:
+    """The error for what a request asks for and no grammar can do."""
+    message = f"{field}: cannot be enforced: {reason}"
+    return RequestError([FieldError(field, "what a grammar can enforce", message)])
 
 
 def _reason(error: str) -> str:
-    """The first line of what llguidance says, shortened, in printable characters."""
+    """What llguidance says, in a line of printable characters; of a regular expression what is wrong with it."""
     line = next((line.strip() for line in error.splitlines() if line.strip()), "it failed")
-    line = _PLACE.sub("", line)
+    if fault := _REGEX_FAULT.search(error):
+        line = f"invalid regex: {fault[1]}"
+    line = _TOO_MANY.sub("too much may come next", _PLACE.sub("", line))
     return "".join(char for char in line if char.isprintable())[:_MAX_REASON]

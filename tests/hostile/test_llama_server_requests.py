@@ -62,7 +62,8 @@ WRONG: dict[str, list[Any]] = {
     "t_max_predict_ms": [1],
     "lora": [[{"id": 0, "scale": 1}], {}],
     "image_data": [["x"], 5],
-    "grammar": ["root ::= 'a'", 1],
+    "grammar": ["root ::= 'a'", "root ::= x", "root ::= [", 1, [1], "x" * 70_000],
+    "grammar_lazy": [True, 0],
     "json_schema": ["a", [], 1],
 }
 

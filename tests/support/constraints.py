@@ -45,6 +45,30 @@ def fault_of(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> 
     return None if may_end else text
 
 
+def is_whole(constraint: GrammarConstraint, tokenizer: Tokenizer, text: str) -> bool:
+    """Whether `text`, to the letter, is a whole answer. Each token is the longest one that the rest begins with."""
+    rest = text.encode()
+    while rest:
+        allowed = allowed_ids(constraint, tokenizer.vocab.n_vocab)
+        lengths = range(1, min(len(rest), 16) + 1)
+        n, token_id = max((n, i) for n in lengths for i in _ids_of(tokenizer).get(rest[:n], ()))
+        if token_id not in allowed:
+            return False
+        constraint.accept(token_id)
+        rest = rest[n:]
+    return tokenizer.vocab.eog_ids.issubset(allowed_ids(constraint, tokenizer.vocab.n_vocab))
+
+
+@cache
+def _ids_of(tokenizer: Tokenizer) -> dict[bytes, list[int]]:
+    """The visible tokens by what they spell."""
+    found: dict[bytes, list[int]] = {}
+    for i in range(tokenizer.vocab.n_vocab):
+        if not tokenizer.vocab.is_control(i):
+            found.setdefault(tokenizer.token_bytes(i), []).append(i)
+    return found
+
+
 @cache
 def _closing_ids(tokenizer: Tokenizer) -> frozenset[int]:
     closing = (b'"', b"]", b"}", b'",', b'"}')

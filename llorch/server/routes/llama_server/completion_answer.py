@@ -146,6 +146,7 @@ class CompletionAnswer:
                 n_probs=self.asked.get("n_probs"),
                 stream=self.asked.get("stream"),
                 timings_per_token=self.asked.get("timings_per_token"),
+                grammar=self.asked.get("grammar"),
             ),
             "prompt": self.prompt,
             "has_new_line": "\n" in end.text,

@@ -30,6 +30,7 @@ from llorch.server.routes.llama_server.prompts import (
     prompts_of,
 )
 from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, steps_of
+from llorch.server.routes.openai.kinds import GRAMMAR
 from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
 
@@ -144,7 +145,8 @@ _TABLE = (
     _without("t_max_predict_ms", "limit of time", _AT_MOST_0),
     _without("lora", "LoRA adapters", Kind(list[Any], "an empty list", {"max_length": 0})),
     _without("image_data", "images", Kind(list[Any], "an empty list", {"max_length": 0})),
-    _without("grammar", "GBNF grammars", Kind(Literal[""], "an empty string")),
+    Field("grammar", GRAMMAR, "", words="the text fits this GBNF grammar; empty: none"),
+    _without("grammar_lazy", "grammar that waits for a trigger", Kind(_make_false, "false")),
     Field(
         "json_schema", Kind(dict[str, Any], "an object"), None, words="the text is JSON that fits this schema"
     ),
@@ -172,7 +174,7 @@ class CompletionRequest:
         given: the fields that it gives, without null ones.
         steps: what `samplers` names, under llorch's names; None where it is not given.
         logit_bias: as it came.
-        structure: what `json_schema` asks for.
+        structure: what `json_schema` or `grammar` asks for.
     """
 
     prompts: list[Prompt]
@@ -228,9 +230,8 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> Completi
     faults += bias_faults(body.get("logit_bias")) + sampler_faults(body.get("samplers"))
     schema = known.get("json_schema")
     # llama-server takes the empty schema for any object
-    structure = parse_structure(
-        {"json_schema": {"type": "object"} if schema == {} else schema}, faults, has_tools=False
-    )
+    binding = {"json_schema": {"type": "object"} if schema == {} else schema, "grammar": known.get("grammar")}
+    structure = parse_structure(binding, faults, has_tools=False)
     given = check_fields(known, FIELDS_OF_COMPLETION, more_faults=faults)
     samplers = body.get("samplers")
     return CompletionRequest(

@@ -18,7 +18,6 @@ _ABSENT: dict[str, Any] = {
     "n_keep": 0,
     "n_discard": 0,
     "min_keep": 0,
-    "grammar": "",
     "grammar_lazy": False,
     "grammar_triggers": [],
     "preserved_tokens": [],
@@ -43,6 +42,7 @@ def generation_settings(
     n_probs: int = 0,
     stream: bool = False,
     timings_per_token: bool = False,
+    grammar: str = "",
 ) -> dict[str, Any]:
     """All of them.
 
@@ -55,6 +55,7 @@ def generation_settings(
         n_probs: alternatives reported beside each token.
         stream: whether the answer is a stream.
         timings_per_token: whether each of its events has timings.
+        grammar: what the text fits, in GBNF.
     """
     biases = [
         {"token": token_id, "bias": bias if math.isfinite(bias) else False}
@@ -81,4 +82,5 @@ def generation_settings(
         "n_probs": n_probs,
         "samplers": shown_steps(params.samplers),
         "timings_per_token": timings_per_token,
+        "grammar": grammar,
     }

@@ -15,13 +15,18 @@ from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.sampling_table import RARE_SAMPLING
 from llorch.fields.table import FIELDS
 from llorch.server.routes.openai.kinds import (
+    CHOICE,
+    GRAMMAR,
     INT32_MAX,
     LIMIT,
     NAME,
     OBJECT,
     PROMPTS,
+    REGEX,
     RESPONSE_FORMAT,
+    SCHEMA_OR_TEXT,
     STREAM_OPTIONS,
+    STRUCTURED_OUTPUTS,
     TOOL_CHOICE,
     TOOLS,
 )
@@ -66,6 +71,12 @@ _SHARED = (
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
     _own("response_format", RESPONSE_FORMAT, "`json_object` or `json_schema`: the answer is JSON that fits the schema"),
     _own("json_schema", OBJECT, "llama-server's name of the schema in `response_format`"),
+    _own("grammar", GRAMMAR, "llama-server's: the answer fits this GBNF grammar; empty: none, as of all below"),
+    _own("structured_outputs", STRUCTURED_OUTPUTS, "vLLM's: the answer fits its `json`, `regex` ..."),
+    _own("guided_json", SCHEMA_OR_TEXT, "vLLM's older name of `structured_outputs.json`"),
+    _own("guided_regex", REGEX, "vLLM's older name of `structured_outputs.regex`"),
+    _own("guided_choice", CHOICE, "vLLM's older name of `structured_outputs.choice`"),
+    _own("guided_grammar", GRAMMAR, "vLLM's older name of `structured_outputs.grammar`"),
     _own("timeout", FIELDS["timeout_s"].kind, FIELDS["timeout_s"].words),
     _same("receipt", words="each choice ends with a `receipt`, which `llorch verify-receipt` computes again"),
     _own("return_progress", BOOLEAN, "streams report how much of the prompt has been read, as `prompt_progress`"),
@@ -101,12 +112,8 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {
     "truncate_prompt_tokens": (),
     "include_stop_str_in_output": (False,),
     "use_beam_search": (False,),
-    "grammar": ("",),
-    "structured_outputs": ({},),
-    "guided_json": ({},),
-    "guided_regex": ("",),
-    "guided_choice": ([],),
-    "guided_grammar": ("",),
+    "guided_whitespace_pattern": ("",),
+    "grammar_lazy": (False,),
 }
 """Fields of other servers that would change the answer, with the values that do not."""
 

@@ -8,6 +8,13 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from llorch.chat.text_rule import (
+    MAX_CHOICE_CHARS,
+    MAX_CHOICES,
+    MAX_GRAMMAR_CHARS,
+    MAX_REGEX_CHARS,
+    RULES,
+)
 from llorch.chat.tools import MAX_TOOLS
 from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA, Kind, described
 
@@ -138,6 +145,45 @@ RESPONSE_FORMAT = _looked_at_elsewhere(
                 "required": ["type", "json_schema"],
             },
         ]
+    },
+)
+# What GBNF is no schema can say: these are grammars, and not the only ones.
+_GRAMMAR = {
+    "type": "string",
+    "maxLength": MAX_GRAMMAR_CHARS,
+    "pattern": r'^(root ::= "[a-z ]*"( [|] "[a-z ]*")*)?$',
+}
+_REGEX = {"type": "string", "format": "regex", "maxLength": MAX_REGEX_CHARS}
+_CHOICE = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1, "maxLength": MAX_CHOICE_CHARS},
+    "maxItems": MAX_CHOICES,
+}
+_JSON = {"anyOf": [{"type": "object"}, {"const": ""}]}
+GRAMMAR = _looked_at_elsewhere(RULES["grammar"], _GRAMMAR)
+REGEX = _looked_at_elsewhere(RULES["regex"], _REGEX)
+CHOICE = _looked_at_elsewhere(RULES["choice"], _CHOICE)
+SCHEMA_OR_TEXT = _looked_at_elsewhere("a JSON schema, an object or its JSON", _JSON)
+STRUCTURED_OUTPUTS = _looked_at_elsewhere(
+    "an object with one of json, json_object, regex, choice, grammar",
+    {
+        "type": "object",
+        "properties": {
+            name: {"anyOf": [schema, {"type": "null"}]}
+            for name, schema in {
+                "json": _JSON,
+                "json_object": {"type": "boolean"},
+                "regex": _REGEX,
+                "choice": _CHOICE,
+                "grammar": _GRAMMAR,
+                "disable_fallback": {"type": "boolean"},
+                "disable_any_whitespace": {"const": False},
+                "disable_additional_properties": {"const": False},
+                "whitespace_pattern": {"const": ""},
+                "structural_tag": {"const": ""},
+            }.items()
+        },
+        "additionalProperties": False,
     },
 )
 TOOLS = _looked_at_elsewhere(

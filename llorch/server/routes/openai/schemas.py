@@ -17,6 +17,7 @@ from llorch.server.openapi import (
     refusals,
     stream_or_json,
 )
+from llorch.server.routes.openai.constraints import CONSTRAINTS
 from llorch.server.routes.openai.kinds import MAX_PROMPTS
 
 _ERROR = {
@@ -72,15 +73,26 @@ def _with(**fields: dict[str, Any]) -> dict[str, Any]:
     return {"properties": fields}
 
 
+_UNBOUND: dict[str, dict[str, Any]] = {
+    name: {"enum": [None, "", [], {}]}
+    for name in CONSTRAINTS
+    if name not in ("response_format", "json_schema")
+} | {
+    "response_format": {"anyOf": [{"type": "null"}, _with(type={"const": "text"})]},
+    "json_schema": {"enum": [None, {}]},
+}
+"""Values of the fields that bind an answer with which they do not."""
+_BESIDE_TOOLS = ("response_format", "json_schema", "guided_json")
+"""Those that may stand beside tools: the answer is calls or the document."""
 _END_RULE = [
     _with(ignore_eos={"enum": [False, None]}),
-    _with(
-        response_format={"anyOf": [{"type": "null"}, _with(type={"const": "text"})]},
-        json_schema={"type": "null"},
-        tool_choice={"enum": ["none", "auto", None]},
-    ),
+    _with(**_UNBOUND, tool_choice={"enum": ["none", "auto", None]}),
 ]
 """A grammar says itself where the answer ends."""
+_ONE_RULE = [
+    _with(**{name: schema for name, schema in _UNBOUND.items() if name != bound}) for bound in _UNBOUND
+]
+"""At most one field binds the answer."""
 
 
 def _posted(
@@ -103,7 +115,7 @@ def _posted(
     schema["properties"] |= own
     schema["required"] = [*required, *own]
     schema["additionalProperties"] = True
-    schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE]]
+    schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE, _ONE_RULE]]
     return {
         "responses": {200: stream_or_json(words, _ANSWER), **refusals(GENERATED, _ERRORS)},
         "openapi_extra": json_body(schema),
@@ -133,7 +145,12 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
         {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
     ]
     known_tools = [WITHOUT_TOOLS, {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]}]
-    rules = [top_with_logprobs, calls_with_tools, known_tools]
+    text_or_tools = [
+        _with(tools={"anyOf": [{"type": "null"}, {"maxItems": 0}]}),
+        {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]},
+        _with(**{name: schema for name, schema in _UNBOUND.items() if name not in _BESIDE_TOOLS}),
+    ]
+    rules = [top_with_logprobs, calls_with_tools, known_tools, text_or_tools]
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 

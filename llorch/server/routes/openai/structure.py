@@ -1,4 +1,4 @@
-"""`response_format`, `tools` and `tool_choice`: what they ask for, and what the engine needs for it."""
+"""What a request says about the structure of its answer, and what the engine needs for it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llorch.chat.grammar import Factory, json_rule
-from llorch.chat.schema_bounds import bounds_fault
 from llorch.chat.structure import ModelStructure
+from llorch.chat.text_rule import TextRule
 from llorch.chat.tool_calls import ToolCallParser
 from llorch.chat.tool_format import taught_messages
 from llorch.chat.tool_grammar import tool_calls_constraint
 from llorch.chat.tools import Tool, ToolChoice, parse_tool_choice, parse_tools
 from llorch.errors import FieldError, RequestError
+from llorch.server.routes.openai.constraints import CONSTRAINTS, Document, parse_constraint
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """The JSON that an answer shall be.
-
-    Attributes:
-        schema: what it satisfies.
-        field: name of the field that holds the schema, for errors.
-        is_strict: refuse keywords of the schema that no grammar can enforce, instead of ignoring them.
-    """
-
-    schema: Any
-    field: str
-    is_strict: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +27,7 @@ class Structure:
 
     Attributes:
         document: the JSON that it shall be, unless it is calls of tools.
+        rule: what it shall fit to the letter; not beside a document, nor beside tools that may be called.
         tools: those of the request.
         shown_tools: the same as the request spells them, for the template.
         choice: whether they are called.
@@ -48,6 +35,7 @@ class Structure:
     """
 
     document: Document | None = None
+    rule: TextRule | None = None
     tools: tuple[Tool, ...] = ()
     shown_tools: Sequence[Mapping[str, Any]] = ()
     choice: ToolChoice = field(default=ToolChoice("none"))
@@ -80,6 +68,8 @@ class Structure:
         """
         if self.has_tools:
             return self._constraint_of_calls(model)
+        if self.rule is not None:
+            return self.rule.constraint(model.grammars)
         if self.document is None:
             return None
         wanted = self.document
@@ -119,7 +109,7 @@ class Structure:
 FREE = Structure()
 """Any text."""
 
-_FIELDS = ("response_format", "json_schema", "tools")
+_FIELDS = (*CONSTRAINTS, "tools")
 
 
 async def parsed(
@@ -141,7 +131,7 @@ async def constraint_of(structure: Structure, model: ModelStructure) -> Factory 
     Raises:
         RequestError: the model cannot call tools, or what is asked for cannot be enforced.
     """
-    if structure.parser(model) is None and structure.document is None:
+    if structure.parser(model) is None and structure.document is None and structure.rule is None:
         return None
     return await asyncio.to_thread(structure.constraint, model)
 
@@ -154,54 +144,18 @@ def parse_structure(body: Mapping[str, Any], faults: list[FieldError], *, has_to
         faults: of the request.
         has_tools: whether the route knows tools.
     """
-    document = _document(body, faults)
-    if document is not None and (fault := bounds_fault(document.schema)):
-        name = document.field
-        faults.append(FieldError(name, "a schema of a bounded size", f"{name}: cannot be enforced: {fault}"))
+    constraint = parse_constraint(body, faults)
+    document = constraint if isinstance(constraint, Document) else None
+    rule = constraint if isinstance(constraint, TextRule) else None
     if not has_tools:
-        return Structure(document)
+        return Structure(document, rule)
     values = body.get("tools")
     tools = () if values is None else parse_tools(values, faults)
     choice = parse_tool_choice(body.get("tool_choice"), tools, faults)
-    return Structure(document, tools, values or (), choice, body.get("parallel_tool_calls") is not False)
-
-
-def _document(body: Mapping[str, Any], faults: list[FieldError]) -> Document | None:
-    if body.get("json_schema"):  # llama-server's
-        return Document(body["json_schema"], "json_schema")
-    value = body.get("response_format")
-    if value is None:
-        return None
-    kind = value.get("type") if isinstance(value, dict) else None
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        schema = value.get("schema")  # llama-server's
-        if schema is None:
-            return Document({"type": "object"}, "response_format")
-        return Document(schema, "response_format.schema")
-    if kind == "json_schema":
-        return _schema_document(value, faults)
-    rule = "an object of type text, json_object or json_schema"
-    faults.append(FieldError("response_format", rule, f"response_format: expected {rule}"))
-    return None
-
-
-def _schema_document(value: Mapping[str, Any], faults: list[FieldError]) -> Document | None:
-    name = "response_format.json_schema"
-    inner = value.get("json_schema")
-    if inner is None and value.get("schema") is not None:  # llama-server's
-        return Document(value["schema"], "response_format.schema")
-    if not isinstance(inner, dict):
-        faults.append(
-            FieldError(name, "an object with a schema", f"{name}: expected an object with a schema")
-        )
-        return None
-    strict, schema = inner.get("strict"), inner.get("schema")
-    if not isinstance(strict, bool | None):
-        faults.append(FieldError(f"{name}.strict", "true or false", f"{name}.strict: expected true or false"))
-    if not isinstance(schema, dict):
-        rule = "a JSON schema, an object"
-        faults.append(FieldError(f"{name}.schema", rule, f"{name}.schema: expected {rule}"))
-        return None
-    return Document(schema, f"{name}.schema", is_strict=strict is True)
+    structure = Structure(
+        document, rule, tools, values or (), choice, body.get("parallel_tool_calls") is not False
+    )
+    if rule is not None and structure.has_tools:
+        words = "without tools that may be called"
+        faults.append(FieldError(rule.field, words, f"{rule.field}: only {words}"))
+    return structure

@@ -22,9 +22,12 @@ COMMON_FAULTS: list[tuple[str, object]] = [
     ("stream", "true"), ("stream", 1), ("stream_options", True), ("stream_options", {"include_usage": 1}),
     ("ignore_eos", 1), ("cache_prompt", "yes"), ("return_token_ids", 0), ("return_progress", "no"),
     ("max_tokens", -2), ("max_tokens", 2**31), ("max_tokens", 1.5), ("max_tokens", "5"),
-    ("min_tokens", -1), ("stop_token_ids", [1]), ("structured_outputs", {"regex": "a"}), ("typical_p", 1.5),
+    ("min_tokens", -1), ("stop_token_ids", [1]), ("typical_p", 1.5),
     ("mirostat", True), ("mirostat", 3), ("dry_multiplier", -1), ("samplers", ["top_k", "top_k"]), ("samplers", "kt"),
     ("dry_sequence_breakers", [""]), ("xtc_threshold", "0.1"), ("dynatemp_range", 3), ("top_n_sigma", -2),
+    ("grammar", 5), ("guided_regex", 5), ("guided_regex", "x" * 4001), ("guided_json", 5),
+    ("guided_json", "{"), ("guided_choice", "a"), ("guided_choice", ["a", 5]), ("guided_grammar", ["a"]),
+    ("structured_outputs", 5), ("guided_whitespace_pattern", " *"), ("grammar_lazy", True),
 ]  # fmt: skip
 
 

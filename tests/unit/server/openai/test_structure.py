@@ -9,14 +9,16 @@ import pytest
 from llorch.chat.builtin import BUILTIN
 from llorch.chat.structure import ModelStructure
 from llorch.chat.template import ChatTemplate
+from llorch.chat.text_rule import TextRule
 from llorch.chat.tools import ToolChoice
 from llorch.engine.events import ErrorEvent
 from llorch.errors import FieldError, RequestError
 from llorch.server.errors import GenerationFailedError
 from llorch.server.routes.openai.chat import parse_chat
 from llorch.server.routes.openai.completions import parse_completion
+from llorch.server.routes.openai.constraints import CONSTRAINTS, Document
 from llorch.server.routes.openai.errors import event_error
-from llorch.server.routes.openai.structure import FREE, Document, Structure, parse_structure
+from llorch.server.routes.openai.structure import FREE, Structure, parse_structure
 from llorch.text.vocab import TokenType
 from tests.support.vocabularies import make_tokenizer
 
@@ -175,3 +177,88 @@ def test_only_a_strict_schema_is_refused_for_what_no_grammar_enforces(strict: bo
     with pytest.raises(RequestError, match="uniqueItems") as refused:
         asked.constraint(model())
     assert refused.value.errors[0].field == "response_format.json_schema.schema"
+
+
+GRAMMAR = 'root ::= "a"'
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        ({"grammar": GRAMMAR}, TextRule("grammar", GRAMMAR, "grammar")),
+        ({"guided_grammar": GRAMMAR}, TextRule("grammar", GRAMMAR, "guided_grammar")),
+        ({"guided_regex": "a+"}, TextRule("regex", "a+", "guided_regex")),
+        ({"guided_choice": ["a"]}, TextRule("choice", ["a"], "guided_choice")),
+        ({"structured_outputs": {"regex": "a"}}, TextRule("regex", "a", "structured_outputs.regex")),
+        (
+            {"structured_outputs": {"choice": ["a"], "json": {}, "regex": "", "disable_fallback": True}},
+            TextRule("choice", ["a"], "structured_outputs.choice"),
+        ),
+        ({"structured_outputs": {"grammar": GRAMMAR, "json_object": False}, "guided_regex": ""},
+         TextRule("grammar", GRAMMAR, "structured_outputs.grammar")),
+    ],
+)  # fmt: skip
+def test_rules_have_the_names_of_llama_server_and_of_vllm(body: dict[str, Any], rule: TextRule) -> None:
+    assert structure(**body).rule == rule
+    assert structure(**body).document is None
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        ({"guided_json": SCHEMA}, Document(SCHEMA, "guided_json")),
+        ({"guided_json": '{"type": "object"}'}, Document({"type": "object"}, "guided_json")),
+        ({"structured_outputs": {"json": SCHEMA}}, Document(SCHEMA, "structured_outputs.json")),
+        ({"structured_outputs": {"json_object": True}},
+         Document({"type": "object"}, "structured_outputs.json_object")),
+    ],
+)  # fmt: skip
+def test_documents_have_the_names_of_vllm_too(body: dict[str, Any], document: Document) -> None:
+    assert structure(**body).document == document
+
+
+@pytest.mark.parametrize("value", [None, "", [], {}])
+@pytest.mark.parametrize("name", [name for name in CONSTRAINTS if name != "response_format"])
+def test_null_and_empty_values_bind_nothing(name: str, value: object) -> None:
+    assert structure(**{name: value}) == FREE
+
+
+@pytest.mark.parametrize(
+    ("body", "both"),
+    [
+        ({"grammar": GRAMMAR, "guided_regex": "a"}, "grammar and guided_regex"),
+        ({"response_format": {"type": "json_object"}, "json_schema": SCHEMA}, "response_format and json_schema"),
+        ({"guided_choice": ["a"], "structured_outputs": {"regex": "a"}}, "structured_outputs and guided_choice"),
+        ({"structured_outputs": {"regex": "a", "json": SCHEMA}},
+         "structured_outputs.json and structured_outputs.regex"),
+    ],
+)  # fmt: skip
+def test_two_constraints_are_refused_by_both_names(body: dict[str, Any], both: str) -> None:
+    faults: list[FieldError] = []
+    parse_structure(body, faults, has_tools=True)
+    assert [fault.message for fault in faults] == [f"{both}: a request takes one of them"]
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ({"structural_tag": "x"}, "structured_outputs.structural_tag"),
+        ({"whitespace_pattern": " *"}, "structured_outputs.whitespace_pattern"),
+        ({"disable_any_whitespace": True}, "structured_outputs.disable_any_whitespace"),
+        ({"xml": None}, "structured_outputs.xml"),
+        ({"regex": 5}, "structured_outputs.regex"),
+        ({"json_object": 5}, "structured_outputs.json_object"),
+        ("regex", "structured_outputs"),
+    ],
+)
+def test_what_structured_outputs_cannot_say_is_refused_by_name(value: object, field: str) -> None:
+    faults: list[FieldError] = []
+    parse_structure({"structured_outputs": value}, faults, has_tools=False)
+    assert [fault.field for fault in faults] == [field]
+
+
+def test_a_rule_cannot_stand_beside_tools_that_may_be_called() -> None:
+    faults: list[FieldError] = []
+    parse_structure({"grammar": GRAMMAR, "tools": [TOOL]}, faults, has_tools=True)
+    assert [fault.message for fault in faults] == ["grammar: only without tools that may be called"]
+    assert structure(grammar=GRAMMAR, tools=[TOOL], tool_choice="none").constraint(model()) is not None

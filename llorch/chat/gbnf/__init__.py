@@ -1,0 +1,1 @@
+"""GBNF, llama.cpp's form of grammars: read, and put into words of llguidance."""
