@@ -31,17 +31,21 @@ char   ::= [^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}) # escape
 number ::= ("-"? ([0-9] | [1-9] [0-9]{0,15})) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,3})? ws
 ws     ::= | " " | "\n" [ \t]{0,20}
 """
-SUMS = 'root ::= (expr "=" ws term "\\n")+\nexpr ::= term ([-+*/] ws term)*\nterm ::= ident | num | "(" ws expr ")" ws\n' \
+SUMS = 'root ::= (expr "=" ws term "\\n")+\nexpr ::= term ([-+*/] ws term)*\n' \
+    'term ::= ident | num | "(" ws expr ")" ws\n' \
     "ident ::= [a-z] [a-z0-9_]* ws\nnum ::= [0-9]+ ws\nws ::= ([ \\t\\n] ws)?\n"  # fmt: skip
 MOVES = 'root ::= "1. " move " " move "\\n" ([1-9] [0-9]? ". " move " " move "\\n")*\n' \
     'move ::= (pawn | piece | "O-O" "-O"?) [+#]?\npiece ::= [NBKQR] [a-h]? [1-8]? "x"? [a-h] [1-8]\n' \
     'pawn ::= ([a-h] "x")? [a-h] [1-8] ("=" [NBKQR])?\n'  # fmt: skip
 FITTING: dict[str, tuple[str, list[str], list[str]]] = {
-    "json": (JSON, ['{"a": [1, -2.5e+3, "x\\n\\u00e9 \\" y", null, true]}', "[]", '"é日"'], ['{"a" 1}', "01", '"a', ""]),
+    "json": (JSON,
+        ['{"a": [1, -2.5e+3, "x\\n\\u00e9 \\" y", null, true]}', "[]", '"é日"'], ['{"a" 1}', "01", '"a', ""]),
     "sums": (SUMS, ["a=1\n", "ab3 + (c*2 )= 7\nx=y\n"], ["a=1", "a+=1\n", "(a=1\n"]),
     "moves": (MOVES, ["1. e4 e5\n", "1. Nf3 O-O-O+\n2. exd5 e8=Q#\n"], ["1. e9 e5\n", "1. e4 e5"]),
-    "a list": (r'root ::= item+' "\n" r'item ::= "- " [^\r\n\x0b\x0c\x85\u2028\u2029]+ "\n"', ["- a\n- b c\n"], ["- \n", "-a\n"]),
-    "japanese": ("root ::= c+ ([ \\t\\n] c+)*\nc ::= [ぁ-ゟ] | [ァ-ヿ] | [、-〾] | [一-鿿]", ["こんにちは 世界"], ["a", "こ "]),
+    "a list": (r'root ::= item+' "\n" r'item ::= "- " [^\r\n\x0b\x0c\x85\u2028\u2029]+ "\n"',
+        ["- a\n- b c\n"], ["- \n", "-a\n"]),
+    "japanese": ("root ::= c+ ([ \\t\\n] c+)*\nc ::= [ぁ-ゟ] | [ァ-ヿ] | [、-〾] | [一-鿿]",
+        ["こんにちは 世界"], ["a", "こ "]),
     "escapes": (r'root ::= "\x41\u00e9\U0001F600\t\"\\" [\]\[-] "]"', ['Aé😀\t"\\-]', 'Aé😀\t"\\]]'], ["A"]),
     "any character": ("root ::= . .", ["a\n", "日b"], ["a", "abc"]),
     "counts": ("root ::= [a-c]{2} [0-9]{2,} ([x-z] [-]){1,2}",
@@ -49,7 +53,8 @@ FITTING: dict[str, tuple[str, list[str], list[str]]] = {
     "the last rule of a name": ('root ::= "a"\nroot ::= "b"', ["b"], ["a"]),
     "Windows's line ends": ('root ::= x # c\r\n\r\nx ::= "a" |\r\n  "b"\r\n', ["a", "b"], ["c"]),
     "nothing": ("root ::= ", [""], ["a"]),
-    "recursion on the left": ('root ::= root "," item | item\nitem ::= "(" root ")" | [a-z]+', ["a,(b,c),d"], [",a", "a,"]),
+    "recursion on the left": ('root ::= root "," item | item\nitem ::= "(" root ")" | [a-z]+',
+        ["a,(b,c),d"], [",a", "a,"]),
     "hidden recursion on the left": ('root ::= x? root "a" | "b"\nx ::= "c"', ["b", "baa", "cba"], ["a"]),
     "what overlaps, without recursion": ('root ::= [a-z]* "ing"', ["inking", "inging", "ing"], ["inx", "in"]),
     "what overlaps, with recursion": ('root ::= "(" root ")" | [a-z]* "ing"', ["((inking))", "ing"], ["(ing", "(xx)"]),
