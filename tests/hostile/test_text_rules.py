@@ -37,6 +37,9 @@ GRAMMARS: dict[str, str] = {
     "doubling with recursion": chain("next? next?", '"a" | "(" root ")"', 60),
     "a long chain": chain('next "x"?', '"a"'),
     "a long chain with recursion": chain('next "x"?', '"a" | "(" root ")"'),
+    "a long chain of groups": chain("(" * 8 + '"x" next' + ' "y")?' * 8, '"a"'),
+    "a long chain of groups with recursion": chain("(" * 8 + '"x" next' + ' "y")?' * 8, '"a" | "(" root ")"'),
+    "as deep as may be": chain('("x" next?)*', '"a"', 90),
     "a chain of nothing": chain('next | "a" root?', '""', 400),
     "a ring": "\n".join(f'r{i} ::= r{(i + 1) % 400} | r{(i + 7) % 400} [a-z]* | "x"' for i in range(400))
     + "\nroot ::= r0",

@@ -129,8 +129,13 @@ def alternatives(node: Node) -> tuple[Node, ...]:
     return (node,)
 
 
-def references(node: Node) -> set[str]:
-    """Names of the rules that a node refers to."""
+def references(node: Node) -> dict[str, None]:
+    """Names of the rules that a node refers to, in their order."""
     if isinstance(node, Reference):
-        return {node.name}
-    return set().union(*(references(part) for part in parts(node)))
+        return {node.name: None}
+    return {name: None for part in parts(node) for name in references(part)}
+
+
+def depth(node: Node) -> int:
+    """Levels of nodes in one another."""
+    return 1 + max(map(depth, parts(node)), default=0)

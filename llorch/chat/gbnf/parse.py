@@ -28,7 +28,7 @@ from llorch.errors import ConstraintError
 MAX_CHARS = 65_536
 """Of a grammar's text."""
 MAX_RULES = 500
-"""The compiler recurses along references: a chain of 2,000 rules fits a stack of 8 MB."""
+"""With names; `MAX_LEVELS` bounds how they lead to one another."""
 MAX_NODES = 10_000
 """Characters of literals, sets, references and groups, together."""
 MAX_DEPTH = 16

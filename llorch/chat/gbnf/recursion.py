@@ -10,8 +10,13 @@ from llorch.chat.gbnf.nodes import (
     Rules,
     Sequence,
     alternatives,
+    depth,
     references,
 )
+from llorch.errors import ConstraintError
+
+MAX_LEVELS = 500
+"""Levels of groups and references on a path through the rules; so many fit a stack of 2 MB."""
 
 
 def without_tails(rules: Rules) -> Rules:
@@ -52,19 +57,28 @@ def _one_of(nodes: list[Node]) -> Node:
 
 
 def used(rules: Rules) -> Rules:
-    """The rules that root leads to, each behind those that it refers to where that is possible."""
+    """The rules that root leads to, each behind those that it refers to where that is possible.
+
+    Raises:
+        ConstraintError: they lead too deep: the compiler recurses along them, and an overflow would end the process.
+    """
     found: dict[str, Node] = {}
     seen = {"root"}
-    stack = [("root", iter(sorted(references(rules["root"]))))]
+    stack = [("root", iter(references(rules["root"])))]
+    n_levels = depth(rules["root"])
     while stack:
         name, others = stack[-1]
         other = next((one for one in others if one not in seen), None)
         if other is None:
             found[name] = rules[name]
+            n_levels -= depth(rules[name])
             stack.pop()
         else:
             seen.add(other)
-            stack.append((other, iter(sorted(references(rules[other])))))
+            stack.append((other, iter(references(rules[other]))))
+            n_levels += depth(rules[other])
+            if n_levels > MAX_LEVELS:
+                raise ConstraintError(f"rules that lead through more than {MAX_LEVELS} levels")
     return found
 
 
@@ -76,7 +90,7 @@ def is_regular(rules: Rules) -> bool:
     """
     before: set[str] = set()
     for name, node in rules.items():
-        if not references(node) <= before:
+        if not before.issuperset(references(node)):
             return False
         before.add(name)
     return True
