@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,8 @@ from llorch.fields.sampling_table import STEPS
 ROWS = [(np.random.default_rng(i).standard_normal(400) * 3).astype(np.float32) for i in range(30)]
 
 
-def chosen(rows: list[np.ndarray], prompt: list[int] | None = None, **fields: Any) -> list[int]:
-    sampler = Sampler(
-        SamplingParams(**fields), 3, prompt or [1, 2, 1], breakers=Breakers.of({}, len(rows[0]))
-    )
+def chosen(rows: list[np.ndarray], prompt: Sequence[int] = (1, 2, 1), /, **fields: Any) -> list[int]:
+    sampler = Sampler(SamplingParams(**fields), 3, prompt, breakers=Breakers.of({}, len(rows[0])))
     return [sampler.sample(row) for row in rows]
 
 
@@ -46,26 +45,26 @@ def of_chain(rows: list[np.ndarray], **fields: Any) -> list[int]:
         {"min_p": 0.3, "temperature": 1.9},
     ],
 )
-def test_in_the_usual_order_the_chain_chooses_what_compiled_steps_choose(fields: dict[str, float]) -> None:
+def test_in_the_usual_order_the_chain_chooses_what_compiled_steps_choose(fields: dict[str, Any]) -> None:
     assert of_chain(ROWS, **fields) == chosen(ROWS, **fields)
 
 
 def test_the_order_has_an_effect() -> None:
     row = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
-    early = {"samplers": ("temperature", "top_p"), "temperature": 2.0, "top_p": 0.8}
-    late = {**early, "samplers": ("top_p", "temperature")}
+    early: dict[str, Any] = {"samplers": ("temperature", "top_p"), "temperature": 2.0, "top_p": 0.8}
+    late: dict[str, Any] = {**early, "samplers": ("top_p", "temperature")}
     assert set(chosen([row] * 200, **early)) == {0, 1, 2}
     assert set(chosen([row] * 200, **late)) == {0, 1}
 
 
 def test_what_the_order_does_not_name_is_left_out() -> None:
-    without = {
+    without: dict[str, Any] = {
         "samplers": ("min_p", "temperature"),
         "presence_penalty": 2.0,
         "dry_multiplier": 5.0,
         "top_k": 1,
     }
-    explicit = {"penalty_last_n": 0, "top_k": 0, "top_p": 1.0}
+    explicit: dict[str, Any] = {"penalty_last_n": 0, "top_k": 0, "top_p": 1.0}
     assert chosen(ROWS, **without) == chosen(ROWS, **explicit)
     assert chosen(ROWS, samplers=(), temperature=0.0) == chosen(
         ROWS, penalty_last_n=0, top_k=0, top_p=1.0, min_p=0.0, temperature=1.0
@@ -85,7 +84,7 @@ def test_dry_keeps_a_text_from_going_on_as_before() -> None:
     for order in (STEPS, ("top_k", "dry", "temperature")):
         assert chosen([row], prompt, temperature=0.0, dry_multiplier=2.0, samplers=order) == [3]
         assert chosen([row], prompt, temperature=0.0, dry_multiplier=0.0, samplers=order) == [2]
-    outside = {"penalize_prompt": False}  # which is about penalties
+    outside: dict[str, Any] = {"penalize_prompt": False}  # which is about penalties
     assert chosen([row], prompt, temperature=0.0, dry_multiplier=2.0, **outside) == [3]
     assert row.tolist() == [0, 0, 1, 0.5]
 
@@ -96,8 +95,8 @@ def test_xtc_has_an_effect_without_a_temperature() -> None:
 
 
 def test_mirostat_takes_the_place_of_the_other_steps() -> None:
-    fields = {"mirostat": 2, "mirostat_tau": 3.0}
-    others = {
+    fields: dict[str, Any] = {"mirostat": 2, "mirostat_tau": 3.0}
+    others: dict[str, Any] = {
         "top_k": 1,
         "presence_penalty": 2.0,
         "dry_multiplier": 1.0,
@@ -109,7 +108,13 @@ def test_mirostat_takes_the_place_of_the_other_steps() -> None:
 
 
 def test_a_seed_decides_rare_steps_too() -> None:
-    for fields in ({"xtc_probability": 0.5}, {"mirostat": 1}, {"typical_p": 0.5}, {"dynatemp_range": 0.5}):
+    every: list[dict[str, Any]] = [
+        {"xtc_probability": 0.5},
+        {"mirostat": 1},
+        {"typical_p": 0.5},
+        {"dynatemp_range": 0.5},
+    ]
+    for fields in every:
         assert chosen(ROWS, **fields) == chosen(ROWS, **fields)
 
 
@@ -127,7 +132,8 @@ def test_no_number_is_an_error_before_anything_is_drawn(fields: dict[str, Any]) 
 
 def test_forbidden_tokens_may_come_after_min_tokens() -> None:
     row = np.array([0, 3, 2], np.float32)
-    for fields in ({"temperature": 0.0}, {"typical_p": 0.99, "temperature": 0.0}):
+    every: list[dict[str, Any]] = [{"temperature": 0.0}, {"typical_p": 0.99, "temperature": 0.0}]
+    for fields in every:
         sampler = Sampler(SamplingParams(**fields), 0, [], {1}, min_tokens=2)
         assert [sampler.sample(row) for _ in range(4)] == [2, 2, 1, 1]
     biased = Sampler(SamplingParams(temperature=0, logit_bias={1: -math.inf}), 0, [], {1}, min_tokens=1)
