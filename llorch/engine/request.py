@@ -90,9 +90,6 @@ class Request:
             faults += FIELDS["max_tokens"].python_faults(self.max_tokens)
         for name in ("stop", "ignore_eos", "min_tokens"):
             faults += FIELDS[name].python_faults(getattr(self, name))
-        if not faults and self.min_tokens > max(self.max_tokens, 0):
-            rule = f"at most max_tokens, {shown(self.max_tokens)}"
-            faults.append(_fault("min_tokens", rule, shown(self.min_tokens)))
         faults += self._logprobs_faults()
         faults += self._params_faults(n_vocab, eog_ids)
         if self.constraint is not None and self.ignore_eos is True:

@@ -29,14 +29,14 @@ def end_id() -> int:
         return end
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 12])
+@pytest.mark.parametrize("n", [0, 1, 5, 12, 100])
 def test_the_end_of_the_text_waits(server: LiveServer, end_id: int, n: int) -> None:
     wanted = {**BODY, "logit_bias": {str(end_id): 100}, "min_tokens": n}
     native = server.post("/generate", json={**wanted, "stream": False}).json()
-    assert native["finish_reason"] == ("length" if n == 12 else "stop")
-    assert len(native["token_ids"]) == n
+    assert native["finish_reason"] == ("length" if n >= 12 else "stop")
+    assert len(native["token_ids"]) == min(n, 12)
     openai = server.post("/v1/completions", json=wanted).json()
-    assert openai["usage"]["completion_tokens"] == n
+    assert openai["usage"]["completion_tokens"] == min(n, 12)
     assert openai["choices"][0]["text"] == native["text"]
 
 
@@ -52,8 +52,8 @@ def test_a_stop_string_waits(server: LiveServer) -> None:
     assert free.startswith(waited["text"])
 
 
-@pytest.mark.parametrize("min_tokens", [13, -1, "5", 1.5])
-def test_more_than_max_tokens_and_no_count_is_refused(server: LiveServer, min_tokens: object) -> None:
+@pytest.mark.parametrize("min_tokens", [-1, "5", 1.5])
+def test_what_is_no_count_is_refused(server: LiveServer, min_tokens: object) -> None:
     for route in ("/generate", "/v1/completions"):
         answer = server.post(route, json={**BODY, "min_tokens": min_tokens})
         assert answer.status_code == 400, answer.text
@@ -67,4 +67,4 @@ def test_of_the_python_interface(end_id: int) -> None:
         assert len(model.generate("Once", **wanted, min_tokens=4).token_ids) == 4
         assert len("".join(model.stream("Once", **wanted, min_tokens=4))) > 0
         with pytest.raises(RequestError, match="min_tokens"):
-            model.generate("Once", **wanted, min_tokens=13)
+            model.generate("Once", **wanted, min_tokens=-1)

@@ -85,7 +85,7 @@ _UNBOUND: dict[str, dict[str, Any]] = {
 _BESIDE_TOOLS = ("response_format", "json_schema", "guided_json")
 """Those that may stand beside tools: the answer is calls or the document."""
 _END_RULE = [
-    _with(ignore_eos={"enum": [False, None]}),
+    _with(ignore_eos={"enum": [False, None]}, min_tokens={"enum": [0, None]}),
     _with(**_UNBOUND, tool_choice={"enum": ["none", "auto", None]}),
 ]
 """A grammar says itself where the answer ends."""
