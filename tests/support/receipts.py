@@ -26,13 +26,13 @@ def receipts(loaded: OpenModel, engine: Engine, *requests: Request) -> list[dict
 
 
 def altered(receipt: dict[str, Any], place: str, value: object) -> dict[str, Any]:
-    """A receipt of which one member, by its dotted path, has another value; nothing else is changed."""
+    """A receipt of which one member, by its dotted path, has another value, or is added; nothing else is changed."""
     changed = copy.deepcopy(receipt)
     *parts, last = place.split(".")
     holder = changed
     for part in parts:
         holder = holder[part]
-    assert holder[last] != value
+    assert last not in holder or holder[last] != value
     holder[last] = value
     return changed
 

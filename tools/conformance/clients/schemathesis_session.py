@@ -39,7 +39,17 @@ CONSTRAINTS = (
     "json_schema", "grammar", "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
 )  # fmt: skip
 CHOICES = ("n", "echo", "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls")
+GRAMMARS = r'^(root ::= "[a-z ]*"( [|] "[a-z ]*")*)?$'
+"""Some texts of the format `gbnf`, which no schema can describe whole."""
 TEXT = {"prompt": {"type": "string", "minLength": 1, "maxLength": 64}}
+
+
+def with_grammars(value: Any) -> Any:
+    """A document in which what has the format `gbnf` has the pattern `GRAMMARS`."""
+    if isinstance(value, dict):
+        more = {"pattern": GRAMMARS} if value.get("format") == "gbnf" else {}
+        return {name: with_grammars(one) for name, one in value.items()} | more
+    return [with_grammars(one) for one in value] if isinstance(value, list) else value
 
 
 def part_of(
@@ -88,7 +98,7 @@ def conformance(target: Target) -> None:
         f"{target.url}/openapi.json", headers={"Authorization": f"Bearer {target.key}"}
     )
     with urllib.request.urlopen(asked, timeout=60) as answer:
-        document = json.load(answer)
+        document = with_grammars(json.load(answer))
     run(target, document, "--phases", "examples,coverage")
     run(target, parted(document, (*SAMPLING, *CONSTRAINTS), {}), "--phases", "fuzzing")
     only = [word for path in PARTED for word in ("--include-path", path)]

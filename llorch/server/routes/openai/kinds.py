@@ -147,12 +147,7 @@ RESPONSE_FORMAT = _looked_at_elsewhere(
         ]
     },
 )
-# What GBNF is no schema can say: these are grammars, and not the only ones.
-_GRAMMAR = {
-    "type": "string",
-    "maxLength": MAX_GRAMMAR_CHARS,
-    "pattern": r'^(root ::= "[a-z ]*"( [|] "[a-z ]*")*)?$',
-}
+_GRAMMAR = {"type": "string", "format": "gbnf", "maxLength": MAX_GRAMMAR_CHARS}
 _REGEX = {"type": "string", "format": "regex", "maxLength": MAX_REGEX_CHARS}
 _CHOICE = {
     "type": "array",
