@@ -117,7 +117,7 @@ def test_a_server_ends_with_the_terminal_that_it_was_started_from(long_model: Pa
         server.process.send_signal(signal.SIGHUP)  # the terminal is there, so somebody means the files
         server.wait_for_log("there is no file of keys and no certificate")
         os.close(ours)
-        assert server.process.wait(WAIT_S) == 0
-        assert "stopping" in server.log
+        server.wait_for_log("stopping")
+        assert server.process.wait(WAIT_S) == 0, server.log
     finally:
         server.process.kill()
