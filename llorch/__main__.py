@@ -18,8 +18,13 @@ def main() -> NoReturn:
     try:
         interrupt.end_on_signals()
         interrupt.end_process(_run())
-    except KeyboardInterrupt:  # the only one: a second signal ends the process where it is
-        interrupt.end_process(interrupt.exit_code() or 0)
+    except BaseException as error:
+        code = interrupt.exit_code()
+        if code is None and not isinstance(error, KeyboardInterrupt):
+            raise
+        # Not only `Interrupted` leads here: what it interrupts may make another error of it, as importing a class does
+        # whose `cached_property` was being named. A second signal ends the process where it is.
+        interrupt.end_process(code or 0)
 
 
 def _run() -> int:

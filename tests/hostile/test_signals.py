@@ -174,6 +174,30 @@ def test_an_interrupt_that_c_code_loses_ends_the_process_all_the_same(tmp_path: 
     assert caught.value.stderr == ""
 
 
+ANOTHER_ERROR = """
+import signal
+from llorch import __main__
+
+class Name:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGTERM)
+
+def run():
+    class Holder:
+        name = Name()
+
+__main__._run = run
+__main__.main()
+"""
+
+
+def test_a_signal_of_which_python_makes_another_error_ends_the_process_quietly(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        run_python(ANOTHER_ERROR, tmp_path)
+    assert caught.value.returncode == 128 + signal.SIGTERM
+    assert caught.value.stderr == ""
+
+
 UNFINISHED = """
 import signal, threading
 from llorch.cli import interrupt

@@ -29,6 +29,7 @@ class Browser(webbrowser.BaseBrowser):
         super().__init__()
         self._visit = visit
         self.opened = ""
+        self.is_done = threading.Event()
 
     def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:
         self.opened = url
@@ -36,6 +37,7 @@ class Browser(webbrowser.BaseBrowser):
         assert trace.hostname == "127.0.0.1"
         assert trace.port is not None
         self._visit(trace.path, trace.port)
+        self.is_done.set()
         return True
 
 
@@ -84,6 +86,7 @@ def test_the_page_of_the_viewer_gets_the_file_and_the_server_ends(trace: Path) -
 
     browser = visit_by(visit)
     show(trace, port=0)
+    assert browser.is_done.wait(20)  # `show` returns as soon as the file is sent
     assert browser.opened == f"{VIEWER}/#!/?url=http://127.0.0.1:{seen[0]}/trace.json"
     with pytest.raises(ConnectionRefusedError):
         request(seen[0], "GET", "/trace.json")
@@ -100,8 +103,9 @@ def test_nothing_else_is_served_and_no_other_name_is_heeded(trace: Path) -> None
         answers.append(request(port, "GET", path)[0])
         idle.close()
 
-    visit_by(visit)
+    browser = visit_by(visit)
     show(trace, port=0)
+    assert browser.is_done.wait(20)
     assert answers == [404, 404, 501, 200]
 
 
