@@ -179,7 +179,7 @@ def test_ctrl_c_at_the_prompt_discards_the_line_and_says_how_to_leave(endless: T
     endless.type("half a line")
     endless.wait_for("half a line")
     for _ in range(2):
-        endless.type(CTRL_C)
+        endless.interrupt_reading()
         assert "/exit or Ctrl-D leaves" in endless.wait_for(READY)
     assert "nothing was said yet" in say(endless, "/undo")
 
@@ -255,7 +255,8 @@ def test_answers_can_go_to_a_file_while_somebody_types(long_model: Path, tmp_pat
     with Terminal("chat", *flags, stdout=out, LLORCH_DATA_DIR=str(tmp_path)) as terminal:
         terminal.wait_for(READY)
         terminal.type("half")
-        terminal.type(CTRL_C)
+        terminal.wait_for("half")
+        terminal.interrupt_reading()
         terminal.wait_for("/exit or Ctrl-D leaves")
         terminal.wait_for(READY)
         terminal.enter("Hello")

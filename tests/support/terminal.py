@@ -63,6 +63,19 @@ class Terminal:
         """Press keys."""
         os.write(self._master, text.encode())
 
+    def interrupt_reading(self) -> None:
+        """Press Ctrl-C once the program waits for keys.
+
+        A signal between Python's last look at signals and its wait for keys is heard with the next key only
+        (`readline_until_enter_or_signal` in CPython's Modules/readline.c).
+        """
+        deadline = time.monotonic() + WAIT_S
+        state = Path(f"/proc/{self.process.pid}/stat")
+        while state.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < deadline, f"it does not wait for keys: {self.screen!r}"
+            time.sleep(0.005)
+        self.type(CTRL_C)
+
     def enter(self, text: str) -> None:
         """Type a line."""
         self.type(text + "\n")
