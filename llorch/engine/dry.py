@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llorch.engine.params import SamplingParams
 
-_LOG_OF_LARGEST = math.log(np.finfo(np.float32).max)
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,8 @@ class Repeats:
         base = self._params.dry_base
         exponents = np.array(lengths, np.float64) - self._params.dry_allowed_length
         if base > 1:
-            exponents = np.minimum(exponents, int(_LOG_OF_LARGEST / math.log(base)))
-        with np.errstate(over="ignore"):
-            return (self._params.dry_multiplier * base**exponents).astype(np.float32)
+            exponents = np.minimum(exponents, int(math.log(_LARGEST) / math.log(base)))
+        return np.minimum(self._params.dry_multiplier * base**exponents, _LARGEST).astype(np.float32)
 
 
 def repeat_lengths(token_ids: Sequence[int]) -> list[int]:

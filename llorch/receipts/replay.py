@@ -81,7 +81,7 @@ def generate_again(receipt: Receipt, loaded: OpenModel, settings: Settings) -> R
         max(min(asked.max_tokens, n), 1),
         tuple(asked.stop),
         ignore_eos=asked.ignore_eos,
-        min_tokens=min(asked.min_tokens, n),
+        min_tokens=asked.min_tokens,
         shown_ids=frozenset(asked.shown_ids),
     )
     return _run(request, receipt, loaded, settings)
