@@ -112,6 +112,12 @@ def never_ends(page: Page) -> None:
     page.route("**/v1/chat/completions", go_on)
 
 
+def stop(page: Page) -> None:
+    """End the running answer by the keyboard, and wait until the page shows that it has ended."""
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".answer.growing", state="detached")
+
+
 def wait_for_answer(page: Page, n: int = 1) -> str:
     """The text of the n-th answer shown, once it is complete."""
     page.wait_for_function(

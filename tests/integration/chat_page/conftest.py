@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import launched, opened, wait_until_ready
+from tests.support.browser import launched, never_ends, opened, wait_until_ready
 from tests.support.live_server import LiveServer
 
 if TYPE_CHECKING:
@@ -33,6 +34,26 @@ def page(browser: Browser, demo: LiveServer) -> Iterator[Page]:
     """The page of the demo server in a profile of its own; it must not misbehave."""
     with opened(browser, demo.url) as (page, _):
         wait_until_ready(page)
+        yield page
+
+
+@pytest.fixture(scope="module")
+def patient(
+    browser: Browser, long_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    """A server whose answers last as long as a test needs them: the demo's are over before a page has drawn twice."""
+    log = tmp_path_factory.mktemp("patient") / "log"
+    live = LiveServer(long_model, log, "-np", "2").wait_until_ready()
+    yield live
+    assert live.stop() == 0
+
+
+@pytest.fixture
+def endless(browser: Browser, patient: LiveServer) -> Iterator[Page]:
+    """A page whose answers end when they are stopped."""
+    with opened(browser, patient.url) as (page, _):
+        wait_until_ready(page)
+        never_ends(page)
         yield page
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import ask, never_ends, opened, wait_for_answer, wait_until_ready
+from tests.support.browser import ask, never_ends, opened, stop, wait_for_answer, wait_until_ready
 from tests.support.live_server import WAIT_S, LiveServer, wait_until
 
 if TYPE_CHECKING:
@@ -54,15 +54,15 @@ def test_an_answer_comes_with_its_speed_and_the_second_one_uses_the_cache(page: 
     assert sent[0]["stream"] is True
 
 
-def test_the_text_grows_while_it_comes(page: Page) -> None:
-    page.evaluate(
+def test_the_text_grows_while_it_comes(endless: Page) -> None:
+    endless.evaluate(
         """() => { window.lengths = new Set();
         new MutationObserver(() => lengths.add(document.querySelector(".answer .markdown")?.textContent.length))
         .observe(document.getElementById("messages"), {childList: true, subtree: true, characterData: true}); }"""
     )
-    ask(page, "A long story")
-    wait_for_answer(page)
-    assert page.evaluate("lengths.size") > 5
+    ask(endless, "A long story")
+    endless.wait_for_function("() => lengths.size > 5")
+    stop(endless)
 
 
 @pytest.mark.parametrize("by", ["Escape", "button"])
@@ -130,13 +130,14 @@ def test_an_edited_message_is_answered_anew_and_what_followed_is_another_version
     assert page.locator(".question .said").all_inner_texts() == ["The cat", "The end?"]
 
 
-def test_an_edit_waits_for_the_running_answer(page: Page) -> None:
+def test_an_edit_waits_for_the_running_answer(endless: Page) -> None:
+    page = endless
     ask(page, "The cat")
-    wait_for_answer(page)
+    page.wait_for_selector(".answer .markdown:not(:empty)")
+    stop(page)
     page.locator(".question").hover()
     page.click("[aria-label='Edit']")
     page.get_by_label("Edit the message").fill("The dog")
-    never_ends(page)
     ask(page, "A long story")
     page.wait_for_selector(".answer.growing")
     page.get_by_label("Edit the message").press("Enter")
@@ -146,6 +147,7 @@ def test_an_edit_waits_for_the_running_answer(page: Page) -> None:
     page.wait_for_selector(".answer.growing", state="detached")
     page.get_by_label("Edit the message").press("Enter")
     page.wait_for_selector("text=2 / 2", state="attached")
+    stop(page)
 
 
 def test_escape_leaves_a_message_as_it_was(page: Page) -> None:
@@ -233,6 +235,7 @@ def test_chats_survive_a_reload_and_can_be_renamed_and_deleted(page: Page) -> No
     page.click("#confirm >> text=Delete >> nth=-1")
     page.wait_for_function("() => document.querySelectorAll('.chat-title').length === 1")
     page.reload()
+    wait_until_ready(page)
     assert page.locator(".chat-title").all_inner_texts() == ["Foxes"]
     assert page.title() == "Foxes · llorch"
 
@@ -251,6 +254,7 @@ def test_chats_can_be_taken_to_another_browser(
         json.loads(file.read_text())["conversations"][0]["messages"][0]["content"] == "A story to take along"
     )
     with opened(browser, demo.url) as (other, _):
+        wait_until_ready(other)
         other.set_input_files("#import-file", file)
         other.click("text=A story to take along")
         assert other.locator(".answer .markdown").inner_text() == answer
@@ -264,7 +268,9 @@ def test_chats_can_be_taken_to_another_browser(
         other.wait_for_function("() => document.querySelectorAll('.chat-title').length === 0")
 
 
-def test_an_answer_goes_on_while_another_chat_is_shown(page: Page) -> None:
+def test_an_answer_goes_on_while_another_chat_is_shown(endless: Page) -> None:
+    page = endless
+    settle(page, Max_tokens="2000")
     ask(page, "A long story about a bear")
     page.wait_for_selector(".answer.growing")
     page.click("#new-chat")
@@ -278,6 +284,7 @@ def test_an_answer_goes_on_while_another_chat_is_shown(page: Page) -> None:
 def test_two_tabs_show_the_same_chats(page: Page, demo: LiveServer) -> None:
     other = page.context.new_page()
     other.goto(f"{demo.url}/")
+    wait_until_ready(other)
     ask(page, "Seen in both")
     wait_for_answer(page)
     other.click("text=Seen in both")

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import ask, faults_of, opened, shoot, wait_for_answer, wait_until_ready
+from tests.support.browser import (
+    ask,
+    faults_of,
+    never_ends,
+    opened,
+    shoot,
+    stop,
+    wait_for_answer,
+    wait_until_ready,
+)
 from tests.support.live_server import LiveServer
 
 if TYPE_CHECKING:
@@ -140,15 +149,16 @@ def test_the_switch_goes_from_the_systems_theme_to_light_to_dark_and_stays(
         page.emulate_media(color_scheme="light")
         assert page.evaluate(paper) == light
         # The page hears of the system's change a moment after the style has followed it.
-        page.wait_for_function("document.querySelector('meta[name=theme-color]').content === '#fbfaf7'")
+        page.wait_for_function("() => document.querySelector('meta[name=theme-color]').content === '#fbfaf7'")
 
 
-def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, demo: LiveServer) -> None:
-    with furnished(browser, demo, reduced_motion="reduce") as page:
+def test_nothing_moves_for_those_who_do_not_want_it(browser: Browser, patient: LiveServer) -> None:
+    with furnished(browser, patient, reduced_motion="reduce") as page:
+        never_ends(page)
         ask(page, "A story")
         page.wait_for_selector(".answer.growing")
         assert page.evaluate("document.getAnimations().length") == 0
-        wait_for_answer(page, 3)
+        stop(page)
 
 
 def test_text_of_either_direction_begins_at_its_side(browser: Browser, demo: LiveServer) -> None:
@@ -176,9 +186,10 @@ def test_the_view_follows_the_answer_unless_the_reader_scrolls_up(browser: Brows
         page.wait_for_selector("#to-end", state="hidden")
 
 
-def test_a_growing_answer_looks_like_one(browser: Browser, demo: LiveServer) -> None:
-    with furnished(browser, demo) as page:
+def test_a_growing_answer_looks_like_one(browser: Browser, patient: LiveServer) -> None:
+    with furnished(browser, patient) as page:
+        never_ends(page)
         ask(page, "Once upon a time")
         page.wait_for_selector(".answer.growing .progress:has-text('tokens/s')")
         shoot(page, "desktop-light-growing")
-        wait_for_answer(page, 3)
+        stop(page)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.browser import opened
+from tests.support.browser import opened, wait_until_ready
 from tests.support.live_server import LiveServer
 
 if TYPE_CHECKING:
@@ -221,6 +221,7 @@ def test_hostile_text_stays_text(browser: Browser, demo: LiveServer) -> None:
         ]
     }
     with opened(browser, demo.url) as (page, _):
+        wait_until_ready(page)
         opened_dialogs: list[Any] = []
         page.on("dialog", lambda dialog: opened_dialogs.append(dialog))
         file = {"name": "x.json", "mimeType": "application/json", "buffer": json.dumps(chats).encode()}
