@@ -12,9 +12,11 @@ from llorch.machine.memory import aligned_zeros
 
 (
     QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS_OF_16, SUMS_OF_16_STRIDE, SUMS_OF_32, SUMS_OF_32_STRIDE,
-) = range(1, 9)  # fmt: skip
-"""Places in the form's table, each with its row stride: int8 (n_rows, n), float32 (n_rows, n / 256), and the integers'
-sums, int16 (n_rows, n / 16) and (n_rows, n / 32)."""
+    STARTS_4, STARTS_4_STRIDE, STARTS_32, STARTS_32_STRIDE, STARTS_BIAS, STARTS_BIAS_STRIDE,
+) = range(1, 15)  # fmt: skip
+"""Places in the form's table, each with its row stride: int8 (n_rows, n), float32 (n_rows, n / 256), the integers'
+sums, int16 (n_rows, n / 16) and (n_rows, n / 32), and where sums with unsigned weights start, int32: the former times
+-4 and -32, the latter times minus the path's bias."""
 
 _BLOCK = 256
 
@@ -35,6 +37,9 @@ def fill_q8_k(table, x, row, start, n):
             t[SCALES] + row * t[SCALE_STRIDE] + at // _BLOCK * 4,
             t[SUMS_OF_16] + row * t[SUMS_OF_16_STRIDE] + at // 16 * 2,
             t[SUMS_OF_32] + row * t[SUMS_OF_32_STRIDE] + at // 32 * 2,
+            t[STARTS_4] + row * t[STARTS_4_STRIDE] + at // 16 * 4,
+            t[STARTS_32] + row * t[STARTS_32_STRIDE] + at // 16 * 4,
+            t[STARTS_BIAS] + row * t[STARTS_BIAS_STRIDE] + at // 32 * 4,
         )
 
 
@@ -44,6 +49,7 @@ def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
         aligned_zeros((n_rows, n // _BLOCK), np.float32),
         aligned_zeros((n_rows, n // 16), np.int16),
         aligned_zeros((n_rows, n // 32), np.int16),
+        *(aligned_zeros((n_rows, n // columns), np.int32) for columns in (16, 16, 32)),
     ]
 
 

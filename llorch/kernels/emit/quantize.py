@@ -52,12 +52,23 @@ def _first_largest(builder: Any, x: Int, n_vectors: int) -> Any:
     return load(F32, x + Int(builder, builder.zext(place, I64)) * 4, align=4)
 
 
-@emitted(types.void(types.int64, types.int64, types.int64, types.int64, types.int64))
-def quantize_256(builder: Any, x: Int, out: Int, scale: Int, sums_of_16: Int, sums_of_32: Int) -> None:
+@emitted(types.void(*[types.int64] * 8))
+def quantize_256(
+    builder: Any,
+    x: Int,
+    out: Int,
+    scale: Int,
+    sums_of_16: Int,
+    sums_of_32: Int,
+    at_4: Int,
+    at_32: Int,
+    at_bias: Int,
+) -> None:
     """``out = min(127, round_half_even(x * inverse))`` as int8 for 256 float32, ``inverse = -127 / m``.
 
     `m` is the first value of largest magnitude. Also writes ``1 / inverse`` (0 for zeros, NaN where `x` has one) as
-    float32 at `scale`, and the integers' sums over 16 and 32 columns as int16.
+    float32 at `scale`, and the integers' sums over 16 and 32 columns: as int16, and times -4 and -32 (of 16) and minus
+    the path's bias (of 32) as int32.
 
     Source: ggml's `quantize_row_q8_K_ref`, bit-exact for finite values.
     """
@@ -79,8 +90,11 @@ def quantize_256(builder: Any, x: Int, out: Int, scale: Int, sums_of_16: Int, su
         return whole
 
     of_16 = fold_lanes(builder, [quantize(i) for i in range(16)], builder.add)
+    of_32 = add_neighbours(builder, of_16)
     store(builder.trunc(of_16, vector(I16, 16)), sums_of_16, align=2)
-    store(builder.trunc(add_neighbours(builder, of_16), vector(I16, 8)), sums_of_32, align=2)
+    store(builder.trunc(of_32, vector(I16, 8)), sums_of_32, align=2)
+    for total, factor, address in ((of_16, 4, at_4), (of_16, 32, at_32), (of_32, _BIAS, at_bias)):
+        store(builder.mul(total, constant(I32, total.type.count, -factor)), address, align=4)
 
 
 def _quantize_q8_0(builder: Any, x: Int, n_blocks: int, out: list[Int]) -> None:

@@ -3,6 +3,10 @@
 Per block the integer sums are exact; each output is then accumulated in float32, ``acc = fma(sum, d_w * d_x, acc)``
 (and, where there are minimums, ``acc = fma(-minimums, dmin * d_x, acc)``), in block order whatever the shape: so every
 path and every batch gives the same bits. Sums of plain integers go on over all blocks, exact too, and are scaled once.
+
+``d_w * d_x`` shares the two ports of the dot products (Zen 4: eight dot products, a product and an fma for a block).
+Both are float16, so the product is exact in integers too: mantissas by `vpmaddwd`, which has a port of its own,
+converted, exponents added. That is 0.91 to 0.94 times as fast; no product at all would be 1.06 to 1.09.
 """
 
 from __future__ import annotations
@@ -125,12 +129,14 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
     weight_at = [w + block * (scheme.units * o.unit_bytes) for w in o.weights]
     scale_at = [s + block * scheme.scale_bytes for s in o.scales]
     x_at = [o.q[t] + block * scheme.block for t in range(n_tokens)]
+    start_at = [o.s[t] + block * (scheme.sub_blocks * 4) for t in range(n_tokens)]
     per_sub_block = scheme.sub_block // 4
-    step_scales = _STEP_UNITS * UNIT // scheme.sub_block * TILE_ROWS
+    step_sub_blocks = _STEP_UNITS * UNIT // scheme.sub_block
 
     def body(step: Int, totals: list[Any]) -> list[Any]:
         w_at = [w + step * (_STEP_UNITS * o.unit_bytes) for w in weight_at]
-        s_at = [s + step * step_scales for s in scale_at]
+        s_at = [s + step * (step_sub_blocks * TILE_ROWS) for s in scale_at]
+        starts: list[Any] | None = None
         if is_streaming:
             _emit_ahead(o, block * (scheme.units // _STEP_UNITS) + step, _STEP_UNITS)
         number = 0
@@ -141,8 +147,12 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
                 if scheme.minimums == "nibbles":
                     scales = [builder.and_(s, constant(I8, LANES, 15)) for s in scales]
                 factors = [factor_of(builder, s, scheme.signed_scales) for s in scales]
+                if scheme.has_starts:
+                    at = [s + step * (step_sub_blocks * 4) for s in start_at]
+                    starts = [splat(builder, load(I32, a, number * 4, align=4), LANES) for a in at]
                 at = [x + step * (_STEP_UNITS * UNIT) + (unit * UNIT + first * 4) for x in x_at]
-                totals = add_quads(builder, scheme, totals, quads[first : first + per_sub_block], at, factors)
+                some = quads[first : first + per_sub_block]
+                totals = add_quads(builder, scheme, totals, some, at, factors, starts=starts)
                 number += 1
         return totals
 
@@ -197,7 +207,7 @@ def _emit_block(
     if scheme.has_sub_blocks:
         sums = _sub_block_sums(builder, o, block, n_tokens, is_streaming)
         others: list[Any] = []
-        if scheme.minimums or scheme.taken_off:
+        if scheme.minimums or (scheme.taken_off and not scheme.has_starts):
             scale_at = [s + block * scheme.scale_bytes for s in o.scales]
             others = pair_sums(
                 builder, PairOperands(scheme, scale_at, [o.s[t] for t in range(n_tokens)]), block

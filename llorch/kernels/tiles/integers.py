@@ -133,7 +133,7 @@ def multiply_pair(
 
 def add_quads(
     builder: Any, scheme: TileScheme, totals: Sequence[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int],
-    factors: Sequence[Any] | None, *, is_paired: bool = IS_PAIRED,
+    factors: Sequence[Any] | None, *, starts: Sequence[Any] | None = None, is_paired: bool = IS_PAIRED,
 ) -> list[Any]:  # fmt: skip
     """Add the products of some quads, times factors, to int32 totals, token-major.
 
@@ -144,6 +144,7 @@ def add_quads(
         weights: bytes by quad and vector of rows.
         x_at: addresses of the tokens' int8 for the first quad.
         factors: by vector of rows (`factor_of`), or None.
+        starts: by token, int32 that sums begin with which factors multiply; None means 0 (`TileScheme.has_starts`).
         is_paired: whether the weights are pairs of quads, as in the tiles of paths where `IS_PAIRED` is set.
     """
     if PATH.dot in neon.DOTS:
@@ -157,6 +158,8 @@ def add_quads(
     ones = constant(I16, LANES * 2, 1)
     for first in range(0, len(weights), per_chain):
         sums: list[Any] = [None] * len(totals) if is_avx2 or factors else totals
+        if starts:
+            sums = [start for start in starts for _ in range(n)]
         for quad in range(first, min(first + per_chain, len(weights))):
             for t, at in enumerate(x_at):
                 x = builder.bitcast(splat(builder, load(I32, at, quad * 4, align=4), LANES), BYTES)

@@ -121,6 +121,15 @@ class TileScheme:
         return PLAIN_COLUMN_BYTES if self.is_plain else 1
 
     @property
+    def has_starts(self) -> bool:
+        """Whether the sums of sub-blocks start at minus what the weights' offset adds to them.
+
+        Then nothing is left to take off, which takes a multiplication and an addition for two sub-blocks: Q6_K and Q3_K
+        are 10 % faster (128 tokens, AVX-512). It needs products that are added to int32: AVX2 adds them to int16 first.
+        """
+        return self.has_sub_blocks and self.taken_off > 0 and paths.chosen().dot in ("vnni", "generic")
+
+    @property
     def taken_off(self) -> int:
         """What the bytes that meet the dot products exceed the integers by."""
         return paths.chosen().bias if self.signed else self.offset

@@ -48,7 +48,8 @@ def make_format(
         dot = make_dot_32(has_minimum=bool(scheme.minimums), n_registers=n_registers)
     else:
         form, twin_sums = q8_k.Q8_K, q8_k.SUMS_OF_16 if scheme.sub_block == 16 else q8_k.SUMS_OF_32
-        places = q8_k.SCALES, twin_sums
+        starts = {4: q8_k.STARTS_4, 32: q8_k.STARTS_32}.get(scheme.offset, q8_k.STARTS_BIAS)
+        places = q8_k.SCALES, starts if scheme.has_starts else twin_sums
         dot = make_dot_256(scale_columns=scheme.sub_block, minimum_lanes=minimum_lanes, offset=twin_offset)
     tiled = make_tiled(quant.name, scheme, file_block, places)
     decode = make_decode(scheme, file_block, scheme.offset - twin_offset)

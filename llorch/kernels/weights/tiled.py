@@ -120,7 +120,8 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
                 begin += nth * n_claimed
             while first < end:
                 # Fewer tiles at a time towards the end would let threads end together, but one token then has fewer
-                # streams: SmolLM2 decodes at 0.93 to 0.96 of this speed.
+                # streams: SmolLM2 decodes at 0.93 to 0.96 of this speed. A share of neighbouring tiles for each thread
+                # makes a product of 285 MB 2 % faster, and steps of 1.1B 0.99, of SmolLM2 0.97 times as fast.
                 following = begin + atomic_add(claims, n_claimed)
                 n = min(n_claimed, end - first)
                 y = (out + first * TILE_ROWS * 4, out_stride, o[ACCUMULATE])

@@ -6,22 +6,28 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llorch.kernels import paths
 from llorch.kernels.activations.q8_k import Q8_K
 from llorch.quant.codecs.q8_k import quantize_activation_q8_k
 from tests.support import kernel_calls
 from tests.support.naive import bits
 
 Floats = NDArray[np.float32]
+BIAS = paths.chosen().bias
 
 
 def assert_quantized_like_the_codec(x: Floats, n_threads: int = 1) -> None:
     made = kernel_calls.prepare(x, Q8_K, n_threads=n_threads)
-    made_q, made_d, of_16, of_32 = made.forms[Q8_K].arrays
+    made_q, made_d, of_16, of_32, at_4, at_32, at_bias = made.forms[Q8_K].arrays
     q, d = quantize_activation_q8_k(x)
     np.testing.assert_array_equal(made_q, q)
     np.testing.assert_array_equal(bits(made_d), bits(d))
     np.testing.assert_array_equal(of_16, q.reshape(len(x), -1, 16).sum(-1))
     np.testing.assert_array_equal(of_32, q.reshape(len(x), -1, 32).sum(-1))
+    used = d != 0  # a scale of 0 leaves nothing of the sum
+    for starts, columns, factor in ((at_4, 16, -4), (at_32, 16, -32), (at_bias, 32, -BIAS)):
+        sums = q.reshape(*d.shape, -1, columns).sum(-1, dtype=np.int32)
+        np.testing.assert_array_equal(starts.reshape(sums.shape)[used], factor * sums[used])
 
 
 def test_a_block_worked_out_by_hand() -> None:
@@ -33,11 +39,14 @@ def test_a_block_worked_out_by_hand() -> None:
         3.5,
         127.0,
     ]  # -127 comes first; ties go to the even neighbour
-    q, d, of_16, of_32 = kernel_calls.prepare(x, Q8_K).forms[Q8_K].arrays
+    q, d, of_16, of_32, at_4, at_32, at_bias = kernel_calls.prepare(x, Q8_K).forms[Q8_K].arrays
     assert q[0, [0, 17, 33, 34, 255]].tolist() == [64, -127, 2, 4, 127]
     assert d[0].tolist() == [1.0]
     assert of_16[0, [0, 1, 2, 3, 15]].tolist() == [64, -127, 6, 0, 127]
     assert of_32[0, [0, 1, 7]].tolist() == [64 - 127, 6, 127]
+    assert at_4[0, [0, 1, 2]].tolist() == [-4 * 64, 4 * 127, -4 * 6]
+    assert at_32[0, [0, 1, 2]].tolist() == [-32 * 64, 32 * 127, -32 * 6]
+    assert at_bias[0, [0, 1]].tolist() == [BIAS * 63, -BIAS * 6]
 
 
 @pytest.mark.parametrize("width", [256, 512, 768, 2048])
