@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
 from llorch.errors import ContextLengthError, DuplicateJobError, FieldError, InputError, RequestError, shown
-from llorch.fields.table import FIELDS
+from llorch.fields.table import FIELDS, MAX_LOGPROBS
 from llorch.text.tokenizer import Tokenizer
-
-MAX_LOGPROBS = 20
-"""Most tokens of which a request may ask how probable they are, beside the one that is there."""
 
 
 @dataclass(frozen=True, slots=True)

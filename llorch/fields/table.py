@@ -26,6 +26,8 @@ from llorch.fields.kinds import (
 from llorch.fields.sampling_table import SAMPLING
 
 _N_PREDICT = 256
+MAX_LOGPROBS = 20
+"""Most tokens of which a request may ask how probable they are, beside the one that is there."""
 
 # fmt: off
 TABLE = (
@@ -90,6 +92,9 @@ TABLE = (
           words="before so many tokens, neither the model's end of the text nor a stop string ends it"),
     Field("ignore_eos", BOOLEAN, False, is_request=True,
           words="go on to `max_tokens`, past the model's end of the text"),
+    Field("logprobs", integer(0, MAX_LOGPROBS), None, is_request=True, others_say=("n_probs", "top_logprobs"),
+          words="say of each token how probable it was, and so many of the most probable ones beside it; `stream: "
+                "false` lists it as `logprobs`"),
     Field("stream", BOOLEAN, True, is_request=True,
           words="server-sent events, or one JSON body"),
     Field("receipt", BOOLEAN, False, is_request=True,

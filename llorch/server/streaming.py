@@ -162,14 +162,17 @@ def event_stream(
     )
 
 
-async def last_event(request: Request, service: EngineService, submission: Submission) -> LastEvent:
-    """Wait for the end of a generation; a client that leaves meanwhile aborts it."""
+async def last_event(
+    request: Request, service: EngineService, submission: Submission, see: Callable[[Event], None]
+) -> LastEvent:
+    """Wait for the end of a generation, and call `see` with each event; a client that leaves meanwhile aborts it."""
     last: Event | None = None
     try:
         with on_departure(
             request, lambda: service.release(submission)
         ):  # its `end` event comes within a step
             async for event in service.stream(submission):
+                see(event)
                 last = event
     finally:
         finish(service, submission, last)

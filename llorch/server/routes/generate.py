@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from llorch.engine.events import EndEvent, ErrorEvent, Event, TokenEvent
+from llorch.engine.events import EndEvent, EndTokenEvent, ErrorEvent, Event, TokenEvent, TokenLogprobs
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError
@@ -23,7 +23,9 @@ from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotRea
 from llorch.server.limits import limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import GENERATED, POSTED, json_body, properties, refusals, stream_or_json
 from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts, receipts_of
+from llorch.server.routes.openai.logprobs import finite, token_text
 from llorch.server.streaming import event_stream, last_event, sse_frame
+from llorch.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["generate"])
 
@@ -131,18 +133,23 @@ async def generate(request: Request) -> Response:
             "owner": owner,
             "hashes_logits": receipts.is_asked_for,
             "min_tokens": given.get("min_tokens", 0),
+            "n_logprobs": given.get("logprobs"),
         },
     )
     assert submission.request is not None  # it was submitted
+    assert service.loaded is not None
     receipts.are_for((submission.request,))
+    tokenizer = service.loaded.tokenizer
     if given.get("stream", True):
-        return event_stream(service, submission, partial(event_frame, receipts=receipts))
-    last = await last_event(request, service, submission)
+        return event_stream(service, submission, partial(event_frame, receipts=receipts, tokenizer=tokenizer))
+    judged: list[dict[str, Any]] = []
+    last = await last_event(request, service, submission, partial(_keep_logprobs, judged, tokenizer))
     if isinstance(last, ErrorEvent):
         raise GenerationFailedError(last)
+    more = {} if given.get("logprobs") is None else {"logprobs": judged}
     if receipts.is_asked_for:
-        return JSONResponse(await asyncio.to_thread(event_json, last, receipts))
-    return JSONResponse(event_json(last))
+        return JSONResponse(await asyncio.to_thread(event_json, last, receipts) | more)
+    return JSONResponse(event_json(last) | more)
 
 
 @router.post(
@@ -162,10 +169,21 @@ async def cancel(request: Request) -> dict[str, Any]:
     return {"job_id": job_id, "cancelled": True}
 
 
-def event_json(event: Event, receipts: AnswerReceipts = NO_RECEIPTS) -> dict[str, object]:
-    """An event as the native API writes it."""
+def event_json(
+    event: Event, receipts: AnswerReceipts = NO_RECEIPTS, tokenizer: Tokenizer | None = None
+) -> dict[str, object]:
+    """An event as the native API writes it.
+
+    Args:
+        event: any but an `EndTokenEvent`.
+        receipts: those that the answer's end bears.
+        tokenizer: spells the most probable tokens, if the request asks for them.
+    """
     if isinstance(event, TokenEvent):  # one for every token, and `asdict` is slow
-        return {"type": "token", "i": event.i, "id": event.id, "text": event.text}
+        token: dict[str, object] = {"type": "token", "i": event.i, "id": event.id, "text": event.text}
+        if event.logprobs is not None and tokenizer is not None:
+            token |= _logprobs_json(event.logprobs, tokenizer)
+        return token
     content = {"type": event.type, **dataclasses.asdict(event)}
     if isinstance(event, EndEvent):
         del content["logits"]  # a receipt says it
@@ -175,6 +193,29 @@ def event_json(event: Event, receipts: AnswerReceipts = NO_RECEIPTS) -> dict[str
     return content
 
 
-def event_frame(event: Event, receipts: AnswerReceipts = NO_RECEIPTS) -> bytes:
-    """An event as a frame of the native stream."""
-    return sse_frame(event_json(event, receipts), event.type)
+def event_frame(
+    event: Event, receipts: AnswerReceipts = NO_RECEIPTS, tokenizer: Tokenizer | None = None
+) -> bytes:
+    """An event as a frame of the native stream; nothing of an `EndTokenEvent`, which is no token of the answer."""
+    if isinstance(event, EndTokenEvent):
+        return b""
+    return sse_frame(event_json(event, receipts, tokenizer), event.type)
+
+
+def _logprobs_json(logprobs: TokenLogprobs, tokenizer: Tokenizer) -> dict[str, object]:
+    """How probable a token was, and the most probable ones with their spellings."""
+    top = [
+        {
+            "id": token_id,
+            "text": token_text(tokenizer.token_bytes(token_id, special=True)),
+            "logprob": finite(logprob),
+        }
+        for token_id, logprob in logprobs.top
+    ]
+    return {"logprob": finite(logprobs.logprob), "top_logprobs": top}
+
+
+def _keep_logprobs(judged: list[dict[str, Any]], tokenizer: Tokenizer, event: Event) -> None:
+    """Append what `event` says about a token of the answer."""
+    if isinstance(event, TokenEvent) and event.id is not None and event.logprobs is not None:
+        judged.append({"id": event.id, **_logprobs_json(event.logprobs, tokenizer)})

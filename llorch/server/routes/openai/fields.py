@@ -13,7 +13,7 @@ from llorch.errors import FieldError
 from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.sampling_table import RARE_SAMPLING
-from llorch.fields.table import FIELDS
+from llorch.fields.table import FIELDS, MAX_LOGPROBS
 from llorch.server.routes.openai.kinds import (
     CHOICE,
     GRAMMAR,
@@ -31,7 +31,6 @@ from llorch.server.routes.openai.kinds import (
     TOOLS,
 )
 
-MAX_LOGPROBS = 20
 MAX_N = 64
 
 
