@@ -9,12 +9,14 @@ sequences runs beside it, so that the difference is what HTTP costs), `prefix` (
 (time between tokens while long prompts arrive), `health` (probes while a very long prompt is read).
 
 Every round starts each server once, in alternating order, on the same file with as many slots, contexts and threads,
-and runs every load once with the same client. Without `--llama-server` llorch alone is measured.
+and runs every load once with the same client. Without `--llama-server` llorch alone is measured. With `--resume FILE`
+a comparison that was interrupted goes on where it was: what the file holds is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -58,18 +60,43 @@ def commands(args: argparse.Namespace, model: Path, load: Load) -> dict[str, lis
     return chosen
 
 
+class Runs:
+    """What has been measured, in memory and in a file.
+
+    Args:
+        path: one run a line; runs that are there count as measured.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        lines = path.read_text("utf-8").splitlines() if path and path.is_file() else []
+        self.all: list[Run] = [json.loads(line) for line in lines]
+
+    def lacks(self, number: int, model: Path, server: str, names: list[str]) -> bool:
+        """Whether one of the loads `names` has not been measured in this round."""
+        place = (number + 1, model.name, server)
+        done = {run["load"] for run in self.all if (run["round"], run["model"], run["server"]) == place}
+        return not done.issuperset(names)
+
+    def keep(self, number: int, model: Path, server: str, found: dict[str, dict[str, float]]) -> None:
+        """Add the figures of some loads."""
+        new = [
+            {"round": number + 1, "model": model.name, "server": server, "load": name, "figures": figures}
+            for name, figures in found.items()
+        ]
+        self.all += new
+        if self._path:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(run) + "\n" for run in new)
+        for name, figures in found.items():
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+            print(f"round {number + 1}  {model.name}  {server}  {name}: {shown}", file=sys.stderr, flush=True)
+
+
 def measure(args: argparse.Namespace) -> list[Run]:
     """All rounds of all models, as far as they fit the budget."""
     load = Load(args.streams, args.n_prompt, args.n_predict)
-    runs: list[Run] = []
-
-    def keep(number: int, model: Path, server: str, name: str, figures: dict[str, float]) -> None:
-        runs.append(
-            {"round": number + 1, "model": model.name, "server": server, "load": name, "figures": figures}
-        )
-        shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-        print(f"round {number + 1}  {model.name}  {server}  {name}: {shown}", file=sys.stderr, flush=True)
-
+    runs = Runs(args.resume)
     begun_s = time.monotonic()
     for number in range(args.rounds):
         if number and (time.monotonic() - begun_s) * (number + 1) / number > 60 * args.budget:
@@ -78,13 +105,18 @@ def measure(args: argparse.Namespace) -> list[Run]:
         for model in args.model:
             chosen = list(commands(args, model, load).items())
             for server, command in chosen if number % 2 == 0 else chosen[::-1]:
-                for name, figures in measure_server(command, args.loads, load, f"round {number}").items():
-                    keep(number, model, server, name, figures)
-                if server == LLORCH and "decode" in args.loads:
+                if runs.lacks(number, model, server, args.loads):
+                    found = measure_server(command, args.loads, load, f"round {number}")
+                    runs.keep(number, model, server, found)
+                if (
+                    server == LLORCH
+                    and "decode" in args.loads
+                    and runs.lacks(number, model, BENCH, ["decode"])
+                ):
                     test = SpeedTest.parse(f"tg{load.n_predict}@{load.n_streams}")
                     bench = run_llorch(model, test, args.threads, (), 600)
-                    keep(number, model, BENCH, "decode", {"tokens_per_s": bench.tokens_per_s})
-    return runs
+                    runs.keep(number, model, BENCH, {"decode": {"tokens_per_s": bench.tokens_per_s}})
+    return runs.all
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
@@ -108,6 +140,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         metavar="MINUTES",
         help="no round that would not fit (default: 60)",
     )
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep runs there, and go on from them")
     args = parser.parse_args(words)
     args.loads = args.loads.split(",")
     args.model = [model.absolute() for model in args.model]
