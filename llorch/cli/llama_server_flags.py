@@ -30,7 +30,6 @@ _TAKEN: dict[int | str, str] = {
 
 _IN_REQUESTS = "each request says it"
 _IN_FILE = "the model file says it"
-_NOT_HERE = "llorch has no such way to choose tokens"
 _PROXY = "a proxy in front of the server does that"
 _REFUSED = {
     "--mlock": "--weights packed keeps the weights in memory of their own, which is not locked",
@@ -51,7 +50,7 @@ _REFUSED = {
     "--mirostat --mirostat-lr --mirostat-ent --dynatemp-range --dynatemp-exp --typical --typical-p": _IN_REQUESTS,
     "--xtc-probability --xtc-threshold --top-nsigma --top-n-sigma": _IN_REQUESTS,
     "--dry-multiplier --dry-base --dry-allowed-length --dry-penalty-last-n --dry-sequence-breaker": _IN_REQUESTS,
-    "--adaptive-target --adaptive-decay": _NOT_HERE,
+    "--adaptive-target --adaptive-decay": _IN_REQUESTS,
     "--context-shift --keep": 'a full context ends the text with "length"; nothing is thrown away',
     "--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --override-kv": _IN_FILE,
     "--slot-save-path --cache-reuse -cram --cache-ram": "prefixes are kept in what the KV cache has left",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine.adaptive import AdaptiveP
 from llorch.engine.dry import Repeats
 from llorch.engine.mirostat import Mirostat
 from llorch.engine.narrowing import Candidates, draw, min_p, top_k, top_p
@@ -38,6 +39,7 @@ class Chain:
         self._repeats = repeats
         self._chance = chance
         self._mirostat = Mirostat(params) if params.mirostat else None
+        self._adaptive = AdaptiveP(params) if params.adaptive_target >= 0 else None
         self._steps: dict[str, Callable[[Candidates], Candidates]] = {
             "penalties": self._penalize,
             "dry": self._penalize_repeats,
@@ -61,6 +63,8 @@ class Chain:
             candidates = self._steps[name](candidates)
         if self._mirostat is not None:
             return self._mirostat.choose(candidates, len(logits), self._chance())
+        if self._adaptive is not None:
+            return self._adaptive.choose(candidates, self._chance())
         return draw(candidates, self._chance())
 
     def _heat(self, candidates: Candidates) -> Candidates:

@@ -69,6 +69,8 @@ class SamplingParams:
         mirostat: version, 1 or 2, of what chooses in place of all steps but the temperature; 0 is off.
         mirostat_tau: surprise it aims at, in bits.
         mirostat_eta: its learning rate.
+        adaptive_target: -1..1; probability near which adaptive-p chooses, after the other steps; negative is off.
+        adaptive_decay: 0..0.99; weight of earlier tokens in its mean.
 
     Raises:
         RequestError: on construction, with every value out of range.
@@ -100,6 +102,8 @@ class SamplingParams:
     mirostat: int = _default("mirostat")
     mirostat_tau: float = _default("mirostat_tau")
     mirostat_eta: float = _default("mirostat_eta")
+    adaptive_target: float = _default("adaptive_target")
+    adaptive_decay: float = _default("adaptive_decay")
 
     def __post_init__(self) -> None:
         faults: list[FieldError] = []
@@ -128,7 +132,7 @@ class SamplingParams:
         Source of what Mirostat leaves: llama.cpp `common_sampler_init`.
         """
         steps = ("temperature",) if self.mirostat else self.samplers
-        off: dict[str, Any] = {"dynatemp_range": 0.0} if self.mirostat else {}
+        off: dict[str, Any] = {"dynatemp_range": 0.0, "adaptive_target": -1.0} if self.mirostat else {}
         for step, values in _WITHOUT.items():
             off |= {} if step in steps else values
         is_usual = steps == tuple(step for step in STEPS if step in steps)
@@ -164,4 +168,5 @@ class SamplingParams:
             and (self.xtc_probability <= 0 or self.xtc_threshold > MAX_XTC_THRESHOLD)
             and self.dynatemp_range == 0
             and not self.mirostat
+            and self.adaptive_target < 0
         )

@@ -85,7 +85,7 @@ def integer(low: int, high: int | None = None) -> Kind:
     return Kind(int, f"an integer, {_range(low, high)}", limits, plain_integer)
 
 
-def number(low: int, high: int, *, excludes_low: bool = False) -> Kind:
+def number(low: float, high: float, *, excludes_low: bool = False) -> Kind:
     """Finite numbers from `low` (included, unless `excludes_low`) to `high` (included)."""
     sign = "<" if excludes_low else "<="
     limits = {"gt" if excludes_low else "ge": low, "le": high}
@@ -240,12 +240,12 @@ def described(value: object) -> str:
     return "an object" if isinstance(value, Mapping) else f"a value of type {type(value).__name__}"
 
 
-def _range(low: int, high: int | None, low_sign: str = "<=") -> str:
+def _range(low: float, high: float | None, low_sign: str = "<=") -> str:
     """``{name} >= 1``, ``0 <= {name} <= 2``, ``0 <= {name} < 2^31``."""
     if high is None:
         return f"{{name}} >= {low}"
-    is_power = high >= MAX_TOKEN_ID and not high & (high + 1)
-    return f"{low} {low_sign} {{name}} " + (f"< 2^{high.bit_length()}" if is_power else f"<= {high}")
+    is_power = isinstance(high, int) and high >= MAX_TOKEN_ID and not high & (high + 1)
+    return f"{low} {low_sign} {{name}} " + (f"< 2^{int(high).bit_length()}" if is_power else f"<= {high}")
 
 
 def _fault(fault: Mapping[str, Any]) -> tuple[int | None, str]:

@@ -70,6 +70,11 @@ SAMPLING = (
           words="surprise that Mirostat aims at, in bits"),
     Field("mirostat_eta", number(0, 1), 0.1, is_request=True,
           words="how fast it learns"),
+    Field("adaptive_target", number(-1, 1), -1.0, is_request=True,
+          words="adaptive-p, after all other steps, prefers tokens whose probability is near this one, so that the "
+                "mean of those chosen is; negative: off"),
+    Field("adaptive_decay", number(0, 0.99), 0.9, is_request=True,
+          words="weight of the earlier tokens in that mean, against the next one"),
 )
 # fmt: on
 RARE_SAMPLING = tuple(

@@ -118,6 +118,8 @@ class SettingsPart(_Part):
     mirostat: Annotated[int, Field(ge=0, le=2)] = FIELDS["mirostat"].default
     mirostat_tau: Number = FIELDS["mirostat_tau"].default
     mirostat_eta: Number = FIELDS["mirostat_eta"].default
+    adaptive_target: Number = FIELDS["adaptive_target"].default
+    adaptive_decay: Number = FIELDS["adaptive_decay"].default
 
     def without_defaults(self) -> dict[str, Any]:
         """As it stands in the receipt."""

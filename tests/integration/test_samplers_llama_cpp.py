@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llorch.engine.adaptive import AdaptiveP
 from llorch.engine.breakers import BreakerFinder
 from llorch.engine.dry import Repeats
 from llorch.engine.mirostat import Mirostat
@@ -89,6 +90,22 @@ def test_mirostat_over_a_text(version: int, target: float) -> None:
             assert chosen is not None
             check(kept, theirs)
             ours.learn(kept, chosen)
+
+
+@pytest.mark.parametrize("target", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9, 0.99])
+def test_adaptive_p_over_a_text(target: float, decay: float) -> None:
+    """Each step makes the same logits; both learn from the token that llama.cpp draws."""
+    ours = AdaptiveP(SamplingParams(adaptive_target=target, adaptive_decay=decay))
+    with llama_cpp_step("adaptive_p", target, decay, 7) as step:
+        for row in ROWS:
+            candidates = Candidates.from_logits(np.where(row < -4, np.float32(-np.inf), row))
+            bent = ours.bend(candidates)
+            theirs, chosen = step.apply(candidates.logits)
+            assert chosen is not None
+            check(bent, theirs)
+            ours.learn(candidates, chosen)
+            step.accept([chosen])
 
 
 def repeating_text(seed: int, n_vocab: int, n: int) -> list[int]:

@@ -63,7 +63,7 @@ def test_a_flag_for_what_is_so_anyway_changes_nothing(words: str) -> None:
         ("-ub 512", "--batch-size"), ("--threads-batch 4", "--threads"), ("--mlock", "--weights packed"),
         ("--cache-type-k q8_0", "--kv-type"), ("-hf a/b:Q8_0", "llorch pull"), ("-md x.gguf", "--draft ngram"),
         ("--api-prefix /a", "proxy"), ("--mirostat 2", "each request"),
-        ("--adaptive-target 1", "no such way to choose"),
+        ("--adaptive-target 1", "each request"),
         ("--seed 4", "each request"), ("--context-shift", "length"), ("--no-slots", "API key"),
         ("--lora x", "adapters"), ("--rope-freq-base 1000", "model file"),
         ("--log-file x", "standard error"), ("-C ff", "taskset"), ("--cpu-strict 1", "--pin-threads"),

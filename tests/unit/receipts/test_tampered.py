@@ -61,6 +61,7 @@ ALTERED: dict[str, tuple[object, str]] = {
     "settings.xtc_probability": (1.0, "token_ids"),
     "settings.dynatemp_range": (1.5, "token_ids"),
     "settings.mirostat": (2, "token_ids"),
+    "settings.adaptive_target": (0.0, "token_ids"),
     "settings.dry_multiplier": (-1.0, "settings"),
     "answer.token_ids": ([9] * 8, "token_ids"),
     "answer.end_token_id": (2, "counts"),
@@ -75,7 +76,7 @@ ALTERED: dict[str, tuple[object, str]] = {
 """Another value of a member, and the check that does not hold then, even if all hashes were made to fit."""
 WITH_ANOTHER = (
     "xtc_threshold", "dynatemp_exponent", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
-    "dry_sequence_breakers", "mirostat_tau", "mirostat_eta",
+    "dry_sequence_breakers", "mirostat_tau", "mirostat_eta", "adaptive_decay",
 )  # fmt: skip
 """Settings without an effect alone."""
 

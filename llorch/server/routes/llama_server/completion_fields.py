@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from llorch.engine.params import SamplingParams
-from llorch.engine.request import MAX_LOGPROBS
 from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer
 from llorch.fields.sampling_table import RARE_SAMPLING
-from llorch.fields.table import FIELDS
+from llorch.fields.table import FIELDS, MAX_LOGPROBS
 from llorch.server.body import check_fields, object_schema
 from llorch.server.routes.llama_server.biases import BIASES_SCHEMA, bias_faults
 from llorch.server.routes.llama_server.prompts import (
@@ -29,7 +28,12 @@ from llorch.server.routes.llama_server.prompts import (
     prompt_faults,
     prompts_of,
 )
-from llorch.server.routes.llama_server.sampler_order import SAMPLERS_SCHEMA, sampler_faults, steps_of
+from llorch.server.routes.llama_server.sampler_order import (
+    SAMPLERS_SCHEMA,
+    names_adaptive,
+    sampler_faults,
+    steps_of,
+)
 from llorch.server.routes.openai.kinds import GRAMMAR
 from llorch.server.routes.openai.structure import Structure, parse_structure
 from llorch.settings import Settings
@@ -90,6 +94,8 @@ _ENDS: dict[str, tuple[float, float]] = {
     "xtc_probability": (0, 1),
     "xtc_threshold": (0, 1),
     "mirostat": (0, 2),
+    "adaptive_target": (-1, math.inf),
+    "adaptive_decay": (0, 0.99),
 }
 _KINDS = {
     "temperature": _number("a number, temperature <= 2", le=2),
@@ -101,6 +107,8 @@ _KINDS = {
     "xtc_probability": _number("a number"),
     "xtc_threshold": _number("a number"),
     "mirostat": Kind(int, "an integer"),
+    "adaptive_target": _number("a number, adaptive_target <= 1", le=1),
+    "adaptive_decay": _number("a number"),
 }
 _ALIASES = {
     "max_tokens": "n_predict",
@@ -138,7 +146,6 @@ _TABLE = (
     _native("timeout", "timeout_s"),
     _native("receipt", "receipt"),
     _without("tfs_z", "tail-free sampling", _ONE),
-    _without("adaptive_target", "adaptive sampling", _AT_MOST_0),
     _without("min_keep", "min_keep", integer(0, 1)),
     _without("post_sampling_probs", "probabilities after sampling", Kind(_make_false, "false")),
     _without("n_indent", "minimal indentation", _ZERO),
@@ -173,6 +180,7 @@ class CompletionRequest:
         prompts: at least one.
         given: the fields that it gives, without null ones.
         steps: what `samplers` names, under llorch's names; None where it is not given.
+        is_adaptive: whether `samplers` names adaptive-p, which chooses nothing otherwise.
         logit_bias: as it came.
         structure: what `json_schema` or `grammar` asks for.
     """
@@ -180,6 +188,7 @@ class CompletionRequest:
     prompts: list[Prompt]
     given: Mapping[str, Any]
     steps: tuple[str, ...] | None
+    is_adaptive: bool
     logit_bias: list[Any] | dict[str, Any]
     structure: Structure
 
@@ -205,6 +214,8 @@ class CompletionRequest:
         }
         if self.steps is not None:
             given["samplers"] = self.steps
+        if not self.is_adaptive:
+            given["adaptive_target"] = -1.0
         seed = self.get("seed")
         return dataclasses.replace(
             SamplingParams.from_settings(settings, seed=None if seed in _RANDOM_SEEDS else seed),
@@ -238,6 +249,7 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> Completi
         prompts=prompts_of(body["prompt"]),
         given=given,
         steps=None if samplers is None else steps_of(samplers),
+        is_adaptive=names_adaptive(samplers),
         logit_bias=body.get("logit_bias") or {},
         structure=structure,
     )

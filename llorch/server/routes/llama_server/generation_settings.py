@@ -13,8 +13,6 @@ from llorch.fields.sampling_table import RARE_SAMPLING
 from llorch.server.routes.llama_server.sampler_order import shown_steps
 
 _ABSENT: dict[str, Any] = {
-    "adaptive_target": -1.0,
-    "adaptive_decay": 0.9,
     "n_keep": 0,
     "n_discard": 0,
     "min_keep": 0,

@@ -13,8 +13,8 @@ from llorch.fields.sampling_table import STEPS
 
 _THEIRS = {"typical_p": "typ_p"}
 """Steps that llama-server calls otherwise."""
-_IDLE = "adaptive_p"
-"""A step that does nothing unless another field asks for it, which is refused."""
+_ADAPTIVE = "adaptive_p"
+"""A step that is always the last, wherever it stands, and does nothing unless `adaptive_target` is given."""
 _LETTERS = {
     "e": "penalties",
     "d": "dry",
@@ -25,11 +25,11 @@ _LETTERS = {
     "m": "min_p",
     "x": "xtc",
     "t": "temperature",
-    "a": _IDLE,
+    "a": _ADAPTIVE,
 }
 _ALIASES = {"nucleus": "top_p", "temp": "temperature", "typ": "typical_p", "typ_p": "typical_p"} | {
     spelling: name
-    for name in (*STEPS, _IDLE)
+    for name in (*STEPS, _ADAPTIVE)
     if "_" in name
     for spelling in (name.replace("_", "-"), name.replace("_", ""))
 }
@@ -38,7 +38,7 @@ _RULE = f"steps among {', '.join(STEPS)}, each at most once"
 SAMPLERS_SCHEMA: dict[str, Any] = {
     "description": f"{_RULE}, in the order wanted; a list of names, or their letters in one string",
     "anyOf": [
-        {"type": "array", "maxItems": 16, "uniqueItems": True, "items": {"enum": [*STEPS, _IDLE]}},
+        {"type": "array", "maxItems": 16, "uniqueItems": True, "items": {"enum": [*STEPS, _ADAPTIVE]}},
         {"type": "null"},
     ],
 }
@@ -62,7 +62,12 @@ def sampler_faults(value: object) -> list[FieldError]:
 
 def steps_of(value: object) -> tuple[str, ...]:
     """The steps that `value`, in which there is no fault, names."""
-    return tuple(name for name in _names(value) or () if name != _IDLE)
+    return tuple(name for name in _names(value) or () if name != _ADAPTIVE)
+
+
+def names_adaptive(value: object) -> bool:
+    """Whether `value`, in which there is no fault, names adaptive-p."""
+    return _ADAPTIVE in (_names(value) or ())
 
 
 def _names(value: object) -> list[str] | None:
@@ -72,7 +77,7 @@ def _names(value: object) -> list[str] | None:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         return None
     names = [_ALIASES.get(name.lower(), name.lower()) for name in value]
-    return names if all(name in STEPS or name == _IDLE for name in names) else None
+    return names if all(name in STEPS or name == _ADAPTIVE for name in names) else None
 
 
 def _fault(got: str) -> FieldError:

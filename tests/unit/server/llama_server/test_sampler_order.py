@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llorch.fields.sampling_table import STEPS
-from llorch.server.routes.llama_server.sampler_order import sampler_faults, shown_steps, steps_of
+from llorch.server.routes.llama_server.sampler_order import (
+    names_adaptive,
+    sampler_faults,
+    shown_steps,
+    steps_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +27,11 @@ def test_names_letters_and_other_spellings_in_the_order_they_come(
 ) -> None:
     assert sampler_faults(value) == []
     assert steps_of(value) == steps
+
+
+def test_adaptive_p_is_no_step_but_is_seen() -> None:
+    assert all(names_adaptive(value) for value in (["adaptive_p"], "ka", ["top_k", "Adaptive-P"]))
+    assert not any(names_adaptive(value) for value in (None, [], "k", list(STEPS)))
 
 
 def test_shown_steps_are_taken_back() -> None:
