@@ -86,7 +86,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         token_ids = prompt_token_ids(reference, prompt, loaded.tokenizer)
         request = Request(JOB_ID, token_ids, params, settings.n_predict)
-        traced = record_run(loaded, settings, request, n_warm=args.warm, observed=args.observed)
+        traced = record_run(
+            loaded,
+            settings,
+            request,
+            n_warm=args.warm,
+            observed=args.observed,
+            watches_cores=bool(args.simulate),
+        )
         roofline = measure_roofline(llama.n_threads)
         recording = traced.recording
         found = operations_of_run(recording, llama, settings.kv_type)

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--simulate",
         type=_counts,
         metavar="N,...",
-        help="also schedule the median step on so many compute engines, print what would come of it, and add the "
+        help="also schedule a typical step on so many compute engines, print what would come of it, and add the "
         "simulated timelines to the file",
     )
 
@@ -76,7 +76,7 @@ def show(run: SimulatedRun | None) -> None:
     barriers = ", ".join(f"{1e6 * h.barrier_s:.2f} us on {n}" for n, h in costs.handovers.items())
     print(
         f"What if: {step.n_steps} steps of {_counted(step.n_rows, 'row')} on {_counted(step.n_threads, 'thread')}, "
-        f"their median; {console.human_bytes(step.n_bytes)} from memory at {costs.bytes_per_s / 1e9:.1f} GB/s; "
+        f"a typical one; {console.human_bytes(step.n_bytes)} from memory at {costs.bytes_per_s / 1e9:.1f} GB/s; "
         f"threads meet in {barriers}"
     )
     headings = (
@@ -98,8 +98,16 @@ def _sentence(check: Check) -> str:
     source = f" from steps on {check.from_threads}" if check.from_threads != check.n_threads else ""
     return (
         f"Check: {_counted(check.n_threads, 'thread')}{source}: predicted {_ms(check.predicted_s)} ms, measured "
-        f"{_ms(check.measured_s)} ms ({check.difference:+.1%}); without disturbances by other programs "
-        f"{_ms(check.undisturbed_s)} ms ({check.undisturbed_difference:+.1%})"
+        f"{_ms(check.measured_s)} ms ({check.difference:+.1%}); {_compared(check)}"
+    )
+
+
+def _compared(check: Check) -> str:
+    """Which steps the prediction is compared with."""
+    if check.n_undisturbed:
+        return f"{check.n_undisturbed} of {_counted(check.n_steps, 'step')} had their cores for themselves"
+    return (
+        f"in every step other programs had a core, for {check.off_core:.0%} of the time: no fair comparison"
     )
 
 

@@ -256,6 +256,11 @@ class Team:
             if reached < 0:
                 raise KernelError("the thread team was aborted in the middle of a step")
 
+    @property
+    def thread_idents(self) -> list[int]:
+        """Of the threads beside the caller (`threading.Thread.ident`)."""
+        return [thread.ident for thread in self._threads if thread.ident is not None]
+
     def _addresses_of(self, *arrays: NDArray[np.int64]) -> tuple[int, ...]:
         """Where arrays begin. NumPy takes a microsecond to say it, and they are mostly those of the step before."""
         if len(self._arrays) != len(arrays) or any(map(operator.is_not, arrays, self._arrays)):

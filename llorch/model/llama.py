@@ -138,6 +138,11 @@ class Llama:
         """`labels` of the observed program, or of the other one."""
         return self._written(self._kv_type, observed=observed).program.labels
 
+    @property
+    def thread_idents(self) -> list[int]:
+        """Of the compute threads beside the one that calls `forward`."""
+        return self._team.thread_idents
+
     def new_stamps(self, *, observed: bool = False) -> Stamps:
         """Room for `forward`'s time stamps, of the observed program or of the other one."""
         return Stamps(len(self.labels_of(observed=observed)), self.n_threads, is_observed=observed)

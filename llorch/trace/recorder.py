@@ -11,6 +11,7 @@ from llorch.engine.block_pool import BlockPool
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.model.llama import Llama
 from llorch.observe.stamps import Stamped, Stamps
+from llorch.trace.core_clocks import CoreClocks
 from llorch.trace.records import ChunkRecord, EngineState, FailedPass, Recording, StepRecord
 from llorch.trace.tick_clock import TickClock
 
@@ -56,6 +57,7 @@ class _Pass:
     stamped: Stamped | None = None
     n_chosen: list[int] = field(default_factory=list)
     state: tuple[int, ...] = ()
+    off_core_ns: tuple[int, ...] = ()
 
 
 class Recorder:
@@ -66,16 +68,25 @@ class Recorder:
         max_bytes: most memory for stamps.
         keeps_stamps: whether the stamps of operations are kept; a step takes little room without them.
         observed: whether steps run the observed program, which writes out what is fused otherwise.
+        watches_cores: whether it is noted how long threads were without a core, which costs some microseconds a step;
+            the recorder is then made by the thread that computes.
     """
 
     def __init__(
-        self, llama: Llama, max_bytes: int = MAX_BYTES, *, keeps_stamps: bool = True, observed: bool = False
+        self,
+        llama: Llama,
+        max_bytes: int = MAX_BYTES,
+        *,
+        keeps_stamps: bool = True,
+        observed: bool = False,
+        watches_cores: bool = False,
     ) -> None:
         self._stamps = llama.new_stamps(observed=observed)
         self._max_bytes = max_bytes
         self.keeps_stamps = keeps_stamps
         if keeps_stamps:
             self._stamps.reserve()
+        self._clocks = CoreClocks(llama.thread_idents) if watches_cores else None
         self._n_bytes = 0
         self._n_dropped = 0
         self._generations: dict[int, _Generation] = {}
@@ -100,6 +111,8 @@ class Recorder:
         n_outputs = sum([chunk.n_outputs for chunk in chunks])
         self._chunks.append(chunks)
         self._passes.append(_Pass(rows, n_outputs, time.perf_counter_ns()))
+        if self._clocks:
+            self._clocks.begin()
         return self._stamps
 
     def _rows(self, chunk: Chunk) -> _Rows:
@@ -122,6 +135,8 @@ class Recorder:
     def end_forward(self) -> None:
         """Keep the stamps, if there is room."""
         done = self._passes[-1]
+        if self._clocks:
+            done.off_core_ns = self._clocks.off_ns()
         done.forward_ended_ns = time.perf_counter_ns()
         if not self.keeps_stamps:
             done.stamped = self._stamps.last._replace(n_run=0)
@@ -218,6 +233,7 @@ class Recorder:
                 n_outputs=kept.n_outputs,
                 stamps_ns=self._clock.ns(kept.stamped.ticks),
                 state=EngineState(*kept.state),
+                off_core_ns=kept.off_core_ns[: kept.stamped.n_active],
             )
 
     def _records(self, done: _Pass) -> tuple[ChunkRecord, ...]:

@@ -90,6 +90,7 @@ class StepRecord:
         stamps_ns: int64 (n_run, n_active, 2), begin and end of every instruction on every thread; instruction i has the
             label `Llama.labels_of(...)[i]`. What lies between two instructions of a thread was spent at a barrier.
         state: of the engine afterwards.
+        off_core_ns: how long each compute thread was without a core during the pass; empty where nobody looked.
     """
 
     begun_ns: int
@@ -99,6 +100,7 @@ class StepRecord:
     n_outputs: int
     stamps_ns: NDArray[np.int64]
     state: EngineState
+    off_core_ns: tuple[int, ...] = ()
 
     @property
     def n_rows(self) -> int:

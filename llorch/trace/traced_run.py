@@ -35,6 +35,7 @@ def record_run(
     n_warm: int = 1,
     max_bytes: int = MAX_BYTES,
     observed: bool = False,
+    watches_cores: bool = False,
 ) -> TracedRun:
     """Generate `request` and record every step.
 
@@ -46,6 +47,7 @@ def record_run(
             threads is chosen.
         max_bytes: most memory for stamps.
         observed: whether the recorded steps run the observed program.
+        watches_cores: whether it is noted how long threads were without a core.
 
     Raises:
         InputError: an observed step would take too much memory.
@@ -60,7 +62,9 @@ def record_run(
     driver = CallerDriver(engine)
     for _ in range(n_warm):
         _end_of(driver, request)
-    engine.watcher = recorder = Recorder(loaded.llama, max_bytes, observed=observed)
+    engine.watcher = recorder = Recorder(
+        loaded.llama, max_bytes, observed=observed, watches_cores=watches_cores
+    )
     end = _end_of(driver, request)
     engine.watcher = None
     return TracedRun(recorder.finish(), end)

@@ -4,8 +4,8 @@
     python -m tools.trace.check_simulation smollm2 -t 1,2
 
 The model generates with each number of threads; what its operations took with one is scheduled on as many engines as
-another has threads. Nothing is fitted. A machine that does something else at the same time takes cores from the steps;
-the second difference leaves that out.
+another has threads. Nothing is fitted. Other programs take cores from steps: those steps are left out, unless there are
+no others, which the columns "undisturbed" and "off core" show.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from llorch.trace.work import StepWork
 
 N_TOKENS = 40
 PROMPT = tuple(range(5, 25))
-HEADINGS = ("threads", "from", "steps", "predicted", "measured", "difference", "undisturbed", "difference")
+HEADINGS = ("threads", "from", "steps", "undisturbed", "off core", "predicted", "measured", "difference")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except LlorchError as error:
         parser.error(str(error))
     if steps:
-        print_rows([HEADINGS, *map(cells, checks(steps, measure_costs(args.threads)))])
+        print_rows([HEADINGS, *map(cells, checks(steps, measure_costs(args.threads, steps)))])
     return 0
 
 
@@ -59,7 +59,7 @@ def measured(model: str, n_threads: int) -> MeasuredStep | None:
     request = Request("check", PROMPT, SamplingParams(temperature=0), N_TOKENS, ignore_eos=True)
     with open_configured(settings) as loaded:
         llama = loaded.llama
-        recording = record_run(loaded, settings, request).recording
+        recording = record_run(loaded, settings, request, watches_cores=True).recording
         work = StepWork(llama, settings.kv_type)
         works = [work.of(step) for step in recording.steps]
         found = measured_steps(recording, llama.labels, works, llama.config)
@@ -77,11 +77,11 @@ def cells(check: Check) -> tuple[str, ...]:
         str(check.n_threads),
         str(check.from_threads),
         str(check.n_steps),
+        str(check.n_undisturbed),
+        f"{check.off_core:.1%}",
         f"{1000 * check.predicted_s:.3f} ms",
         f"{1000 * check.measured_s:.3f} ms",
         f"{check.difference:+.1%}",
-        f"{1000 * check.undisturbed_s:.3f} ms",
-        f"{check.undisturbed_difference:+.1%}",
     )
 
 

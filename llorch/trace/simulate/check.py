@@ -17,27 +17,25 @@ class Check:
         n_threads: threads of the steps that are predicted.
         from_threads: threads of the steps whose operations were simulated.
         n_steps: how many were measured.
+        n_undisturbed: those during which every thread had its core. Where there are none, all count, and other programs
+            are part of the difference.
+        off_core: the share of the median step during which a thread was without a core.
         predicted_s: the simulated step.
-        measured_s: the median step.
-        undisturbed_s: the measured one without disturbances by other programs (`MeasuredStep.undisturbed_s`).
+        measured_s: the measured one (`MeasuredStep.seconds`).
     """
 
     n_threads: int
     from_threads: int
     n_steps: int
+    n_undisturbed: int
+    off_core: float
     predicted_s: float
     measured_s: float
-    undisturbed_s: float
 
     @property
     def difference(self) -> float:
-        """Of the prediction from the median step: 0.1 is 10 % too long."""
+        """Of the prediction from the measured step: 0.1 is 10 % too long."""
         return self.predicted_s / self.measured_s - 1
-
-    @property
-    def undisturbed_difference(self) -> float:
-        """Of the prediction from the step without disturbances."""
-        return self.predicted_s / self.undisturbed_s - 1
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -45,11 +43,11 @@ class Check:
             "threads": self.n_threads,
             "from_threads": self.from_threads,
             "steps": self.n_steps,
+            "undisturbed_steps": self.n_undisturbed,
+            "off_core": self.off_core,
             "predicted_s": self.predicted_s,
             "measured_s": self.measured_s,
             "difference": self.difference,
-            "undisturbed_s": self.undisturbed_s,
-            "undisturbed_difference": self.undisturbed_difference,
         }
 
 
@@ -73,9 +71,10 @@ def checks(steps: Sequence[MeasuredStep], costs: Costs) -> list[Check]:
             n_threads=measured.n_threads,
             from_threads=source.n_threads,
             n_steps=measured.n_steps,
+            n_undisturbed=measured.n_undisturbed,
+            off_core=measured.off_core,
             predicted_s=run_shared(source, measured.n_threads, costs)[1].makespan_s,
             measured_s=measured.seconds,
-            undisturbed_s=measured.undisturbed_s,
         )
         for measured in steps
         for source in sorted(steps, key=lambda step: step is not measured)

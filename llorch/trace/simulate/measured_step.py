@@ -1,13 +1,13 @@
-"""The step that is simulated: the median of the steps of its kind, operation by operation."""
+"""The step that is simulated: the mean of the middle steps of its kind, operation by operation."""
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llorch.bench.work import Work
 from llorch.kernels.layout import CHUNK, CLAIMED_TILES, TILE_ROWS, ceil_div
@@ -17,6 +17,12 @@ from llorch.trace.records import Recording, StepRecord
 
 EACH_HEAD = ("scores", "softmax_maximum", "softmax_exponential", "softmax_normalise", "values")
 """Operations of the observed program of which a thread takes one head of one row at a time."""
+
+MOST_OFF_CORE = 0.02
+"""Share of a step that a thread may be without a core: what other programs take cannot be predicted from operations."""
+
+_STREAMING = 0.05
+"""Least share of a step's bytes for an operation to say how fast memory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,12 @@ class MeasuredStep:
     Attributes:
         n_rows, n_outputs, n_threads: of each of them.
         n_steps: how many there were.
-        operations: their medians.
-        seconds: the median step, from the begin of the first operation on thread 0 to the end of the last one.
-        undisturbed_s: the same, but the sum of the medians of how long each operation took, barrier included: other
-            programs that take a core from a step now and then hardly change it.
-        shown: the step whose time is nearest to the median.
+        n_undisturbed: those during which every thread had its core; where there are any, the others do not count.
+        off_core: the share of a step during which a thread was without a core, the median of all steps.
+        operations: what they took, the mean of the middle half of the steps that count.
+        seconds: how long those took, the mean: from the begin of the first operation on thread 0 to the last end.
+        streamed_per_s: bytes per second from memory of the operation that read fastest, 0 where none came from there.
+        shown: the step whose time is nearest to the mean.
         is_observed: whether the observed program ran, whose threads meet after every operation.
     """
 
@@ -56,9 +63,11 @@ class MeasuredStep:
     n_outputs: int
     n_threads: int
     n_steps: int
+    n_undisturbed: int
+    off_core: float
     operations: tuple[MeasuredOperation, ...]
     seconds: float
-    undisturbed_s: float
+    streamed_per_s: float
     shown: StepRecord
     is_observed: bool = False
 
@@ -103,19 +112,18 @@ def measured_steps(
     for i in sizes[size]:
         by_threads[steps[i].stamps_ns.shape[1]].append(i)
     groups = sorted(by_threads.values(), key=lambda group: (-len(group), group))
-    medians = [_median_step([steps[i] for i in group], labels, works[group[-1]], config) for group in groups]
-    return [replace(median, is_observed=recording.is_observed) for median in medians]
+    found = [_middle_step([steps[i] for i in group], labels, works[group[-1]], config) for group in groups]
+    return [replace(step, is_observed=recording.is_observed) for step in found]
 
 
-def _median_step(
+def _middle_step(
     steps: Sequence[StepRecord], labels: Sequence[tuple[str, int]], works: Sequence[Work], config: ModelConfig
 ) -> MeasuredStep:
-    stamps = np.stack([step.stamps_ns for step in steps])  # (n_steps, n_run, n_threads, 2)
-    work_s = np.median((stamps[..., 1] - stamps[..., 0]).sum(2), 0) / 1e9
-    spans = [_span_s(step) for step in steps]
-    median_s = statistics.median(spans)
-    ends = stamps[..., 1].max(2)  # (n_steps, n_run)
-    elapsed = np.diff(ends, axis=1, prepend=stamps[:, 0, 0, :1])
+    undisturbed = [step for step in steps if _off_core(step) <= MOST_OFF_CORE]
+    middle = _middle_half(undisturbed or steps)
+    stamps = np.stack([step.stamps_ns for step in middle])
+    taken_s = (stamps[..., 1] - stamps[..., 0]).mean(0) / 1e9  # (n_run, n_threads)
+    seconds = float(np.mean([_span_s(step) for step in middle]))
     last = steps[-1]
     pieces = _pieces(labels, works, last, config)
     return MeasuredStep(
@@ -123,14 +131,40 @@ def _median_step(
         n_outputs=last.n_outputs,
         n_threads=last.stamps_ns.shape[1],
         n_steps=len(steps),
+        n_undisturbed=len(undisturbed),
+        off_core=float(np.median([_off_core(step) for step in steps])),
         operations=tuple(
-            MeasuredOperation(*labels[i], float(seconds), works[i].n_streamed, pieces[i])
-            for i, seconds in enumerate(work_s)
+            MeasuredOperation(*labels[i], float(work_s), works[i].n_streamed, pieces[i])
+            for i, work_s in enumerate(taken_s.sum(1))
         ),
-        seconds=median_s,
-        undisturbed_s=float(np.median(elapsed, 0).sum()) / 1e9,
-        shown=min(steps, key=lambda step: abs(_span_s(step) - median_s)),
+        seconds=seconds,
+        streamed_per_s=_streamed_per_s(labels, works, taken_s),
+        shown=min(middle, key=lambda step: abs(_span_s(step) - seconds)),
     )
+
+
+def _middle_half(steps: Sequence[StepRecord]) -> Sequence[StepRecord]:
+    """Without the quickest and the slowest quarter. Medians of operations would not do: they add up to less."""
+    n_left_out = round(len(steps) / 4)
+    return sorted(steps, key=_span_s)[n_left_out : len(steps) - n_left_out]
+
+
+def _off_core(step: StepRecord) -> float:
+    begun_ns, ended_ns = step.forward_ns
+    return max(step.off_core_ns, default=0) / max(ended_ns - begun_ns, 1)
+
+
+def _streamed_per_s(
+    labels: Sequence[tuple[str, int]], works: Sequence[Work], taken_s: NDArray[np.float64]
+) -> float:
+    """How fast memory was at least: an operation of all layers lasts as long as its busiest thread."""
+    n_bytes: defaultdict[str, int] = defaultdict(int)
+    busiest_s: defaultdict[str, float] = defaultdict(float)
+    for (label, _), work, seconds in zip(labels, works, taken_s.max(1), strict=False):
+        n_bytes[label] += work.n_streamed
+        busiest_s[label] += float(seconds)
+    least = max(_STREAMING * sum(n_bytes.values()), 1)
+    return max((n / busiest_s[label] for label, n in n_bytes.items() if n >= least), default=0.0)
 
 
 def _span_s(step: StepRecord) -> float:

@@ -56,7 +56,7 @@ class SimulatedRun:
 def simulate_run(
     recording: Recording, llama: Llama, kv_type: str, counts: Sequence[int], roofline: Roofline
 ) -> SimulatedRun:
-    """Simulate the median step of a recording.
+    """Simulate a typical step of a recording.
 
     Args:
         recording: what ran.
@@ -74,16 +74,22 @@ def simulate_run(
     works = [work.of(step) for step in recording.steps]
     labels = llama.labels_of(observed=recording.is_observed)
     steps = measured_steps(recording, labels, works, llama.config)
-    costs = measure_costs([llama.n_threads, *(step.n_threads for step in steps)], roofline)
+    costs = measure_costs([llama.n_threads, *(step.n_threads for step in steps)], steps, roofline)
     outcomes = simulate(without_repeats(steps[0]), llama.config.n_head_kv, counts, costs)
     return SimulatedRun(steps[0], costs, tuple(outcomes), tuple(checks(steps, costs)))
 
 
-def measure_costs(n_threads: Sequence[int], roofline: Roofline | None = None) -> Costs:
+def measure_costs(
+    n_threads: Sequence[int], steps: Sequence[MeasuredStep] = (), roofline: Roofline | None = None
+) -> Costs:
     """The memory of this machine, and what it costs threads to meet.
+
+    Memory that others use, too, as on a virtual machine, is faster at some moments than at others. So it is as fast as
+    the operations read it where that is faster than the roofline, which is measured after them.
 
     Args:
         n_threads: numbers of threads to measure, beside one, two, and as many as suit the machine.
+        steps: as they were measured.
         roofline: of the most among `n_threads`, if it was measured; the memory's speed is that of as many threads as
             suit the machine, or of more.
     """
@@ -92,7 +98,8 @@ def measure_costs(n_threads: Sequence[int], roofline: Roofline | None = None) ->
     handovers = {n: measure_handover(n) for n in sorted({1, min(2, most), most, *n_threads})}
     if roofline is None or max(n_threads) < suiting:
         roofline = measure_roofline(most)
-    return Costs(roofline.bytes_per_s, handovers)
+    fastest = max((step.streamed_per_s for step in steps), default=0.0)
+    return Costs(max(roofline.bytes_per_s, fastest), handovers)
 
 
 def without_repeats(step: MeasuredStep) -> MeasuredStep:

@@ -69,7 +69,7 @@ class Costs:
     """What was measured of the machine.
 
     Attributes:
-        bytes_per_s: of its memory.
+        bytes_per_s: of its memory, the most that was seen.
         handovers: by number of threads, 1 among them.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,24 +44,49 @@ def recording(*steps: StepRecord) -> Recording:
     return Recording(0, 10**9, steps, 0)
 
 
-def test_an_operation_takes_the_median_of_what_all_threads_computed() -> None:
-    steps = (even(10), even(12), even(90))
-    (found,) = measured_steps(recording(*steps), LABELS, [WORKS] * 3, CONFIG)
-    assert [o.work_s for o in found.operations] == pytest.approx([24e-6] * len(LABELS))
+def off_core(step: StepRecord, *off_ns: int) -> StepRecord:
+    """A step of a millisecond whose threads were without a core for so long."""
+    return replace(step, forward_ns=(0, 10**6), off_core_ns=off_ns)
+
+
+def test_an_operation_takes_the_mean_of_what_all_threads_computed_in_the_middle_half_of_the_steps() -> None:
+    steps = (even(2), even(10), even(11), even(12), even(13), even(90))
+    (found,) = measured_steps(recording(*steps), LABELS, [WORKS] * 6, CONFIG)
+    assert [o.work_s for o in found.operations] == pytest.approx([23e-6] * len(LABELS))
     assert [o.n_bytes for o in found.operations] == list(range(len(LABELS)))
-    assert found.seconds == pytest.approx((8 * 12 + 7) * 1e-6)
-    assert found.shown is steps[1]
-    assert (found.n_threads, found.n_steps, found.n_rows) == (2, 3, 1)
+    assert found.seconds == pytest.approx((8 * 11.5 + 7) * 1e-6)
+    assert found.shown in steps[2:4]
+    assert (found.n_threads, found.n_steps, found.n_undisturbed, found.n_rows) == (2, 6, 6, 1)
 
 
-def test_a_step_without_disturbances_leaves_out_what_befell_single_operations() -> None:
+def test_operations_add_up_to_the_step_where_each_step_loses_time_in_another_one() -> None:
     steps = []
-    for late in (1, 3, 5):  # each step loses a millisecond in another operation
-        begins = [i * 11 + (1000 if i > late else 0) for i in range(len(LABELS))]
-        steps.append(record(*(((b, b + 10),) for b in begins)))
+    for late in range(8):
+        ends = [i * 11 + 10 + (500 if i >= late else 0) for i in range(len(LABELS))]
+        begins = [i * 11 + (500 if i > late else 0) for i in range(len(LABELS))]
+        steps.append(record(*(((b, e),) for b, e in zip(begins, ends, strict=True))))
+    (found,) = measured_steps(recording(*steps), LABELS, [WORKS] * 8, CONFIG)
+    assert found.work_s + 7e-6 == pytest.approx(found.seconds)
+
+
+def test_steps_whose_threads_lost_their_cores_do_not_count_where_others_did_not() -> None:
+    steps = [off_core(even(50), 30_000, 0), off_core(even(10), 0, 20_000), off_core(even(90), 0, 900_000)]
     (found,) = measured_steps(recording(*steps), LABELS, [WORKS] * 3, CONFIG)
-    assert found.seconds == pytest.approx(1087e-6)
-    assert found.undisturbed_s == pytest.approx(87e-6)
+    assert (found.n_steps, found.n_undisturbed, found.off_core) == (3, 1, pytest.approx(0.03))
+    assert found.seconds == pytest.approx((8 * 10 + 7) * 1e-6)
+    (disturbed,) = measured_steps(recording(steps[0], steps[2]), LABELS, [WORKS] * 2, CONFIG)
+    assert (disturbed.n_steps, disturbed.n_undisturbed) == (2, 0)
+    assert disturbed.seconds == pytest.approx((8 * 70 + 7) * 1e-6)
+
+
+def test_memory_is_as_fast_as_the_operation_that_reads_fastest() -> None:
+    works = [Work("", 100, 100, "float", n_streamed=n) for n in (0, 0, 4000, 10, 0, 6000, 0, 0)]
+    times = [((i * 10, i * 10 + 8), (i * 10, i * 10 + 4)) for i in range(len(LABELS))]
+    times[3] = ((30, 30), (30, 31))  # few bytes say nothing
+    (found,) = measured_steps(recording(record(*times)), LABELS, [works], CONFIG)
+    assert found.streamed_per_s == pytest.approx(6000 / 8e-6)
+    (nothing,) = measured_steps(recording(even(10)), LABELS, [[WORKS[0]] * len(LABELS)], CONFIG)
+    assert nothing.streamed_per_s == 0
 
 
 def test_operations_fall_into_as_many_pieces_as_threads_can_claim() -> None:
@@ -95,7 +122,7 @@ def test_predictions_stand_beside_what_was_measured_and_come_from_other_threads_
     one_piece, fifths = 10 * 3, 10 * 3 / 5  # of embed, norm and prepare; of swiglu and output
     assert two.predicted_s == pytest.approx((one_piece + 2 * fifths + 5 * 3 + 7) * 1e-6)
     assert two.difference == pytest.approx(two.predicted_s / two.measured_s - 1)
-    assert two.to_json()["undisturbed_difference"] == two.undisturbed_difference
+    assert (two.to_json()["steps"], two.to_json()["undisturbed_steps"]) == (8, 8)
 
 
 def test_meeting_costs_time_on_two_threads() -> None:

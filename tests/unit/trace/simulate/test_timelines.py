@@ -31,7 +31,7 @@ def step() -> MeasuredStep:
     shown = StepRecord(
         0, (0, 1), 1, (ChunkRecord("a", 0, 1, 4, False, 1),), 1, stamps, EngineState(1, 0, 1, 0, 0, 0)
     )
-    return MeasuredStep(1, 1, 1, 1, OPERATIONS, 16e-6, 16e-6, shown)
+    return MeasuredStep(1, 1, 1, 1, 1, 0.0, OPERATIONS, 16e-6, 0.0, shown)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_slices_say_which_heads_they_are_and_whether_they_are_critical(
 
 
 def test_what_a_prompt_has_in_flight_are_steps() -> None:
-    prompt = MeasuredStep(8, 1, 1, 1, OPERATIONS, 16e-6, 16e-6, step().shown)
+    prompt = MeasuredStep(8, 1, 1, 1, 1, 0.0, OPERATIONS, 16e-6, 0.0, step().shown)
     costs = Costs(BYTES_PER_S, {1: Handover(0.0, 0.0)})
     policies = [outcome.policy for outcome in simulate(prompt, 2, [4], costs)]
     assert policies == ["operations", "heads", "2 steps", "4 steps", "shared"]
