@@ -125,6 +125,7 @@ def test_nothing_of_the_texts_is_in_the_file(busy: Path) -> None:
     assert not any(word in content for word in (SECRET, "duck", "sesame", "tahini"))
 
 
+@pytest.mark.trace_processor
 def test_perfetto_reads_it(busy: Path) -> None:
     with loaded_trace(busy) as trace:
         [(n,)] = trace.rows("select count(*) from slice where category = 'token'")

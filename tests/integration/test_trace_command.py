@@ -164,6 +164,7 @@ def test_two_lines_say_what_was_written_and_how_to_open_it(
     assert ran.endswith("3 steps")
 
 
+@pytest.mark.trace_processor
 def test_perfettos_own_trace_processor_reads_the_same(
     written: Path, trace: TraceFile, labels: list[tuple[str, int]]
 ) -> None:

@@ -205,6 +205,7 @@ def test_what_cannot_be_meant_is_refused_in_one_line(
     assert not path.exists()
 
 
+@pytest.mark.trace_processor
 def test_perfetto_reads_tensors_and_differences_of_every_slice(
     traced: dict[str, Any], tiny_trace: Path
 ) -> None:

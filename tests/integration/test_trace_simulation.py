@@ -124,6 +124,7 @@ def test_the_check_predicts_the_measured_steps_and_states_the_difference(trace: 
     assert own
 
 
+@pytest.mark.trace_processor
 def test_perfettos_own_trace_processor_finds_simulated_engines_beside_measured_threads(
     path: Path, processes: dict[str, dict[str, list[Slice]]]
 ) -> None:

