@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from llorch.engine.block_pool import BlockPool
@@ -44,20 +44,26 @@ class _Generation(NamedTuple):
     admitted_s: float
 
 
-@dataclass(slots=True)
-class _Pass:
-    """A forward pass."""
+_Noted = tuple[int, int, int, int, int, int, bool]
+"""The values of `_Rows`: a plain tuple is made in a tenth of the time."""
 
-    rows: list[_Rows]
-    n_outputs: int
-    forward_begun_ns: int
-    forward_ended_ns: int = 0
-    begun_ns: int = 0
-    ended_ns: int = 0
+
+class _Pass:
+    """A forward pass. What is not known when it begins has a default here: writing it takes time, too."""
+
+    forward_ended_ns = 0
+    begun_ns = 0
+    ended_ns = 0
     stamped: Stamped | None = None
-    n_chosen: list[int] = field(default_factory=list)
+    n_chosen: Sequence[int] = ()
     state: tuple[int, ...] = ()
     off_core_ns: tuple[int, ...] = ()
+
+    def __init__(self, chunks: Sequence[Chunk], rows: list[_Noted], n_outputs: int) -> None:
+        self.chunks = chunks
+        self.rows = rows
+        self.n_outputs = n_outputs
+        self.forward_begun_ns = time.perf_counter_ns()
 
 
 class Recorder:
@@ -91,7 +97,6 @@ class Recorder:
         self._n_dropped = 0
         self._generations: dict[int, _Generation] = {}
         self._passes: list[_Pass] = []
-        self._chunks: list[Sequence[Chunk]] = []
         self._kept: list[_Pass] = []
         self._failed: list[_Pass] = []
         self._step_begun_ns = 0
@@ -102,27 +107,25 @@ class Recorder:
 
     def begin_step(self) -> None:
         """Note when."""
-        self._passes, self._chunks = [], []
+        self._passes = []
         self._step_begun_ns = time.perf_counter_ns()
 
     def begin_forward(self, chunks: Sequence[Chunk]) -> Stamps:
         """Note whose rows are computed."""
         rows = [self._rows(chunk) for chunk in chunks]
-        n_outputs = sum([chunk.n_outputs for chunk in chunks])
-        self._chunks.append(chunks)
-        self._passes.append(_Pass(rows, n_outputs, time.perf_counter_ns()))
+        self._passes.append(_Pass(chunks, rows, sum([chunk.n_outputs for chunk in chunks])))
         if self._clocks:
             self._clocks.begin()
         return self._stamps
 
-    def _rows(self, chunk: Chunk) -> _Rows:
+    def _rows(self, chunk: Chunk) -> _Noted:
         sequence, n_drafted, first = chunk.sequence, len(chunk.draft), chunk.sequence.n_computed
         turn = sequence.turn
         if turn not in self._generations:
             self._generations[turn] = _Generation(
                 sequence.request.job_id, sequence.n_prompt, sequence.submitted_s, sequence.admitted_s
             )
-        return _Rows(
+        return (
             turn,
             chunk.n_tokens + n_drafted,
             first,
@@ -140,9 +143,11 @@ class Recorder:
         done.forward_ended_ns = time.perf_counter_ns()
         if not self.keeps_stamps:
             done.stamped = self._stamps.last._replace(n_run=0)
-        elif self._n_bytes + self._stamps.n_bytes <= self._max_bytes:
-            done.stamped = self._stamps.keep()
-            self._n_bytes += self._stamps.n_bytes
+        else:
+            n_bytes = self._n_bytes + self._stamps.n_bytes
+            if n_bytes <= self._max_bytes:
+                done.stamped = self._stamps.keep()
+                self._n_bytes = n_bytes
 
     def end_step(self, scheduler: Scheduler, pool: BlockPool) -> None:
         """Keep the step, if it computed something and there is room."""
@@ -159,7 +164,7 @@ class Recorder:
             elif done.stamped is None:
                 self._n_dropped += 1
             else:
-                self._note_chosen(done, self._chunks[i])
+                self._note_chosen(done)
                 n_running, n_kept = len(scheduler.running), pool.n_kept
                 n_free = pool.n_free - n_kept
                 done.state = (
@@ -172,12 +177,14 @@ class Recorder:
                 )
                 self._kept.append(done)
 
-    def _note_chosen(self, done: _Pass, chunks: Sequence[Chunk]) -> None:
-        for rows, chunk in zip(done.rows, chunks, strict=True):
-            n_chosen = chunk.sequence.n_generated - rows.n_before
-            if n_chosen and not rows.n_before:
-                self._n_cached += rows.n_cached
-            done.n_chosen.append(n_chosen)
+    def _note_chosen(self, done: _Pass) -> None:
+        chosen = []
+        for chunk, (_, _, _, _, n_before, n_cached, _) in zip(done.chunks, done.rows):  # noqa: B905 (takes time)
+            n_chosen = chunk.sequence.n_generated - n_before
+            if n_chosen and not n_before:
+                self._n_cached += n_cached
+            chosen.append(n_chosen)
+        done.n_chosen, done.chunks = chosen, ()
 
     @property
     def n_steps(self) -> int:
@@ -238,7 +245,7 @@ class Recorder:
 
     def _records(self, done: _Pass) -> tuple[ChunkRecord, ...]:
         n_chosen = done.n_chosen or [0] * len(done.rows)
-        return tuple(self._record(*pair) for pair in zip(done.rows, n_chosen, strict=True))
+        return tuple(self._record(_Rows(*rows), n) for rows, n in zip(done.rows, n_chosen, strict=True))
 
     def _record(self, rows: _Rows, n_chosen: int) -> ChunkRecord:
         generation = self._generations[rows.turn]
