@@ -72,7 +72,8 @@ def test_operations_add_up_to_the_step_where_each_step_loses_time_in_another_one
 def test_steps_whose_threads_lost_their_cores_do_not_count_where_others_did_not() -> None:
     steps = [off_core(even(50), 30_000, 0), off_core(even(10), 0, 20_000), off_core(even(90), 0, 900_000)]
     (found,) = measured_steps(recording(*steps), LABELS, [WORKS] * 3, CONFIG)
-    assert (found.n_steps, found.n_undisturbed, found.off_core) == (3, 1, pytest.approx(0.03))
+    assert (found.n_steps, found.n_undisturbed) == (3, 1)
+    assert found.off_core == pytest.approx(0.03)
     assert found.seconds == pytest.approx((8 * 10 + 7) * 1e-6)
     (disturbed,) = measured_steps(recording(steps[0], steps[2]), LABELS, [WORKS] * 2, CONFIG)
     assert (disturbed.n_steps, disturbed.n_undisturbed) == (2, 0)
