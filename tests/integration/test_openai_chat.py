@@ -43,6 +43,18 @@ def test_an_answer_has_openais_shape(demo: LiveServer) -> None:
     assert answer["usage"]["completion_tokens"] == 8
 
 
+def test_the_tokens_of_a_chat_are_counted_without_an_answer(demo: LiveServer) -> None:
+    counted = demo.post(f"{PATH}/input_tokens", json=GREEDY)
+    assert counted.status_code == 200
+    assert counted.json() == {
+        "object": "response.input_tokens",
+        "input_tokens": ask(demo)["usage"]["prompt_tokens"],
+    }
+    refused = demo.post(f"{PATH}/input_tokens", json={"messages": []})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "messages"
+
+
 def test_the_first_chunk_has_the_role_and_the_last_has_no_delta(demo: LiveServer) -> None:
     documents = chunks(demo, PATH, **GREEDY)
     assert {one["object"] for one in documents} == {"chat.completion.chunk"}

@@ -62,6 +62,7 @@ def test_bodies_without_a_text_have_no_keys(body: bytes) -> None:
         ("POST", "/v1/chat/completions", True),
         ("POST", "/v1/messages", True),
         ("POST", "/v1/messages/count_tokens", False),
+        ("POST", "/v1/chat/completions/input_tokens", False),
         ("POST", "/tokenize/", False),
         ("POST", "/cancel", False),
         ("GET", "/v1/models", False),

@@ -32,7 +32,7 @@ from llorch.server.routes.openai.requests import (
     keywords_of_choices,
     new_id,
 )
-from llorch.server.routes.openai.schemas import chat_operation
+from llorch.server.routes.openai.schemas import chat_operation, counted_operation
 from llorch.server.routes.openai.structure import FREE, Structure, constraint_of, parse_structure, parsed
 
 router = APIRouter(tags=["OpenAI"])
@@ -108,6 +108,19 @@ async def create_chat_completion(request: Request) -> Response:
     is_slow = has_logprobs or structure.has_tools or receipts.is_asked_for
     content = await asyncio.to_thread(text.body, outcomes) if is_slow else text.body(outcomes)
     return Response(content, media_type="application/json")
+
+
+@router.post("/v1/chat/completions/input_tokens", summary="Count tokens", **counted_operation(CHAT))
+async def count_input_tokens(request: Request) -> dict[str, str | int]:
+    """Tokens that `POST /v1/chat/completions` would read; as llama-server's."""
+    service: EngineService = request.app.state.service
+    body = await read_json_object(request, service.settings.max_body_bytes)
+    given = await parsed(parse_chat, body, service.settings.max_prompt_chars)
+    try:
+        token_ids = await asyncio.to_thread(_encoder(given), ready_model(service))
+    except RequestError as error:
+        raise renamed(error, _NAMES) from None
+    return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
 
 
 def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:

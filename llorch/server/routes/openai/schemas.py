@@ -11,6 +11,7 @@ from llorch.server.body import object_schema
 from llorch.server.openapi import (
     ASKED,
     GENERATED,
+    POSTED,
     WITHOUT_TOOLS,
     json_body,
     properties,
@@ -152,6 +153,13 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     ]
     rules = [top_with_logprobs, calls_with_tools, known_tools, text_or_tools]
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
+
+
+def counted_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/chat/completions/input_tokens`: as `chat_operation`, but nothing is generated."""
+    schema = properties(object="string", input_tokens="integer")
+    answer = {"description": "How many there are", "content": {"application/json": {"schema": schema}}}
+    return {**chat_operation(known), "responses": {200: answer, **refusals(POSTED, _ERRORS)}}
 
 
 def _is_true(name: str) -> dict[str, Any]:
