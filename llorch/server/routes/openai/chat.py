@@ -37,6 +37,11 @@ from llorch.server.routes.openai.structure import FREE, Structure, constraint_of
 
 router = APIRouter(tags=["OpenAI"])
 
+_COUNTED = {
+    name: CHAT[name] for name in ("tools", "tool_choice", "add_generation_prompt", "chat_template_kwargs")
+}
+"""Fields that the prompt depends on, beside the messages."""
+
 _NAMES = {"prompt": "messages", "token_ids": "messages", "job_id": "id"}
 
 
@@ -110,11 +115,12 @@ async def create_chat_completion(request: Request) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.post("/v1/chat/completions/input_tokens", summary="Count tokens", **counted_operation(CHAT))
+@router.post("/v1/chat/completions/input_tokens", summary="Count tokens", **counted_operation(_COUNTED))
 async def count_input_tokens(request: Request) -> dict[str, str | int]:
-    """Tokens that `POST /v1/chat/completions` would read; as llama-server's."""
+    """Tokens that `POST /v1/chat/completions` would read; other fields than those that matter are not looked at."""
     service: EngineService = request.app.state.service
     body = await read_json_object(request, service.settings.max_body_bytes)
+    body = {name: value for name, value in body.items() if name == "messages" or name in _COUNTED}
     given = await parsed(parse_chat, body, service.settings.max_prompt_chars)
     try:
         token_ids = await asyncio.to_thread(_encoder(given), ready_model(service))

@@ -95,6 +95,15 @@ _ONE_RULE = [
 ]
 """At most one field binds the answer."""
 
+_TOOL_RULES = [
+    [
+        _with(tool_choice={"enum": ["none", "auto", None]}),
+        {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
+    ],
+    [WITHOUT_TOOLS, {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]}],
+]
+"""Only tools that there are, of a model that knows them, can be called."""
+
 
 def _posted(
     known: Mapping[str, Field],
@@ -141,25 +150,24 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of the route `POST /v1/chat/completions`, which takes `messages` and the fields `known`."""
     words = "A `chat.completion`; with `stream` its chunks, then `[DONE]`"
     top_with_logprobs = [_with(top_logprobs={"enum": [0, None]}), _is_true("logprobs")]
-    calls_with_tools = [
-        _with(tool_choice={"enum": ["none", "auto", None]}),
-        {**_with(tools={"type": "array", "minItems": 1}), "required": ["tools"]},
-    ]
-    known_tools = [WITHOUT_TOOLS, {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]}]
     text_or_tools = [
         _with(tools={"anyOf": [{"type": "null"}, {"maxItems": 0}]}),
         {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]},
         _with(**{name: schema for name, schema in _UNBOUND.items() if name not in _BESIDE_TOOLS}),
     ]
-    rules = [top_with_logprobs, calls_with_tools, known_tools, text_or_tools]
+    rules = [top_with_logprobs, *_TOOL_RULES, text_or_tools]
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 
 def counted_operation(known: Mapping[str, Field]) -> dict[str, Any]:
-    """Keywords of the route `POST /v1/chat/completions/input_tokens`: as `chat_operation`, but nothing is generated."""
-    schema = properties(object="string", input_tokens="integer")
-    answer = {"description": "How many there are", "content": {"application/json": {"schema": schema}}}
-    return {**chat_operation(known), "responses": {200: answer, **refusals(POSTED, _ERRORS)}}
+    """Keywords of a route that counts the tokens of a chat: it takes `messages` and the fields `known`."""
+    schema = object_schema(known)
+    schema["properties"]["messages"] = _MESSAGES
+    schema |= {"required": ["messages"], "additionalProperties": True}
+    schema["allOf"] = [{"anyOf": schemas} for schemas in _TOOL_RULES]
+    counted = {"schema": properties(object="string", input_tokens="integer")}
+    answer = {"description": "How many there are", "content": {"application/json": counted}}
+    return {"responses": {200: answer, **refusals(POSTED, _ERRORS)}, "openapi_extra": json_body(schema)}
 
 
 def _is_true(name: str) -> dict[str, Any]:
