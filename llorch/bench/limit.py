@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llorch.bench.roofline import Roofline
+from llorch.bench.work import Kind
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.machine.caches import last_cache_bytes
 from llorch.model.kv_cache import KVCache
@@ -34,16 +35,17 @@ def least_seconds(
     )
     output = llama.weights.output
     weight_bytes = sum(tensor.n_bytes for tensor in llama.weights.matrices())
-    n_macs = {
-        True: 0,
-        False: 2 * config.n_layer * config.n_embd_q * seen,
-    }  # by whether they are integer products
+    n_macs: dict[Kind, int] = {
+        "integer": 0,
+        "bfloat": 0,
+        "float": 2 * config.n_layer * config.n_embd_q * seen,
+    }
     for matrix in (m for layer in llama.residence.weights.layers for m in layer.matrices()):
-        n_macs[matrix.format.tiling is not None] += matrix.n_out * matrix.n_in * n_rows
-    n_macs[llama.residence.weights.output.format.tiling is not None] += output.n_elements * n_outputs
+        n_macs[matrix.format.arithmetic] += matrix.n_out * matrix.n_in * n_rows
+    n_macs[llama.residence.weights.output.format.arithmetic] += output.n_elements * n_outputs
     n_bytes = weight_bytes * n_passes + cache_bytes
     is_streamed = weight_bytes + cache_bytes // n_passes > last_cache_bytes()
     return max(
-        n_macs[True] / roofline.integer_macs_per_s + n_macs[False] / roofline.float_macs_per_s,
+        sum(n / roofline.macs_per_s(kind) for kind, n in n_macs.items()),
         n_bytes / (roofline.bytes_per_s if is_streamed else roofline.cache_bytes_per_s),
     )

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.bench.work import Work
+from llorch.bench.work import Kind, Work
 from llorch.errors import LlorchError
 from llorch.kernels import peaks
 from llorch.kernels.jit import Unit, load_units
+from llorch.kernels.weights.float_dots import HAS_BF16
 from llorch.machine.caches import last_cache_bytes
 from llorch.machine.memory import HUGE_PAGE, aligned_bytes, available_memory
 
@@ -36,23 +37,32 @@ class Roofline:
     Attributes:
         bytes_per_s: read from memory.
         integer_macs_per_s: multiply-adds of the instruction that integer products are made of on this kernel path.
+        bfloat_macs_per_s: multiply-adds of BF16 in pairs; as of float32 where the CPU has no instruction for them.
         float_macs_per_s: multiply-adds of float32.
         cache_bytes_per_s: read from the first cache; what does not come from memory cannot be faster.
     """
 
     bytes_per_s: float
     integer_macs_per_s: float
+    bfloat_macs_per_s: float
     float_macs_per_s: float
     cache_bytes_per_s: float = float("inf")
 
     def seconds(self, work: Work) -> float:
         """The least time that `work` can take."""
-        macs_per_s = self.integer_macs_per_s if work.kind == "integer" else self.float_macs_per_s
         return max(
-            work.n_macs / macs_per_s,
+            work.n_macs / self.macs_per_s(work.kind),
             work.n_streamed / self.bytes_per_s,
             work.n_bytes / self.cache_bytes_per_s,
         )
+
+    def macs_per_s(self, kind: Kind) -> float:
+        """The peak that bounds work of a kind."""
+        return {
+            "integer": self.integer_macs_per_s,
+            "bfloat": self.bfloat_macs_per_s,
+            "float": self.float_macs_per_s,
+        }[kind]
 
     def share(self, work: Work, seconds: float) -> float:
         """How much of `seconds` the work had to take: 1 is as fast as this machine can be."""
@@ -71,7 +81,9 @@ def measure_roofline(n_threads: int) -> Roofline:
     if n_bytes < LEAST_MEMORY:
         raise LlorchError("too little memory is free to measure how fast it is read")
     with _Bench(n_threads, n_bytes) as bench:
-        return Roofline(bench.memory(), bench.integers(), bench.floats(), bench.cache())
+        floats = bench.floats()
+        bfloats = bench.bfloats() if HAS_BF16 else floats
+        return Roofline(bench.memory(), bench.integers(), bfloats, floats, bench.cache())
 
 
 class _Bench:
@@ -129,6 +141,10 @@ class _Bench:
     def floats(self) -> float:
         """Multiply-adds of float32 per second of all threads."""
         return self._peak(self._on_operands(peaks.multiply_floats), peaks.FLOAT_MACS)
+
+    def bfloats(self) -> float:
+        """Multiply-adds of BF16 in pairs per second of all threads, where the CPU has an instruction for them."""
+        return self._peak(self._on_operands(peaks.multiply_bfloats), peaks.BFLOAT_MACS)
 
     def cache(self) -> float:
         """Bytes per second that all threads read from their first caches."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Kind: TypeAlias = Literal["integer", "float"]
-"""Whose peak bounds it: that of the integer products or that of float32."""
+Kind: TypeAlias = Literal["integer", "bfloat", "float"]
+"""Whose peak bounds it: that of the products of integers, of BF16 in pairs, or of float32."""
 
 
 @dataclass(frozen=True, slots=True)

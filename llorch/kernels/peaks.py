@@ -28,8 +28,10 @@ from llorch.kernels.emit.values import (
     vector,
 )
 from llorch.kernels.jit import unit
+from llorch.kernels.layout import FLOAT_LANES
 from llorch.kernels.tiles.amx_registers import HAS_AMX, MANY_TOKENS, close_amx, make_open
 from llorch.kernels.tiles.integers import BYTES, LANES, MACS_A_LANE, PATH, SUMS, WORDS, add_quad
+from llorch.kernels.weights.float_dots import BF16_STEP, add_products
 
 _AHEAD_BYTES = 4096
 """Prefetch distance."""
@@ -43,6 +45,7 @@ _AMX_SUMS, _AMX_TOKENS, _AMX_WEIGHTS, _AMX_DEPTH = (0, 1, 2), 4, 5, 64
 
 INTEGER_MACS = len(_AMX_SUMS) * MANY_TOKENS * 16 * _AMX_DEPTH if HAS_AMX else _N_SUMS * LANES * MACS_A_LANE
 FLOAT_MACS = _N_SUMS * LANES
+BFLOAT_MACS = 2 * _N_SUMS * FLOAT_LANES
 """Multiply-adds of a turn."""
 
 READ_BYTES = 16 * LINE
@@ -97,6 +100,16 @@ def _multiply_floats(builder: Any, operands: Int, n_turns: Int) -> None:
     )  # fmt: skip
 
 
+@emitted()
+def _multiply_bfloats(builder: Any, operands: Int, n_turns: Int) -> None:
+    weights = BF16_STEP.parts(builder, load(BF16_STEP.raw, operands))
+
+    def add(total: Any, at: Int) -> Any:
+        return add_products(builder, weights, BF16_STEP.parts(builder, load(BF16_STEP.raw, at)), total)
+
+    _sum_up(n_turns, operands, _N_SUMS, constant(F32, FLOAT_LANES, 0.0), add)
+
+
 def _emit_read(builder: Any, address: Int, n_turns: Int, out: Int) -> None:
     def body(i: Int, sums: list[Any]) -> list[Any]:
         at = address + i * READ_BYTES
@@ -137,6 +150,13 @@ def multiply_floats(operands, n_turns):
     return 0
 
 
+@unit("peak of BF16 products", 2)
+def multiply_bfloats(operands, n_turns):
+    """`BFLOAT_MACS` multiply-adds of BF16 a turn; `operands`: address of `OPERAND_BYTES`."""
+    _multiply_bfloats(operands, n_turns)
+    return 0
+
+
 @unit("peak of reading", 4)
 def read_memory(address, n_turns, n_passes, out):
     """Read `n_turns` times `READ_BYTES` from `address` on, `n_passes` times; `out`: four cache lines, written."""
@@ -145,4 +165,4 @@ def read_memory(address, n_turns, n_passes, out):
     return 0
 
 
-UNITS = (multiply_integers, multiply_floats, read_memory)
+UNITS = (multiply_integers, multiply_floats, multiply_bfloats, read_memory)

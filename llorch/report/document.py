@@ -137,9 +137,10 @@ def _trace_facts(trace: TraceSummary | None) -> Iterator[tuple[str, object]]:
     rows, seconds = sum(step.rows for step in trace.steps), sum(step.seconds for step in trace.steps)
     yield "traced", f"{len(trace.steps)} steps, {rows} rows, {seconds:.3f} s"
     if roofs := trace.roofline:
+        bfloats = f"{roofs.bfloat_macs_per_s / 1e9:.0f} GMAC/s BF16, " if roofs.bfloat_macs_per_s else ""
         yield (
             "roofline",
-            f"{roofs.bytes_per_s / 1e9:.1f} GB/s, {roofs.integer_macs_per_s / 1e9:.0f} GMAC/s integer, "
+            f"{roofs.bytes_per_s / 1e9:.1f} GB/s, {roofs.integer_macs_per_s / 1e9:.0f} GMAC/s integer, {bfloats}"
             f"{roofs.float_macs_per_s / 1e9:.0f} GMAC/s float",
         )
     yield "traced by", f"llorch {trace.version}"

@@ -45,6 +45,7 @@ class Roofs(Record):
 
     bytes_per_s: FiniteFloat
     integer_macs_per_s: FiniteFloat
+    bfloat_macs_per_s: FiniteFloat | None = None  # traces of 2026-11-26 and before lack it
     float_macs_per_s: FiniteFloat
 
 

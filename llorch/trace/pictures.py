@@ -84,7 +84,7 @@ def _roofline(summary: Summary, colours: dict[str, str]) -> Draw:
         ]
         most = max((spent.n_macs / spent.n_bytes for _, _, spent in points), default=1.0)
         ends = (min((spent.n_macs / spent.n_bytes for _, _, spent in points), default=0.1) / 2, most * 4)
-        top = max(roof.integer_macs_per_s, roof.float_macs_per_s)
+        top = max(roof.integer_macs_per_s, roof.bfloat_macs_per_s, roof.float_macs_per_s)
         for name, bandwidth, style in (
             ("memory", roof.bytes_per_s, "-"),
             ("first caches", roof.cache_bytes_per_s, ":"),
@@ -95,7 +95,10 @@ def _roofline(summary: Summary, colours: dict[str, str]) -> Draw:
                 f"{name} {bandwidth / 1e9:.0f} GB/s", (xs[0], xs[0] * bandwidth / 1e9), (6, 16),
                 textcoords="offset points", size=8.5,
             )  # fmt: skip
-        for name, peak in (("integers", roof.integer_macs_per_s), ("float32", roof.float_macs_per_s)):
+        peaks = {"integers": roof.integer_macs_per_s, "float32": roof.float_macs_per_s}
+        if roof.bfloat_macs_per_s > 1.1 * roof.float_macs_per_s:
+            peaks["BF16"] = roof.bfloat_macs_per_s
+        for name, peak in peaks.items():
             axes.plot(
                 [peak / roof.cache_bytes_per_s, ends[1]], [peak / 1e9] * 2, color="#787878", linewidth=1
             )

@@ -72,8 +72,8 @@ def _totals(summary: Summary) -> str:
     lines = [
         f"in all {summary.seconds * 1e3:.2f} ms: {', '.join(times)}, between steps {summary.between_s * 1e3:.2f} ms",
         f"roofline, measured in this run: memory {roof.bytes_per_s / 1e9:.1f} GB/s, first caches "
-        f"{roof.cache_bytes_per_s / 1e9:.0f} GB/s, integers {roof.integer_macs_per_s / 1e9:.0f} GMAC/s, float32 "
-        f"{roof.float_macs_per_s / 1e9:.0f} GMAC/s",
+        f"{roof.cache_bytes_per_s / 1e9:.0f} GB/s, integers {roof.integer_macs_per_s / 1e9:.0f} GMAC/s, BF16 "
+        f"{roof.bfloat_macs_per_s / 1e9:.0f} GMAC/s, float32 {roof.float_macs_per_s / 1e9:.0f} GMAC/s",
     ]
     if summary.n_dropped:
         lines.append(f"{summary.n_dropped} later steps were not kept: they count as between steps")

@@ -155,7 +155,7 @@ class _Counter:
     def _product(self, m: Matrix, *, is_output: bool = False, adds: bool = False) -> Count:
         weights, x_bytes = matrix_bytes(m), _form_bytes(m.format.activation, m.n_in)
         row_bytes = x_bytes + m.n_out * FLOAT * (2 if adds else 1)
-        kind: Kind = "float" if m.format.tiling is None else "integer"
+        kind: Kind = m.format.arithmetic
 
         def count(s: StepSize) -> Work:
             n = s.n_outputs if is_output else s.n_rows

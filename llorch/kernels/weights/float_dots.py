@@ -90,7 +90,8 @@ F16_STEP = Operand(vector(I16, LANES), _widen_f16)
 BF16_STEP = Operand(vector(I16, 2 * LANES), _split_pairs)
 
 
-def _add(builder: Any, w: Sequence[Any], x: Sequence[Any], total: Any) -> Any:
+def add_products(builder: Any, w: Sequence[Any], x: Sequence[Any], total: Any) -> Any:
+    """Add the products of the parts of two steps to a vector of sums."""
     for a, b in zip(w, x, strict=True):
         if a.type == _WORDS:
             total = call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, a, b])
@@ -132,7 +133,7 @@ def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int
             for t in tokens:
                 raw = read(activations.raw, x_at[t] + column * activations.item)
                 x_parts = activations.parts(builder, raw)
-                result += [_add(builder, w[r], x_parts, sums[t * n_rows + r]) for r in range(n_rows)]
+                result += [add_products(builder, w[r], x_parts, sums[t * n_rows + r]) for r in range(n_rows)]
             return result
 
         def add_last(_: Int, sums: list[Any]) -> list[Any]:

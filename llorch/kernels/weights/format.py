@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from llorch.kernels.layout import TILE_ROWS, round_up
 from llorch.kernels.tiles.layout import TileScheme
 from llorch.machine.memory import aligned_zeros
 from llorch.quant.tensor import Tensor
-from llorch.quant.types import QuantType
+from llorch.quant.types import BF16, QuantType
 
 DECODED_BYTES = 2
 """Bytes per column that hold a row that a slow twin decodes into scratch: integers, scales and minima."""
@@ -71,6 +71,13 @@ class WeightFormat:
     llama_cpp_product: Unit
     tiling: Tiling | None = None
     scale_name: str = "value"
+
+    @property
+    def arithmetic(self) -> Literal["integer", "bfloat", "float"]:
+        """What its products multiply: integers, pairs of BF16, or float32."""
+        if self.tiling is not None:
+            return "integer"
+        return "bfloat" if self.quant is BF16 else "float"
 
     @property
     def product(self) -> Unit:

@@ -22,7 +22,9 @@ from llorch.trace.run_timeline import operations_of_run
 from llorch.trace.summary import summarise
 from tests.support.generations import run
 
-ROOF = Roofline(bytes_per_s=10, integer_macs_per_s=100, float_macs_per_s=50, cache_bytes_per_s=40)
+ROOF = Roofline(
+    bytes_per_s=10, integer_macs_per_s=100, bfloat_macs_per_s=80, float_macs_per_s=50, cache_bytes_per_s=40
+)
 MOST = 1.05
 """Share of the roofline that a measurement may seem to reach: peaks themselves vary by some percent."""
 
@@ -31,11 +33,12 @@ MOST = 1.05
     ("work", "seconds"),
     [
         (Work("", 200, 1000, "integer", 20), 10),
+        (Work("", 200, 1000, "bfloat", 20), 12.5),
         (Work("", 200, 1000, "float", 20), 20),
         (Work("", 200, 10, "float", 90), 9),
         (Work("", 200, 10, "integer", 0), 5),
     ],
-    ids=["integers", "floats", "memory", "caches"],
+    ids=["integers", "pairs", "floats", "memory", "caches"],
 )
 def test_the_slowest_of_what_work_needs_bounds_it(work: Work, seconds: float) -> None:
     assert ROOF.seconds(work) == seconds
@@ -50,6 +53,7 @@ def test_peaks_are_measured_in_less_than_two_seconds_of_each_thread() -> None:
     assert time.process_time() - begun < 4
     assert 1e8 < roof.bytes_per_s < roof.cache_bytes_per_s < 1e13
     assert 1e7 < roof.float_macs_per_s < 1e14
+    assert roof.bfloat_macs_per_s > 0.8 * roof.float_macs_per_s
     assert 1e7 < roof.integer_macs_per_s < 1e15
 
 

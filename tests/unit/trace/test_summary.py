@@ -19,7 +19,13 @@ from llorch.trace.summary import Summary, summarise
 from llorch.trace.summary_text import summary_text
 
 MS = 1_000_000
-ROOF = Roofline(bytes_per_s=1e9, integer_macs_per_s=1e9, float_macs_per_s=5e8, cache_bytes_per_s=1e10)
+ROOF = Roofline(
+    bytes_per_s=1e9,
+    integer_macs_per_s=1e9,
+    bfloat_macs_per_s=6e8,
+    float_macs_per_s=5e8,
+    cache_bytes_per_s=1e10,
+)
 LABELS = [("norm", 0), ("ffn_up", 0), ("ffn_up", 1), ("output", -1)]
 WORKS = [
     Work("1x8", 1_000_000, 0, "float"),

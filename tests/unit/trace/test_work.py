@@ -120,13 +120,13 @@ def test_only_what_ran_is_counted(opened: OpenModel) -> None:
     assert logits.n_macs == 3 * opened.config.n_vocab * opened.config.n_embd
 
 
-def test_integer_products_meet_the_integer_peak_and_float_products_the_other(tmp_path: Path) -> None:
+def test_products_meet_the_peak_of_their_arithmetic(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
-    write_tiny_llama(path, types={"ffn_up.weight": "F16", "attn_q.weight": "F32"})
+    write_tiny_llama(path, types={"ffn_up.weight": "F16", "attn_q.weight": "F32", "attn_v.weight": "BF16"})
     with open_model(path) as opened:
         found = work_of(opened.llama, step_of((0, 3)))
-        kinds = {label: found[label, 0][0].kind for label in ("attn_q", "attn_k", "ffn_up")}
-        assert kinds == {"attn_q": "float", "attn_k": "integer", "ffn_up": "float"}
+        kinds = {label: found[label, 0][0].kind for label in ("attn_q", "attn_k", "attn_v", "ffn_up")}
+        assert kinds == {"attn_q": "float", "attn_k": "integer", "attn_v": "bfloat", "ffn_up": "float"}
         assert found["attn_k", 0][0].shape == "3x64 @ 64x32 Q8_0"
 
 
