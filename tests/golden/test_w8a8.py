@@ -72,8 +72,8 @@ def test_activations_are_quantised_for_their_values_to_agree(tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("torch", "transformers", "compressed_tensors"))),
-    reason="torch, transformers and compressed-tensors are not installed",
+    not all(map(importlib.util.find_spec, ("torch", "transformers", "compressed_tensors", "accelerate"))),
+    reason="torch, transformers, compressed-tensors and accelerate are not installed (the oracles extra)",
 )
 @pytest.mark.filterwarnings("ignore")
 def test_logits_are_those_of_the_compressed_tensors_that_is_installed(tmp_path: Path) -> None:
