@@ -51,7 +51,7 @@ def pretend(path: str) -> None:
 
     from llorch.kernels.emit import scalars
 
-    mock.patch.multiple(scalars, _MACHINE="aarch64", _IS_ARM=True).start()
+    mock.patch.multiple(scalars, IS_X86=False, IS_ARM=True).start()
 
 
 def units() -> dict[str, Unit]:

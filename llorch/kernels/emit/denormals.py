@@ -2,44 +2,49 @@
 
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from llorch.kernels.emit import scalars
 from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.values import I8, I32, I64, VOID, Int, call
 
-_IS_ARM = platform.machine().lower() in ("aarch64", "arm64")
-_AS_ZEROS = 1 << 24 if _IS_ARM else 0x8040
-"""FZ of ARM's FPCR; "flush to zero" and "denormals are zeros" of x86's MXCSR."""
+_OF_X86 = 0x8040
+"""Flush to zero, and denormals are zeros, in MXCSR."""
+_OF_ARM = 1 << 24
+"""FZ of FPCR, which is both. (It tests results before they are rounded, x86 afterwards: what rounds up to the smallest
+normal number is zero on ARM.)"""
 
 
 def _set(builder: Any, mode: Any) -> None:
-    if _IS_ARM:
+    if scalars.IS_ARM:
         call(builder, "llvm.aarch64.set.fpcr", VOID, [mode])
-        return
-    place = cgutils.alloca_once(builder, I32)
-    builder.store(builder.trunc(mode, I32), place)
-    call(builder, "llvm.x86.sse.ldmxcsr", VOID, [builder.bitcast(place, I8.as_pointer())])
+    elif scalars.IS_X86:
+        place = cgutils.alloca_once(builder, I32)
+        builder.store(builder.trunc(mode, I32), place)
+        call(builder, "llvm.x86.sse.ldmxcsr", VOID, [builder.bitcast(place, I8.as_pointer())])
 
 
 @emitted(types.int64())
 def denormals_as_zeros(builder: Any) -> Any:
     """From here on this thread takes denormal operands for zeros and gives zeros in place of denormal results.
 
-    Returns the mode before, for `set_float_mode`.
+    Returns the mode before, for `set_float_mode`. Other machines than x86-64 and ARM keep theirs.
     """
-    if _IS_ARM:
+    if scalars.IS_ARM:
         mode = call(builder, "llvm.aarch64.get.fpcr", I64, [])
-    else:
+        _set(builder, builder.or_(mode, ir.Constant(I64, _OF_ARM)))
+        return mode
+    if scalars.IS_X86:
         place = cgutils.alloca_once(builder, I32)
         call(builder, "llvm.x86.sse.stmxcsr", VOID, [builder.bitcast(place, I8.as_pointer())])
         mode = builder.zext(builder.load(place), I64)
-    _set(builder, builder.or_(mode, ir.Constant(I64, _AS_ZEROS)))
-    return mode
+        _set(builder, builder.or_(mode, ir.Constant(I64, _OF_X86)))
+        return mode
+    return ir.Constant(I64, 0)
 
 
 @emitted(types.void(types.int64))

@@ -13,7 +13,7 @@ from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import F32, F64, I8, I16, I32, I64, VOID, Int, call, fma, prefetch, vector
 
 _MACHINE = platform.machine().lower()
-_IS_ARM = _MACHINE in ("aarch64", "arm64")
+IS_X86, IS_ARM = (_MACHINE in names for names in (("x86_64", "amd64"), ("aarch64", "arm64")))
 
 
 def _pointer_to(element: Any, type_: Any) -> Any:
@@ -55,9 +55,9 @@ def atomic_store(builder: Any, address: Int, value: Int) -> None:
 @emitted(types.void())
 def pause(builder: Any) -> None:
     """Tell the core that this is a spin loop."""
-    if _MACHINE in ("x86_64", "amd64"):
+    if IS_X86:
         call(builder, "llvm.x86.sse2.pause", VOID, [])
-    elif _IS_ARM:
+    elif IS_ARM:
         call(builder, "llvm.aarch64.hint", VOID, [ir.Constant(I32, 1)])
 
 
@@ -76,7 +76,7 @@ def sleep_us(builder: Any, microseconds: Int) -> None:
 @emitted(types.int64())
 def ticks(builder: Any) -> Any:
     """The CPU's cycle or timestamp counter; calibrate it against a clock."""
-    if _IS_ARM:  # LLVM's cycle counter is one that Linux does not let programs read; this one runs evenly
+    if IS_ARM:  # LLVM's cycle counter is one that Linux does not let programs read; this one runs evenly
         register = builder.module.add_metadata(["cntvct_el0"])  # inline assembly would need LLVM's parser
         return call(builder, "llvm.read_volatile_register.i64", I64, [register])
     return call(builder, "llvm.readcyclecounter", I64, [])

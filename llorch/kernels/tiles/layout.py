@@ -127,7 +127,14 @@ class TileScheme:
         Then nothing is left to take off, which takes a multiplication and an addition for two sub-blocks: Q6_K and Q3_K
         are 10 % faster (128 tokens, AVX-512). It needs products that are added to int32: AVX2 adds them to int16 first.
         """
-        return self.has_sub_blocks and self.taken_off > 0 and paths.chosen().dot in ("vnni", "generic")
+        path = paths.chosen()
+        started = (
+            (16, 4),
+            (16, 32),
+            (UNIT, path.bias),
+        )  # of which activations hold the starts (`activations.q8_k`)
+        is_started = self.has_sub_blocks and (self.sub_block, self.taken_off) in started
+        return is_started and self.taken_off > 0 and path.dot in ("vnni", "generic")
 
     @property
     def taken_off(self) -> int:

@@ -46,7 +46,17 @@ def test_predictions_are_printed_for_every_pair_of_thread_counts(
 ) -> None:
     assert check_simulation.main([str(tiny_model), "-t", "1"]) == 0
     heading, row = capsys.readouterr().out.splitlines()
-    assert heading.split()[:4] == ["threads", "from", "steps", "predicted"]
+    assert heading.split() == [
+        "threads",
+        "from",
+        "steps",
+        "undisturbed",
+        "off",
+        "core",
+        "predicted",
+        "measured",
+        "difference",
+    ]
     assert row.split()[:3] == ["1", "1", "39"]
 
 

@@ -17,6 +17,9 @@ COMMAND = "python -m tools.performance.record_guards"
 
 MOST_LOST = 0.10
 """Share of a recorded ratio that may be lost."""
+MOST_LOST_FROM_MEMORY = 0.15
+"""The same where weights come from memory: that of a machine whose neighbours use it gives 18 to 46 GB/s, and a core
+that multiplies is not so much faster as one that only reads."""
 BEYOND_DOUBT = 0.05
 """A ratio that has lost no more is not measured again: noise does not hide so much of 15 %."""
 N_VALUES = 5
@@ -78,7 +81,7 @@ class Verdict:
     @property
     def is_lost(self) -> bool:
         """Whether more is lost than may be."""
-        return self.share < 1 - MOST_LOST
+        return self.share < 1 - (MOST_LOST_FROM_MEMORY if "from memory" in self.name else MOST_LOST)
 
     def __str__(self) -> str:
         values = ", ".join(f"{value:.3g}" for value in self.values)
