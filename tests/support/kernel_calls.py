@@ -128,7 +128,8 @@ def q8_0_of(activation: Activation) -> tuple[NDArray[np.int8], Floats, NDArray[n
 def rounded_of(activation: Activation, form: ActivationForm) -> Floats:
     """The rows of an activation rounded to F16 or BF16: float32 (n_rows, n)."""
     (values,) = activation.forms[form].arrays
-    rounded: Floats = values[:, : activation.rows.n]
+    kept = values[:, : activation.rows.n]
+    rounded: Floats = kept if kept.dtype == np.float32 else (kept.astype(np.uint32) << 16).view(np.float32)
     return rounded
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llorch.quant.codecs.q8_0 import SCALE_BYTES as Q8_0_SCALE_BYTES
 from llorch.quant.codecs.q8_0 import quantize_activation_q8_0
-from llorch.quant.tensor import Tensor
+from llorch.quant.tensor import Tensor, dequantize
 from tests.support.naive_rope_scaling import scaling_of
 
 F32 = np.float32
@@ -80,6 +80,36 @@ def matmul_floats(weight: Floats, x: Floats) -> Floats:
         half = lanes.shape[-1] // 2
         lanes = lanes[..., :half] + lanes[..., half:]
     return lanes[..., 0]
+
+
+def without_denormals(values: Floats) -> Floats:
+    """Zeros, signs kept, in place of denormal numbers."""
+    return np.where(np.abs(values) < np.finfo(F32).smallest_normal, np.copysign(F32(0), values), values)
+
+
+def matmul_bf16(weight: Floats, x: Floats) -> Floats:
+    """x @ weight.T of float32 that are bfloat16 in 16 lanes, which run over pairs of columns, the second first.
+
+    Lanes are folded in halves at the end; denormal numbers are zeros wherever they turn up.
+    """
+    padding = ((0, 0), (0, -weight.shape[1] % 32))
+    w, x = (np.pad(without_denormals(values), padding) for values in (weight, x))
+    lanes = np.zeros((len(x), len(w), 16), F32)
+    for step in range(0, w.shape[1], 32):
+        for column in (step + 1, step):
+            at = slice(column, step + 32, 2)
+            lanes = without_denormals(fused_multiply_add(x[:, None, at], w[None, :, at], lanes))
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = without_denormals(lanes[..., :half] + lanes[..., half:])
+    return lanes[..., 0]
+
+
+def float_product(weight: Tensor, x: Floats) -> Floats:
+    """x @ weight.T of F32, F16 or BF16 weights, activations rounded as these want them."""
+    kind = weight.type.name.lower()
+    seen, values = round_activations(x, kind).astype(F32), dequantize(weight).reshape(weight.shape)
+    return (matmul_bf16 if kind == "bf16" else matmul_floats)(values, seen)
 
 
 def rms_norm(x: Floats, weight: Floats, eps: float) -> Floats:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llorch.kernels import paths
 from llorch.kernels.activations.q8_k import Q8_K
 from llorch.quant.tensor import Placement
-from llorch.quant.types import SUPPORTED, QuantType
+from llorch.quant.types import BF16, SUPPORTED, QuantType
 from tests.support import kernel_calls, naive, naive_int8_rows, naive_rows
 from tests.support.extreme_products import extreme_product
 from tests.support.random_blocks import random_blocks
@@ -83,6 +83,17 @@ def int8_rows() -> list[NDArray[np.float32]]:
     return results
 
 
+def denormals() -> NDArray[np.float32]:
+    """A product of BF16 weights around the smallest normal number, compared with the twin too."""
+    rng = np.random.default_rng(0)
+    w, x = (rng.standard_normal((9, 77)).astype(np.float32) * np.float32(1e-19) for _ in range(2))
+    w[:, ::3], x[:, ::5] = 1e-40, 1e-39
+    weight = kernel_calls.tensor_of(w, BF16)
+    out = kernel_calls.matmul(weight, x)
+    np.testing.assert_array_equal(naive.bits(out), naive.bits(naive.float_product(weight, x)))
+    return out
+
+
 def elementwise() -> dict[str, str]:
     """Hashes of what norm, SwiGLU, the exponential and the activation forms give."""
     rng = np.random.default_rng(0)
@@ -131,7 +142,11 @@ def model(path: Path) -> tuple[dict[str, str], dict[str, list[int]]]:
 def main(types: str, *models: str) -> None:
     wanted = [quant for quant in SUPPORTED.values() if quant.name in types.split(",")]
     exact = {f"matmul {t.name}": digest(*products(t)) for t in wanted}
-    exact |= {"int8 rows": digest(*int8_rows()), "extreme": digest(extreme())} | elementwise()
+    exact |= {
+        "int8 rows": digest(*int8_rows()),
+        "extreme": digest(extreme()),
+        "denormals": digest(denormals()),
+    } | elementwise()
     greedy: dict[str, list[int]] = {}
     for path in map(Path, models):
         hashes, made = model(path)

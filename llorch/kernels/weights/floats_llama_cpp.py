@@ -21,30 +21,29 @@ from llorch.kernels.ops.matmul import ACCUMULATE, N_IN, N_OUT, WEIGHTS, X, outpu
 from llorch.quant.types import BF16, F32, QuantType
 
 
-def make_product_llama_cpp(quant: QuantType, value: Any) -> Unit:
-    """The twin of one type, whose elements ``value(address, index)`` reads as float32."""
+def make_product_llama_cpp(quant: QuantType, value: Any, activation: Any) -> Unit:
+    """The twin of one type: ``value(address, index)`` reads its elements, `activation` its form's, as float32."""
     is_f32, is_bf16, item = quant is F32, quant is BF16, quant.block_bytes
 
     @kernel
     def dot(w, x, n, lanes):
-        """One row of weights with float32 activations already rounded to the weight's type."""
-        values = as_float32(x)
+        """One row of weights with activations already rounded to the weight's type."""
         n_whole = n // STEP * STEP
         for lane in range(STEP):
             lanes[lane] = float32(0)
         for start in range(0, n_whole, STEP):
             for lane in range(STEP):
                 i = start + lane
-                lanes[lane] = fused_multiply_add(value(w, i), values[i], lanes[lane])
+                lanes[lane] = fused_multiply_add(value(w, i), activation(x, i), lanes[lane])
         add_registers(lanes)
         if is_f32:
             total = add_lanes_in_pairs(lanes)
             for i in range(n_whole, n):
-                total = add_product(value(w, i), values[i], total, i, n)
+                total = add_product(value(w, i), activation(x, i), total, i, n)
             return total
         wide = float64(add_lanes_in_halves(lanes) if is_bf16 else add_lanes_in_pairs(lanes))
         for i in range(n_whole, n):
-            wide += float64(value(w, i) * values[i])
+            wide += float64(value(w, i) * activation(x, i))
         return float32(wide)
 
     @operation(f"{quant.name} products in llama.cpp's order", name=f"product_{quant.name.lower()}_llama_cpp")

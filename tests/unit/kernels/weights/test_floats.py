@@ -38,7 +38,7 @@ def test_a_product_worked_out_by_hand(quant_type: QuantType) -> None:
 
 
 @TYPES
-@pytest.mark.parametrize("n_in", [1, 7, 15, 16, 17, 64, 172, 1000])
+@pytest.mark.parametrize("n_in", [1, 7, 15, 16, 17, 31, 33, 64, 172, 1000])
 @pytest.mark.parametrize("n_out", [1, 5, 33])
 def test_every_size_equals_the_twin_bit_for_bit(quant_type: QuantType, n_in: int, n_out: int) -> None:
     for n_tokens in (1, 5):
@@ -46,7 +46,7 @@ def test_every_size_equals_the_twin_bit_for_bit(quant_type: QuantType, n_in: int
         seen = naive.round_activations(x, quant_type.name.lower()).astype(np.float32)
         values = dequantized(weight)
         out = matmul(weight, x, n_threads=2)
-        np.testing.assert_array_equal(bits(out), bits(naive.matmul_floats(values, seen)))
+        np.testing.assert_array_equal(bits(out), bits(naive.float_product(weight, x)))
         exact = seen.astype(np.float64) @ values.astype(np.float64).T
         np.testing.assert_allclose(out, exact, atol=RELATIVE * max(1.0, np.abs(exact).max()))
 
@@ -58,6 +58,34 @@ def test_a_row_has_the_same_bits_in_any_batch_and_team(quant_type: QuantType, n_
     alone = np.concatenate([matmul(weight, row[None]) for row in x])
     for n_threads in (1, 3):
         np.testing.assert_array_equal(bits(matmul(weight, x, n_threads=n_threads)), bits(alone))
+
+
+@TYPES
+def test_a_prompt_beyond_the_cache_has_the_bits_of_its_rows(quant_type: QuantType) -> None:
+    weight, x = random(quant_type, 23, 32768, 38)
+    np.testing.assert_array_equal(bits(matmul(weight, x, n_threads=2)), bits(naive.float_product(weight, x)))
+
+
+@pytest.mark.parametrize("magnitude", [1e-18, 3e-20, 1e-30])
+def test_denormal_numbers_are_zeros_to_bf16_weights(magnitude: float) -> None:
+    """Sums below, around and above the smallest normal number; weights and activations, too."""
+    rng = np.random.default_rng(3)
+    w, x = (rng.standard_normal((9, 77)).astype(np.float32) * np.float32(magnitude) for _ in range(2))
+    w[:, ::5], x[:, ::7] = 1e-40, 1e-39
+    w[3], x[4] = 1e-40, 1e-39
+    weight, x[5] = tensor_of(w, BF16), np.float32(1e38)
+    out = matmul(weight, x, n_threads=2)
+    np.testing.assert_array_equal(bits(out), bits(naive.float_product(weight, x)))
+    assert not out[4].any()
+    assert not out[:, 3].any()
+    np.testing.assert_array_equal(out, naive.without_denormals(out))
+
+
+def test_other_operations_keep_denormal_numbers_after_a_product_with_bf16_weights() -> None:
+    weight, x = random(BF16, 2, 40, 8)
+    matmul(weight, x)
+    tiny = matmul(tensor_of(np.full((1, 1), 1e-20, np.float32), F32), np.full((1, 1), 1e-20, np.float32))
+    assert 0 < tiny[0, 0] < np.finfo(np.float32).smallest_normal
 
 
 @TYPES
