@@ -31,6 +31,7 @@ from llorch.kernels.emit.values import (
     fma,
     load,
     loop,
+    prefetch,
     splat,
     store_or_add,
     vector,
@@ -105,7 +106,7 @@ def _masked_load(type_: Any, address: Int, mask: Any) -> Any:
 
 
 def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int) -> Any:
-    """A kernel ``dot(rows, n_in, x, x_stride, out, out_stride, accumulate)`` of one shape (`make_float_rows`)."""
+    """A kernel ``dot(rows, n_in, x, x_stride, out, out_stride, accumulate, ahead)`` of one shape (`make_float_rows`)."""
     n_columns = weights.raw.count
     tokens = range(n_tokens)
 
@@ -119,6 +120,7 @@ def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int
         out: Int,
         out_stride: Int,
         accumulate: Int,
+        ahead: Int,
     ) -> None:
         x_rows, out_rows = Strided(x, x_stride), Strided(out, out_stride)
         x_at = [x_rows[t] for t in tokens]
@@ -141,7 +143,13 @@ def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int
 
         zeros = [constant(F32, LANES, 0.0)] * (n_tokens * n_rows)
         n_steps = n_whole >> (n_columns.bit_length() - 1)
-        sums = loop(n_steps, zeros, lambda i, values: add_step(i * n_columns, values, load))
+
+        def add_whole(i: Int, sums: list[Any]) -> list[Any]:
+            for row in range(n_rows):
+                prefetch(ahead + (n_in * row + i * n_columns) * weights.item, level=2)
+            return add_step(i * n_columns, sums, load)
+
+        sums = loop(n_steps, zeros, add_whole)
         has_rest = Int(builder, builder.zext((n_whole < n_in), n_in.value.type))
         sums = loop(has_rest, sums, add_last)
         for t in tokens:
@@ -149,32 +157,33 @@ def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int
             store_or_add(of_token, out_rows[t], accumulate)
 
     @kernel
-    def run(rows, n_in, x, x_stride, out, out_stride, accumulate):
-        dot(rows, n_in, x, x_stride, out, out_stride, accumulate)
+    def run(rows, n_in, x, x_stride, out, out_stride, accumulate, ahead):
+        dot(rows, n_in, x, x_stride, out, out_stride, accumulate, ahead)
 
     return run
 
 
 def make_float_rows(weights: Operand, activations: Operand, n_rows: int) -> Any:
-    """A kernel for some rows: ``multiply(rows, n_in, x, x_stride, n_tokens, out, out_stride, accumulate)``.
+    """A kernel for some rows: ``multiply(rows, n_in, x, x_stride, n_tokens, out, out_stride, accumulate, ahead)``.
 
     Its arguments are int64: addresses of the `n_rows` rows of weights, a tuple; columns; address of the first token's
     row and bytes to the next one's; tokens; where the first row's output for the first token goes, float32, and bytes
-    to the next token's; whether products are added to what is there.
+    to the next token's; whether products are added to what is there; address of the rows that follow, which are asked
+    for meanwhile.
     """
     n_together = TOKENS if n_rows == ROWS else 1
     together, alone = (_make_dot(weights, activations, n_rows, n) for n in (n_together, 1))
 
     @kernel
-    def multiply(rows, n_in, x, x_stride, n_tokens, out, out_stride, accumulate):
+    def multiply(rows, n_in, x, x_stride, n_tokens, out, out_stride, accumulate, ahead):
         n_whole = n_tokens // n_together * n_together
         for token in range(0, n_whole, n_together):
-            together(
-                rows, n_in, x + token * x_stride, x_stride, out + token * out_stride, out_stride, accumulate
-            )
+            at = out + token * out_stride
+            together(rows, n_in, x + token * x_stride, x_stride, at, out_stride, accumulate, ahead)
+            ahead = rows[0]
         for token in range(n_whole, n_tokens):
-            alone(
-                rows, n_in, x + token * x_stride, x_stride, out + token * out_stride, out_stride, accumulate
-            )
+            at = out + token * out_stride
+            alone(rows, n_in, x + token * x_stride, x_stride, at, out_stride, accumulate, ahead)
+            ahead = rows[0]
 
     return multiply

@@ -66,16 +66,19 @@ def _make_product(name: str, weights: Operand, activations: Operand) -> Unit:
     is_flushing = weights is BF16_STEP
 
     @merged
-    def multiply(o, row, end, x, x_stride, n_tokens, out, out_stride):
-        """The rows from number `row` on with some tokens."""
+    def multiply(o, row, end, following, x, x_stride, n_tokens, out, out_stride):
+        """The rows from number `row` on with some tokens, while those from `following` on are asked for."""
         n_in, accumulate = o[N_IN], o[ACCUMULATE]
         while row + ROWS <= end:
             rows = addresses(o, row, n_in * item)
-            some_rows(rows, n_in, x, x_stride, n_tokens, out + row * 4, out_stride, accumulate)
+            at = out + row * 4
             row += ROWS
+            ahead = row if row < end else following
+            ahead = _one_row(o, ahead, n_in * item)[0] if ahead < o[N_OUT] else rows[0]
+            some_rows(rows, n_in, x, x_stride, n_tokens, at, out_stride, accumulate, ahead)
         while row < end:
             rest = _one_row(o, row, n_in * item)
-            one_row(rest, n_in, x, x_stride, n_tokens, out + row * 4, out_stride, accumulate)
+            one_row(rest, n_in, x, x_stride, n_tokens, out + row * 4, out_stride, accumulate, rest[0])
             row += 1
 
     @operation(f"{name} products", name=f"product_{name.lower()}")
@@ -93,12 +96,13 @@ def _make_product(name: str, weights: Operand, activations: Operand) -> Unit:
         n_claimed = ROWS if n_rows <= n_cached else _MANY_ROWS
         first = atomic_add(counter, n_claimed)
         while first < o[N_OUT]:
+            following = atomic_add(counter, n_claimed)
             end = min(first + n_claimed, o[N_OUT])
             for token in range(0, n_rows, n_cached):
                 n = min(n_cached, n_rows - token)
                 at = out + token * out_stride
-                multiply(o, first, end, x + token * x_stride, x_stride, n, at, out_stride)
-            first = atomic_add(counter, n_claimed)
+                multiply(o, first, end, following, x + token * x_stride, x_stride, n, at, out_stride)
+            first = following
         if is_flushing:
             set_float_mode(mode)
 
