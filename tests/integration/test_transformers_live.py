@@ -107,8 +107,7 @@ def test_every_stage_of_trained_models_passes(model_path: Callable[[str], Path],
 def test_every_stage_of_smollm2_as_a_directory_passes(smollm2: Path, tmp_path: Path) -> None:
     with GGUFFile(smollm2) as source:
         make_directory(source, tmp_path / "smollm2")
-    # Some prompts end in one activation of 500 whose float32 sum is 5.7e-7 of it off, beyond the 2.4e-7 of the table.
-    text = "The capital of France is"
+    text = "Once upon a time there was a little girl"  # its activation of 535 is 10 units of roundoff off
     reference = dump(tmp_path / "smollm2", tmp_path / "dump", "--decode-stages", "kv", text=text)
     with (subject := open_subject(tmp_path / "smollm2", reference, n_threads=2)).model:
         assert validate(subject, reference).passed

@@ -106,7 +106,7 @@ def _masked_load(type_: Any, address: Int, mask: Any) -> Any:
 
 
 def _make_dot(weights: Operand, activations: Operand, n_rows: int, n_tokens: int) -> Any:
-    """A kernel ``dot(rows, n_in, x, x_stride, out, out_stride, accumulate, ahead)`` of one shape (`make_float_rows`)."""
+    """A kernel ``dot(rows, n_in, x, x_stride, out, out_stride, accumulate, ahead)`` of one shape."""
     n_columns = weights.raw.count
     tokens = range(n_tokens)
 

@@ -58,7 +58,7 @@ def test_a_click_shows_the_figures_of_a_cell(browser: Browser, pages: Pages) -> 
         assert f"{figures.n} times" in panel
         assert "Qcur-1" in panel
         assert "× 4 × 16" in panel
-        assert "0.0001 + 2.4e-07 peak" in panel
+        assert "0.0001 + 1.9e-06 peak" in panel
         assert panel.count("within the tolerance") == 2
         assert cell(page, "attn_q", "layer 1").get_attribute("aria-pressed") == "true"
 
