@@ -180,7 +180,8 @@ def test_perfettos_own_trace_processor_reads_the_same(
             )
             for category in {s.category for s in slices}
         )
-        depths = dict(loaded.rows("select category, max(depth) from slice group by category"))
+        # An operation of less than a nanosecond begins when the next one does, and is shown inside it.
+        depths = dict(loaded.rows("select category, max(depth) from slice where dur > 0 group by category"))
         assert depths["step"] == 0, "nothing overlaps: Perfetto would have moved it deeper"
         assert depths["operation"] <= 3
         strays = """
