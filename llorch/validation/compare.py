@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.validation.bounds import Bounds
 from llorch.validation.records import Figure, Record
-from llorch.validation.tolerances import Bounds
 
 
 class Comparison(Record):

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from llorch.validation.bounds import Bounds, Tolerance
 from llorch.validation.compare import Comparison, causal, compare
 from llorch.validation.records import Record
-from llorch.validation.tolerances import BY_NUMBER, Bounds, Tolerance, hint_of, stage_key
+from llorch.validation.tolerances import BY_NUMBER, hint_of, stage_key
 
 Way = Literal["local", "end_to_end"]
 """`local`: computed from the reference's own input. `end_to_end`: from our own values all the way."""

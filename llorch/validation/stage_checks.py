@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from llorch.conversation import Conversation
 from llorch.progress import Progress
+from llorch.validation.bounds import Tolerance
 from llorch.validation.dumps import Pass, Reference
 from llorch.validation.findings import WAYS, Findings, Location, Way
 from llorch.validation.subject import Subject
-from llorch.validation.tolerances import BY_NUMBER, STAGES, WHOLE_LAYER, Profile, Tolerance
+from llorch.validation.tolerances import BY_NUMBER, STAGES, WHOLE_LAYER, Profile
 
 _SHOWN_ONLY = ("kq", "kq_soft_max")
 """Scores are computed for the probe alone: attention goes from Q and the cache to its output in one step."""

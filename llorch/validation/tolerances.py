@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llorch.validation.records import Record
+from llorch.validation.bounds import Tolerance, rounded, summed
 
 Profile = Literal["native", "f32"]
 """`native`: the file as it is, activations quantised where its weights are. `f32`: its weights expanded."""
@@ -27,49 +27,6 @@ TIE_SPREAD = 4.0
 
 In float32 that is far less than `TIE_MARGIN`; it counts where the int8 activations of a deep model drift.
 """
-
-
-class Bounds(Record):
-    """How far our values may be from the reference's.
-
-    The largest difference must stay within ``absolute + relative * peak``, where peak is the largest
-    magnitude in the reference tensor, and ``sum((ours - theirs)^2) / sum(theirs^2)`` within `nmse`.
-
-    Attributes:
-        absolute: bound on the largest difference; None for none.
-        relative: share of the peak added to it.
-        nmse: bound on the normalised mean squared error; None for none.
-    """
-
-    absolute: float | None
-    relative: float
-    nmse: float | None
-
-    def __str__(self) -> str:
-        if self.absolute == 0.0 and self.relative == 0.0:
-            return "exact"
-        parts = []
-        if self.absolute is not None:
-            parts.append(f"{self.absolute:g}" + (f" + {self.relative:g} peak" if self.relative else ""))
-        if self.nmse is not None:
-            parts.append(f"NMSE {self.nmse:g}")
-        return ", ".join(parts)
-
-
-class Tolerance(Bounds):
-    """Bounds, and the reason for these numbers."""
-
-    reason: str
-
-    def __init__(
-        self, absolute: float | None, reason: str, *, relative: float = 0.0, nmse: float | None = None
-    ) -> None:
-        super().__init__(absolute=absolute, relative=relative, nmse=nmse, reason=reason)  # type: ignore[call-arg]
-
-    @property
-    def bounds(self) -> Bounds:
-        """The numbers alone."""
-        return Bounds(absolute=self.absolute, relative=self.relative, nmse=self.nmse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,32 +52,6 @@ class Checkpoint:
 
 
 _TIE = f"{TIE_MARGIN:g} or {TIE_SPREAD:g} times the drift of the logits"
-_ULPS = 2.4e-7
-
-
-def _rounded(absolute: float, reason: str) -> Tolerance:
-    ulps = f"{_ULPS:g} of the peak is two units in the last place of a float32 of that size"
-    return Tolerance(absolute, f"{reason}; {ulps}", relative=_ULPS)
-
-
-_SUM = 1.9e-6
-
-
-def _summed(reason: str) -> Tolerance:
-    """1e-4, and what rounding adds to a long sum of two or three products that are hundreds of times the others.
-
-    Source: Higham and Mary 2019, *A new approach to probabilistic rounding error analysis*, (2.6) without its constant.
-    Of 155,520 sums of 1,536 products (SmolLM2's feed-forward networks in float32, against float64) the furthest is off
-    by 0.91 of that; it is 535.0, of the products 350 and 182 and 1,534 small ones, and 10 units of roundoff off.
-    """
-    why = (
-        "k float32 additions in a row are off by sqrt(k) units of roundoff of what is added; "
-        f"{_SUM:g} of the peak is 32 of them, for 16,320 products in 16 lanes: rows of trained models have a "
-        "few activations that are hundreds of times as large as the others"
-    )
-    return Tolerance(1e-4, f"{reason}; {why}", relative=_SUM)
-
-
 _DRIFT: Mapping[Profile, Tolerance] = {
     "native": Tolerance(
         None,
@@ -181,7 +112,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "2",
         "Q, K, V projections",
-        _summed("integer products are exact, float32 block sums may be added in another order"),
+        summed("integer products are exact, float32 block sums may be added in another order"),
         {
             "Qcur": "activations not quantised like llama.cpp's, a wrong scale, or a transposed weight",
             "Kcur": "activations not quantised like llama.cpp's, or heads and key-value heads mixed up",
@@ -192,7 +123,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "3",
         "RoPE",
-        _rounded(
+        rounded(
             1e-5,
             "equal inputs, one rotation; angles must be built by llama.cpp's float32 recurrence, "
             "which is off the true angle by 2e-5 at position 270",
@@ -212,7 +143,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "4",
         "attention scores",
-        _rounded(1e-4, "a dot product of head_dim float32 values"),
+        rounded(1e-4, "a dot product of head_dim float32 values"),
         {
             "kq": "query heads matched with the wrong key-value head, or stale cache rows",
             "kq_soft_max": "score scale is not 1/sqrt(head_dim), mask missing or off by one",
@@ -222,7 +153,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "5",
         "attention output",
-        _summed("as for the projections"),
+        summed("as for the projections"),
         {
             "kqv_out": "V of the wrong head or row, or heads joined in the wrong order",
             "attn_out": "activations not quantised like llama.cpp's, or a residual added too early",
@@ -232,7 +163,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "6",
         "feed-forward network",
-        _summed("as for the projections; the sigmoid may be a polynomial"),
+        summed("as for the projections; the sigmoid may be a polynomial"),
         {
             "ffn_norm": "eps, or the norm of another tensor than the residual stream",
             "ffn_gate": "activations not quantised like llama.cpp's, or gate and up swapped",
@@ -245,7 +176,7 @@ CHECKPOINTS: tuple[Checkpoint, ...] = (
     Checkpoint(
         "7",
         "residual stream",
-        _rounded(1e-4, "one float32 addition, bit-exact on equal inputs"),
+        rounded(1e-4, "one float32 addition, bit-exact on equal inputs"),
         {
             "ffn_inp": "the residual around attention is missing or taken after the norm",
             "l_out": "the residual around the feed-forward network is missing or taken after the norm",

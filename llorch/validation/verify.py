@@ -17,6 +17,7 @@ from llorch.formats.printed import printable
 from llorch.model.config import ModelConfig
 from llorch.model.weights import BIAS, OPTIONAL_WEIGHTS, expected_shapes
 from llorch.quant.types import SUPPORTED
+from llorch.validation.bounds import Bounds
 from llorch.validation.bundle import INDEX, SEALS, Bundle
 from llorch.validation.checkpoint_bundle import CHECKPOINTS_FILE
 from llorch.validation.checkpoints import TableRow, table_of
@@ -34,7 +35,7 @@ from llorch.validation.seal_checks import (
     require_regular_files,
 )
 from llorch.validation.stage_checks import tolerance_of
-from llorch.validation.tolerances import STAGES, Bounds, Profile, stage_key, stage_names
+from llorch.validation.tolerances import STAGES, Profile, stage_key, stage_names
 
 _ALL_FIGURES = ["max_abs", "mean_abs", "relative", "nmse", "cosine", "limit"]
 _UNCHECKABLE = (

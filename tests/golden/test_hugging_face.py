@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from llorch.formats.gguf.file import GGUFFile
+from llorch.validation.bounds import Tolerance
 from llorch.validation.compare import compare
-from llorch.validation.tolerances import F32_LOGITS, ROUNDED_LOGITS, Tolerance
+from llorch.validation.tolerances import F32_LOGITS, ROUNDED_LOGITS
 from tests.support.hf_directories import sha256_of_weights, write_directory
 from tests.support.oracle_values import OracleCase, logits_and_greedy, nmse, opened, stored_cases
 from tools.make_hf_directory import make_directory

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from llorch.validation.bounds import Tolerance
 from llorch.validation.compare import causal, compare
-from llorch.validation.tolerances import Tolerance
 
 LOOSE = Tolerance(0.25, "test")
 EXACT = Tolerance(0.0, "test")

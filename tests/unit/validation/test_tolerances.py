@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from llorch.validation.bounds import Tolerance
 from llorch.validation.tolerances import (
     CHECKPOINTS,
     LAYER_ORDER,
     STAGES,
     Checkpoint,
-    Tolerance,
     hint_of,
     stage_names,
 )
