@@ -35,11 +35,11 @@ from llorch.kernels.emit.values import (
 )
 from llorch.kernels.jit import unit
 from llorch.kernels.layout import FLOAT_LANES as LANES
-from llorch.kernels.tiles.layout import PLAIN_COLUMN_BYTES
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES
 from llorch.machine.memory import aligned_zeros
 
 QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE = range(1, 7)
-"""Places in the form's table, each with its row stride: int8 (n_rows, n), or int16 (`PLAIN_COLUMN_BYTES`), float32
+"""Places in the form's table, each with its row stride: int8 (n_rows, n), or int16 (`BYTE_COLUMN_BYTES`), float32
 (n_rows, 1) scales, int32 (n_rows, 1) sums times minus the path's bias."""
 
 _FLOATS, _WORDS = vector(F32, LANES), vector(I32, LANES)
@@ -77,7 +77,7 @@ def _quantize(builder: Any, x: Int, n: Int, scale: Any, out: Int) -> Any:
         value = builder.select(builder.fcmp_ordered(">", value, highest), highest, value)
         bits = builder.bitcast(builder.fadd(value, magic), _WORDS)
         integers = builder.sub(bits, builder.bitcast(magic, _WORDS))
-        if PLAIN_COLUMN_BYTES == 1:
+        if BYTE_COLUMN_BYTES == 1:
             stored = builder.trunc(integers, vector(I8, LANES))
         else:
             order = ir.Constant(_WORDS, _EVEN_FIRST)
@@ -86,7 +86,7 @@ def _quantize(builder: Any, x: Int, n: Int, scale: Any, out: Int) -> Any:
                 ir.Constant(vector(I16, LANES), ir.Undefined),
                 order,
             )
-        store(stored, out + i * (LANES * PLAIN_COLUMN_BYTES), align=LANES * PLAIN_COLUMN_BYTES)
+        store(stored, out + i * (LANES * BYTE_COLUMN_BYTES), align=LANES * BYTE_COLUMN_BYTES)
         return [builder.add(total[0], integers)]
 
     (total,) = loop(n >> 4, [constant(I32, LANES, 0)], body)
@@ -110,7 +110,7 @@ def fill_int8_rows(table, x, row, start, n):
 
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
     return [
-        aligned_zeros((n_rows, n), np.int8 if PLAIN_COLUMN_BYTES == 1 else np.int16),
+        aligned_zeros((n_rows, n), np.int8 if BYTE_COLUMN_BYTES == 1 else np.int16),
         aligned_zeros((n_rows, 1), np.float32),
         aligned_zeros((n_rows, 1), np.int32),
     ]

@@ -6,23 +6,45 @@ serves both.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from llvmlite import ir
 
 from llorch.kernels.buffers import ActivationForm
+from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.quantize import quantize_4_blocks, quantize_16_blocks, quantize_block
 from llorch.kernels.emit.scalars import as_int64
+from llorch.kernels.emit.values import I8, I16, I32, Int, load, loop, store, vector
 from llorch.kernels.jit import kernel, unit
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES, UNIT
 from llorch.machine.memory import aligned_zeros
 
 (
     QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE, SUMS_8, SUMS_8_STRIDE, SUMS_16, SUMS_16_STRIDE,
-    WEIGHTED_SUMS, WEIGHTED_SUMS_STRIDE,
-) = range(1, 13)  # fmt: skip
+    WEIGHTED_SUMS, WEIGHTED_SUMS_STRIDE, WORDS, WORDS_STRIDE,
+) = range(1, 15)  # fmt: skip
 """Places in the form's table, each with its row stride: int8 (n_rows, n), then (n_rows, n / 32) of one stride:
 float32 scales, int32 sums times minus the path's bias, times -8 and -16 (where sums with unsigned weights start), and
-float32 weighted sums."""
+float32 weighted sums; where `BYTE_COLUMN_BYTES` is 2, the integers once more, int16 (n_rows, n) in the order said
+there."""
 
 _BLOCK = 32
+EVEN_FIRST = [column for quad in range(0, UNIT, 4) for column in (quad, quad + 2, quad + 1, quad + 3)]
+_IS_WIDENED = BYTE_COLUMN_BYTES == 2
+
+
+@emitted()
+def _widen(builder: Any, q: Int, n: Int, out: Int) -> None:
+    """`n` int8, a multiple of 32, as int16, of every 4 the even ones first."""
+
+    def body(block: Int, _: list[Any]) -> list[Any]:
+        value = load(vector(I8, UNIT), q + block * UNIT, align=1)
+        value = builder.shuffle_vector(value, value, ir.Constant(vector(I32, UNIT), EVEN_FIRST))
+        store(builder.sext(value, vector(I16, UNIT)), out + block * (2 * UNIT), align=2)
+        return []
+
+    loop(n >> 5, [], body)
 
 
 @kernel
@@ -74,6 +96,9 @@ def fill_q8_0(table, x, row, start, n):
         t[SUMS_16] + row * t[SUMS_16_STRIDE] + first,
         t[WEIGHTED_SUMS] + row * t[WEIGHTED_SUMS_STRIDE] + first,
     )
+    if _IS_WIDENED:
+        q = t[QUANTS] + row * t[QUANT_STRIDE] + start
+        _widen(q, n, t[WORDS] + row * t[WORDS_STRIDE] + 2 * start)
 
 
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
@@ -81,6 +106,7 @@ def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
     return [
         aligned_zeros((n_rows, n), np.int8),
         *(aligned_zeros((n_rows, n // _BLOCK), dtype) for dtype in of_blocks),
+        *(aligned_zeros((n_rows, n), np.int16) for _ in range(_IS_WIDENED)),
     ]
 
 

@@ -67,9 +67,9 @@ def _part_sums(builder: Any, scheme: TileScheme, quads: list[Any], part: int, st
     """
     columns = _columns(builder, scheme, quads, part)
     half = QUADS // 2
-    zero = constant(I32, LANES, 0)
+    zero, x_half = constant(I32, LANES, 0), x + half * 4 * scheme.column_bytes
     first = add_quads(builder, scheme, [start], columns[:half], [x], None, is_paired=False)
-    second = add_quads(builder, scheme, [zero], columns[half:], [x + half * 4], None, is_paired=False)
+    second = add_quads(builder, scheme, [zero], columns[half:], [x_half], None, is_paired=False)
     return builder.add(first[0], second[0])
 
 
@@ -108,7 +108,8 @@ def _emit(
             start = start_of(t, block)
             x_scale = splat(builder, load(F32, d_rows[t] + block * 4, align=4), LANES)
             for part in _PARTS:
-                total = _part_sums(builder, scheme, quads, part, start, q_rows[t] + block * UNIT)
+                x = q_rows[t] + block * (UNIT * scheme.column_bytes)
+                total = _part_sums(builder, scheme, quads, part, start, x)
                 scale = builder.fmul(float_of(halves[0], part), x_scale)
                 before = acc[t * len(_PARTS) + part]
                 value = fma(builder, builder.sitofp(total, scale.type), scale, before)

@@ -117,10 +117,10 @@ def _emit_ahead(o: _Operands, step: Int, n_units: int) -> None:
             prefetch(at + line, level=2)
 
 
-def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> list[list[Any]]:
-    """Bytes by quad and vector of rows of a unit; in the order in which they are loaded."""
+def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> Iterator[tuple[Any, ...]]:
+    """Bytes by quad and vector of rows of a unit; they are loaded as they are asked for."""
     columns = [unit_quads(builder, o.scheme, o.planes, a + unit * o.unit_bytes, o.is_stored) for a in at]
-    return [list(row) for row in zip(*columns, strict=True)]
+    return zip(*columns, strict=True)
 
 
 def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
@@ -141,7 +141,7 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
             _emit_ahead(o, block * (scheme.units // _STEP_UNITS) + step, _STEP_UNITS)
         number = 0
         for unit in range(_STEP_UNITS):
-            quads = _units(builder, o, w_at, unit)
+            quads = list(_units(builder, o, w_at, unit))
             for first in range(0, QUADS, per_sub_block):
                 scales = [load(vector(I8, LANES), s, number * TILE_ROWS) for s in s_at]
                 if scheme.minimums == "nibbles":
@@ -162,7 +162,7 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
 
 def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
     """int32 sums of one block of 32 columns, token-major."""
-    x_at = [o.q[t] + block * UNIT for t in range(n_tokens)]
+    x_at = [o.q[t] + block * (UNIT * o.scheme.column_bytes) for t in range(n_tokens)]
     return _add_unit(builder, o, block, _starts(builder, o, block, n_tokens), x_at, is_streaming)
 
 

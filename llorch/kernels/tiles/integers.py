@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -69,20 +69,23 @@ def add_quad(builder: Any, acc: Any, weights: Any, activation: Any) -> Any:
 
 
 def _add_split_quads(
-    builder: Any, totals: list[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int]
+    builder: Any, totals: list[Any], weights: Iterable[Sequence[Any]], x_at: Sequence[Int]
 ) -> list[Any]:
-    """`add_quads` for plain int8 and int16 activations (`layout.PLAIN_COLUMN_BYTES`)."""
+    """`add_quads` for signed bytes and int16 activations (`layout.BYTE_COLUMN_BYTES`)."""
     eight = constant(I16, LANES * 2, 8)
     for quad, vectors in enumerate(weights):
         words = [builder.bitcast(w, WORDS) for w in vectors]
         even = [builder.ashr(builder.shl(w, eight), eight) for w in words]
         odd = [builder.ashr(w, eight) for w in words]
         for t, at in enumerate(x_at):
-            for parts, offset in ((even, 0), (odd, 4)):
-                x = builder.bitcast(splat(builder, load(I32, at, quad * 8 + offset, align=4), LANES), WORDS)
-                for v, part in enumerate(parts):
-                    i = t * len(vectors) + v
-                    totals[i] = builder.add(totals[i], add_pairs(builder, part, x))
+            first, second = (
+                builder.bitcast(splat(builder, load(I32, at, quad * 8 + offset, align=4), LANES), WORDS)
+                for offset in (0, 4)
+            )
+            for v in range(len(vectors)):
+                i = t * len(vectors) + v
+                pair = builder.add(add_pairs(builder, even[v], first), add_pairs(builder, odd[v], second))
+                totals[i] = kept_in_order(builder, builder.add(totals[i], pair))
     return totals
 
 
@@ -132,7 +135,7 @@ def multiply_pair(
 
 
 def add_quads(
-    builder: Any, scheme: TileScheme, totals: Sequence[Any], weights: Sequence[Sequence[Any]], x_at: Sequence[Int],
+    builder: Any, scheme: TileScheme, totals: Sequence[Any], weights: Iterable[Sequence[Any]], x_at: Sequence[Int],
     factors: Sequence[Any] | None, *, starts: Sequence[Any] | None = None, is_paired: bool = IS_PAIRED,
 ) -> list[Any]:  # fmt: skip
     """Add the products of some quads, times factors, to int32 totals, token-major.
@@ -147,12 +150,13 @@ def add_quads(
         starts: by token, int32 that sums begin with which factors multiply; None means 0 (`TileScheme.has_starts`).
         is_paired: whether the weights are pairs of quads, as in the tiles of paths where `IS_PAIRED` is set.
     """
-    if PATH.dot in neon.DOTS:
-        return neon.add_quads(builder, totals, weights, x_at, factors, is_paired)
-    n = len(weights[0])
     totals = list(totals)
     if scheme.column_bytes == 2:
         return _add_split_quads(builder, totals, weights, x_at)
+    weights = list(weights)
+    if PATH.dot in neon.DOTS:
+        return neon.add_quads(builder, totals, weights, x_at, factors, is_paired)
+    n = len(weights[0])
     is_avx2 = PATH.dot == "avx2"
     per_chain = max(1, 32767 // (2 * _LARGEST_ACTIVATION * scheme.largest)) if is_avx2 else len(weights)
     ones = constant(I16, LANES * 2, 1)

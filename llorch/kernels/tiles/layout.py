@@ -24,10 +24,11 @@ QUAD_BYTES = TILE_ROWS * 4
 HALVES_BYTES = TILE_ROWS * 2
 """Bytes of one float16 for each row."""
 
-PLAIN_COLUMN_BYTES = 2 if paths.chosen().dot == "avx2" else 1
-"""Bytes of an activation's column where weights are plain. AVX2 has no product of signed bytes, and what other formats
-do, to move the sign of one to the other, cannot negate -128: there they are int16, of every 4 columns the even ones
-first, then the odd ones."""
+BYTE_COLUMN_BYTES = 2 if paths.chosen().dot == "avx2" else 1
+"""Bytes of an activation's column where weights are whole signed bytes. AVX2 has no product of these: there both are
+int16, of every 4 columns the even ones first, then the odd ones. To move the sign of a weight to the activation
+instead, as codebooks do, takes an instruction more for each product, whose port is the scarce one, and cannot negate
+-128."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ class TileScheme:
     @property
     def column_bytes(self) -> int:
         """Bytes of an activation's column."""
-        return PLAIN_COLUMN_BYTES if self.is_plain else 1
+        return BYTE_COLUMN_BYTES if self.planes == (8,) and self.signed else 1
 
     @property
     def has_starts(self) -> bool:

@@ -48,7 +48,7 @@ def make_sweep(
     scheme: TileScheme, n_tokens: int, *, is_streaming: bool = False, is_expanded: bool = False
 ) -> Any:
     """A function for kernels that multiplies `n_units` vectors of rows with exactly `n_tokens` tokens."""
-    n_wide = PATH.shapes[n_tokens - 1]
+    n_wide = max(PATH.shapes[n_tokens - 1], scheme.column_bytes)
     if is_streaming:
         n_wide = min(n_wide, _MOST_STREAMED)
     wide = make_dot(scheme, n_wide, n_tokens, is_streaming=is_streaming, is_expanded=is_expanded)

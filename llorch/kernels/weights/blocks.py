@@ -44,12 +44,12 @@ def make_format(
     if scheme.block == 32:
         form, twin_sums = q8_0.Q8_0, q8_0.WEIGHTED_SUMS
         sums = {0: q8_0.WEIGHTED_SUMS if scheme.minimums else q8_0.SUMS, 8: q8_0.SUMS_8, 16: q8_0.SUMS_16}
-        places = q8_0.SCALES, sums[scheme.offset]
+        places = q8_0.QUANTS if scheme.column_bytes == 1 else q8_0.WORDS, q8_0.SCALES, sums[scheme.offset]
         dot = make_dot_32(has_minimum=bool(scheme.minimums), n_registers=n_registers)
     else:
         form, twin_sums = q8_k.Q8_K, q8_k.SUMS_OF_16 if scheme.sub_block == 16 else q8_k.SUMS_OF_32
         starts = {4: q8_k.STARTS_4, 32: q8_k.STARTS_32}.get(scheme.offset, q8_k.STARTS_BIAS)
-        places = q8_k.SCALES, starts if scheme.has_starts else twin_sums
+        places = q8_k.QUANTS, q8_k.SCALES, starts if scheme.has_starts else twin_sums
         dot = make_dot_256(scale_columns=scheme.sub_block, minimum_lanes=minimum_lanes, offset=twin_offset)
     tiled = make_tiled(quant.name, scheme, file_block, places)
     decode = make_decode(scheme, file_block, scheme.offset - twin_offset)

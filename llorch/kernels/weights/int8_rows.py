@@ -9,7 +9,7 @@ from __future__ import annotations
 from numpy import float32
 
 from llorch.kernels import step as st
-from llorch.kernels.activations.int8_rows import INT8_ROWS, SCALES, SUMS
+from llorch.kernels.activations.int8_rows import INT8_ROWS, QUANTS, SCALES, SUMS
 from llorch.kernels.emit.scalars import as_float32, as_int8, as_int32
 from llorch.kernels.jit import operation
 from llorch.kernels.ops.embed import OUT, OUT_STRIDE, ROW_BYTES, ROW_SCALES, TABLE, N
@@ -21,7 +21,7 @@ from llorch.kernels.weights.tiled import make_tiled
 from llorch.quant import types
 
 _TILED = make_tiled(
-    "I8", TileScheme("i8", (8,), 128, signed=True, is_plain=True), PLAIN_BLOCK, (SCALES, SUMS)
+    "I8", TileScheme("i8", (8,), 128, signed=True, is_plain=True), PLAIN_BLOCK, (QUANTS, SCALES, SUMS)
 )
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from llorch.kernels import step as st
-from llorch.kernels.activations.q8_0 import QUANT_STRIDE, QUANTS
 from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
 from llorch.kernels.jit import Unit, inlined, merged, operation
 from llorch.kernels.layout import CLAIMED_TILES, TILE_ROWS, share_begin
@@ -60,14 +59,14 @@ class Tiled(NamedTuple):
     product: Unit
 
 
-def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tuple[int, int]) -> Tiled:
+def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tuple[int, int, int]) -> Tiled:
     """Make the units of a format.
 
     Args:
         title: ggml's name of the format.
         scheme: its tiles.
         file_block: its blocks in a file.
-        places: in the table of the activation's form: the scales, and the sums that the scheme needs.
+        places: in the table of the activation's form: the integers, the scales, and the sums that the scheme needs.
     """
     packing = make_packing(scheme, file_block, title)
     pack_tile = packing.pack_tile
@@ -75,7 +74,7 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
     multiply_tiles = make_multiply(scheme)
     amx = make_amx(scheme)
     open_many, open_few = amx.open_many, amx.open_few
-    scales_at, sums_at = places
+    quants_at, scales_at, sums_at = places
     tile_rows = 0 if scheme.is_plain else TILE_ROWS  # plain rows are looked up, from the first one stored on
     block, file_bytes = scheme.block, file_block.n_bytes
     least_blocks = 1 if scheme.has_sub_blocks else LEAST_BLOCKS
@@ -88,11 +87,12 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         """One thread's share of a product with weights in tiles (`ops.matmul`).
 
         weights: rows (n_out, n_in) as in the file, or tiles when packed; plain ones have a row order and scales.
-        x: int8 (n_rows, n_in) with scales and sums. out: float32 (n_rows, n_out). scratch: as much as the tiling says.
+        x: int8 (n_rows, n_in), or int16 (`TileScheme.column_bytes`), with scales and sums. out: float32 (n_rows,
+        n_out). scratch: as much as the tiling says.
         """
         weights, tile_stride, n_out, n_tokens = o[WEIGHTS], o[TILE_STRIDE], o[N_OUT], n_rows
         a = as_int64(o[X])
-        x = (a[QUANTS], a[QUANT_STRIDE], a[scales_at], a[scales_at + 1], a[sums_at], a[sums_at + 1])
+        x = (a[quants_at], a[quants_at + 1], a[scales_at], a[scales_at + 1], a[sums_at], a[sums_at + 1])
         out, out_stride = output_of(o, s)
         n_blocks = o[N_IN] // block
         row_bytes = n_blocks * file_bytes

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from llorch.kernels.activations.int8_rows import INT8_ROWS
 from llorch.kernels.activations.q8_0 import Q8_0
 from llorch.kernels.buffers import Activation
-from llorch.kernels.tiles.layout import PLAIN_COLUMN_BYTES
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES
 from tests.support.kernel_calls import Floats, prepare, rms_norm, swiglu
 from tests.support.naive import bits
 from tests.support.naive_int8_rows import quantize_rows
@@ -20,7 +20,7 @@ WIDE = 1536
 def of(activation: Activation) -> tuple[NDArray[np.int8], Floats]:
     """Integers in the order of columns, and scales."""
     q, scales, _ = activation.forms[INT8_ROWS].arrays
-    if PLAIN_COLUMN_BYTES == 2:
+    if BYTE_COLUMN_BYTES == 2:
         q = q.reshape(len(q), -1, 2, 2).swapaxes(2, 3).reshape(q.shape)  # even columns of 4 first
     return q.astype(np.int8), scales
 

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llorch.kernels import paths
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES
 from llorch.quant.codecs.q8_0 import activation_sums_q8_1, quantize_activation_q8_0
 from tests.support import kernel_calls
 from tests.support.kernel_calls import BF16_FORM, F16_FORM, Q8_0_FORM, q8_0_of, rounded_of
@@ -20,8 +21,11 @@ BIAS = paths.chosen().bias
 def assert_quantized_like_the_codec(x: Floats, n_threads: int = 1) -> None:
     made = kernel_calls.prepare(x, Q8_0_FORM, n_threads=n_threads)
     made_q, made_d, made_s = q8_0_of(made)
-    *_, made_s8, made_s16, weighted = made.forms[Q8_0_FORM].arrays
+    made_s8, made_s16, weighted, *words = made.forms[Q8_0_FORM].arrays[3:]
     q, d = quantize_activation_q8_0(x)
+    if BYTE_COLUMN_BYTES == 2:
+        even_first = q.reshape(len(x), -1, 2, 2).swapaxes(2, 3).reshape(q.shape)
+        np.testing.assert_array_equal(words[0], even_first)
     np.testing.assert_array_equal(made_q, q)
     np.testing.assert_array_equal(bits(made_d), bits(d))
     sums = q.reshape(len(x), -1, 32).sum(-1, dtype=np.int32)
