@@ -20,7 +20,8 @@ class StepWatcher(Protocol):
     def begin_forward(self, chunks: Sequence[Chunk]) -> Stamps:
         """The forward pass of `chunks` begins; returns what it stamps.
 
-        A step has several where one failed: its chunks are computed one by one.
+        A step has several where one failed: its chunks are computed one by one. The very list of the pass before comes
+        again only where each of its sequences computes the one token that it has got since.
         """
         ...
 

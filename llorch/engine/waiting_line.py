@@ -19,7 +19,8 @@ class WaitingLine:
         self._last_turns: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._returned) + sum(map(len, list(self._queues.values())))
+        n_returned = len(self._returned)
+        return n_returned + sum(map(len, list(self._queues.values()))) if self._queues else n_returned
 
     def __iter__(self) -> Iterator[Sequence]:
         yield from self._returned

@@ -53,7 +53,7 @@ class LiveRecorder(Recorder):
         if self._was_full:
             return
         super().end_step(scheduler, pool)
-        if self.n_steps >= self._max_steps or self.is_full:
+        if len(self._kept) >= self._max_steps or self._n_dropped:
             self._was_full = True
             self._on_full()
 
