@@ -125,6 +125,8 @@ def speeds(title: str, y_label: str, panels: Sequence[Panel], note: str) -> byte
     colours = dict(zip(names, _colours(len(names)), strict=True))
 
     def draw(axes: Axes, panel: Panel) -> None:
+        from matplotlib.ticker import LogFormatter
+
         for name, points in panel.series.items():
             xs, ys, spreads = zip(*sorted(points), strict=True)
             axes.errorbar(xs, ys, spreads, fmt="o-", color=colours[name], markersize=5, capsize=3, label=name)
@@ -139,6 +141,9 @@ def speeds(title: str, y_label: str, panels: Sequence[Panel], note: str) -> byte
         axes.minorticks_off()
         axes.set(xlabel=panel.x_label, ylabel=y_label, yscale="log")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:,g}")
+        axes.yaxis.set_minor_formatter(
+            LogFormatter()
+        )  # the usual one writes formulas, which are not set here
 
     def draw_all(each: Sequence[Axes]) -> None:
         each[0].set_title(title)

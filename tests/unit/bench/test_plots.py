@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import RendererAgg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -95,3 +97,18 @@ def test_speeds_have_a_line_and_a_spread_for_each_series() -> None:
     pixels = pixels_of(speeds("Speed", "tokens per second", [panel], NOTE))
     assert n_of_colour(pixels, BLUE) > 500
     assert n_of_colour(pixels, ORANGE) > 30
+
+
+def test_speeds_close_to_each_other_have_plain_numbers_at_their_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw_text = RendererAgg.draw_text
+
+    def note_text(self: Any, gc: Any, x: float, y: float, text: str, *more: Any, **named: Any) -> None:
+        drawn.append(text)
+        draw_text(self, gc, x, y, text, *more, **named)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", note_text)
+    panel = Panel("threads", {"pp512": [(1.0, 985.0, 0.0), (2.0, 2109.0, 0.0)]}, {})
+    assert speeds("Speed", "tokens per second", [panel], NOTE) is not None
+    assert {"1,000", "2000"} <= set(drawn)
+    assert not [text for text in drawn if "$" in text]
