@@ -3,7 +3,9 @@
     python -m tools.performance.trace_overhead -m smollm2 -n 32 -r 20
 
 Prints one JSON document: milliseconds of a step, wall and CPU time of the process, medians over the turns, with and
-without a recorder, and the difference in percent (the median of what neighbouring turns differ by).
+without a recorder, and the difference in percent (the median of what neighbouring turns differ by). A turn begins
+with a prompt and cold caches, and machines get faster and slower; so `step` has microseconds of single steps, medians,
+from as many further generations in which a recorder comes and goes every few steps.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from llorch.engine.engine import Engine, open_configured
@@ -22,6 +24,12 @@ from llorch.engine.session import CallerDriver
 from llorch.engine.step_watch import StepWatcher
 from llorch.settings import Settings
 from llorch.trace.recorder import Recorder
+
+GROUP = 8
+"""Steps after which the recorder comes or goes. The first of each finds other code in caches, and does not count."""
+
+LONG = 120
+"""Tokens of a generation of which single steps are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,30 @@ class Turns:
             return self.turn(None), recorded
         return self.turn(None), self.turn(recorder)
 
+    def steps(self, recorder: Recorder) -> tuple[list[float], list[float]]:
+        """Microseconds of steps without and with the recorder, in a longer generation; its prompt does not count."""
+        found: tuple[list[float], list[float]] = [], []
+        self._engine.watcher = None
+        self._engine.add(replace(self._request, max_tokens=LONG))
+        self._engine.step()
+        i = 0
+        while self._engine.has_work:
+            is_recorded = i // GROUP % 2
+            self._engine.watcher = recorder if is_recorded else None
+            begun_ns = time.perf_counter_ns()
+            self._engine.step()
+            if i % GROUP:
+                found[is_recorded].append((time.perf_counter_ns() - begun_ns) / 1000)
+            i += 1
+        return found
+
+
+def step_summary(found: Sequence[tuple[list[float], list[float]]]) -> dict[str, dict[str, float]]:
+    """Medians of the steps of some generations."""
+    off, on = (median(us for generation in found for us in generation[is_recorded]) for is_recorded in (0, 1))
+    difference = {"difference_us": round(on - off, 2), "difference_percent": round(100 * (on - off) / off, 2)}
+    return {"step": {"off_us": round(off, 2), "on_us": round(on, 2), **difference}}
+
 
 def summary(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, dict[str, float]]:
     """Medians by clock."""
@@ -95,8 +127,9 @@ def main() -> None:
         for _ in range(2):
             turns.turn(None)
         pairs = [turns.pair(Recorder(loaded.llama), i % 2 == 0) for i in range(args.rounds)]
+        steps = [turns.steps(Recorder(loaded.llama)) for _ in range(args.rounds)]
         about = {"model": loaded.name, "threads": loaded.llama.n_threads}
-    print(json.dumps(about | summary(pairs), indent=2))
+    print(json.dumps(about | summary(pairs) | step_summary(steps), indent=2))
 
 
 if __name__ == "__main__":
