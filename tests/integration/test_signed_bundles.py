@@ -50,7 +50,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run Python with these words."""
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | variables
     command = [sys.executable, *map(str, words)]
