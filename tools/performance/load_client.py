@@ -1,12 +1,13 @@
 """A client that streams many completions at once and keeps the time of every event.
 
-It reads sockets itself: on a machine with few cores a client library would take CPU time from the server that it
-measures. Both servers speak OpenAI's `/v1/completions`.
+It reads sockets itself, and looks at what came when all of it is there: on a machine with few cores, a client takes CPU
+time from the server that it measures. Both servers speak OpenAI's `/v1/completions`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import itertools
 import json
@@ -54,6 +55,16 @@ class Stream:
         return [b - a for a, b in itertools.pairwise(inside)]
 
 
+def _head(method: str, path: str, body: bytes) -> bytes:
+    """The head of a request, behind whose answer the server closes."""
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
+    )
+    if body:
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n"
+
+
 @contextlib.asynccontextmanager
 async def _answer(
     port: int, method: str, path: str, body: bytes = b""
@@ -61,10 +72,7 @@ async def _answer(
     """What follows the head of an answer, whose status is 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 24)
     try:
-        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
-        if body:
-            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        writer.write(head.encode() + b"\r\n" + body)
+        writer.write(_head(method, path, body) + body)
         status = (await reader.readline()).decode("latin-1").strip()
         while (await reader.readline()).strip():
             pass
@@ -89,22 +97,71 @@ async def stream_completion(port: int, prompt: Sequence[int], n_predict: int) ->
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    body = json.dumps(fields).encode()
     sent_s = time.perf_counter()
-    lines: list[tuple[float, bytes]] = []
-    rest = b""
     try:
-        async with (
-            asyncio.timeout(ANSWER_S),
-            _answer(port, "POST", "/v1/completions", json.dumps(fields).encode()) as reader,
-        ):
-            while size := int(await reader.readline() or b"0", 16):
-                *whole, rest = (rest + await reader.readexactly(size)).split(b"\n")
-                await reader.readexactly(2)
-                now_s = time.perf_counter()
-                lines += [(now_s, line) for line in whole]
-    except (TimeoutError, asyncio.IncompleteReadError) as error:
-        raise LoadError(f"/v1/completions: no whole answer in {ANSWER_S:.0f} s ({error!r})") from None
-    return _stream_of(sent_s, lines, time.perf_counter(), n_predict)
+        async with asyncio.timeout(ANSWER_S):
+            pieces = await _recorded(port, _head("POST", "/v1/completions", body) + body)
+    except TimeoutError:
+        raise LoadError(f"/v1/completions: no whole answer in {ANSWER_S:.0f} s") from None
+    return _stream_of(sent_s, _lines(pieces), pieces[-1][0], n_predict)
+
+
+class _Recorder(asyncio.BufferedProtocol):
+    """Keeps what comes over a connection, and when; it is looked at when all is there."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[float, bytes]] = []
+        self.is_over = asyncio.get_running_loop().create_future()
+        self._buffer = memoryview(bytearray(1 << 16))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Keep the bytes that came."""
+        self.pieces.append((time.perf_counter(), bytes(self._buffer[:nbytes])))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The answer is over: the server closes the connection behind it."""
+        if not self.is_over.done():
+            self.is_over.set_result(None)
+
+
+async def _recorded(port: int, request: bytes) -> list[tuple[float, bytes]]:
+    """What a server answers, and when: one piece for each time that something had come."""
+    loop = asyncio.get_running_loop()
+    transport, recorder = await loop.create_connection(_Recorder, "127.0.0.1", port)
+    try:
+        transport.write(request)
+        await recorder.is_over
+    finally:
+        transport.abort()
+    return recorder.pieces
+
+
+def _lines(pieces: Sequence[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
+    """The lines of the body of a recorded answer in chunks, and when each had come.
+
+    Raises:
+        LoadError: its status is not 200, or it ends before its last chunk.
+    """
+    whole = b"".join(data for _, data in pieces)
+    ends = list(itertools.accumulate(len(data) for _, data in pieces))
+    head, _, _ = whole.partition(b"\r\n\r\n")
+    if head.split()[1:2] != [b"200"]:
+        raise LoadError(f"/v1/completions: {whole[:500].decode(errors='replace') or 'no answer'}")
+    lines: list[tuple[float, bytes]] = []
+    rest, at = b"", len(head) + 4
+    while (end := whole.find(b"\r\n", at)) > 0 and (size := int(whole[at:end], 16)):
+        at = end + 2 + size + 2
+        *complete, rest = (rest + whole[end + 2 : at - 2]).split(b"\n")
+        came_s = pieces[min(bisect.bisect_left(ends, at - 2), len(pieces) - 1)][0]
+        lines += [(came_s, line) for line in complete]
+    if end < 0 or at > len(whole):
+        raise LoadError("/v1/completions: the answer was cut off")
+    return lines
 
 
 def _stream_of(sent_s: float, lines: list[tuple[float, bytes]], end_s: float, n_predict: int) -> Stream:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tools.performance import compare_http
+from tools.performance.compare_http import Pair, summary, thread_cpu_s
 from tools.performance.load_client import LoadError, Stream, streams
 from tools.performance.server_loads import LOADS, Load, context_for, percentile
 from tools.performance.server_report import medians, table
@@ -45,6 +49,31 @@ def test_tables_have_medians_and_ratios() -> None:
     runs += [run_of(0, "llorch bench", "decode", tokens_per_s=200.0)]
     assert medians(runs)["m.gguf", "decode"]["llorch"] == {"tokens_per_s": 190}
     assert "**2.00×**, HTTP costs 5.0 %" in table(runs)
+
+
+def test_the_cost_of_http_is_the_median_of_pairs() -> None:
+    found = [
+        Pair(server, bench, loop_us)
+        for server, bench, loop_us in ((90, 100, 50.0), (60, 50, 70.0), (16, 20, 60.0))
+    ]
+    words = summary(found)
+    assert words.startswith("3 pairs: HTTP costs 10.0 % (quartiles -20.0 to 20.0)")
+    assert "server 60, bench 50 tokens/s; event loop 60.0 us" in words
+    assert summary(found[:1]).startswith("1 pairs: HTTP costs 10.0 %")
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no CPU times of threads")
+def test_cpu_time_of_a_thread_is_what_it_has_computed() -> None:
+    thread_id = threading.get_native_id()
+    begun_s, own_s = thread_cpu_s(thread_id), time.thread_time()
+    while time.thread_time() < own_s + 0.05:
+        pass
+    assert 0.02 < thread_cpu_s(thread_id) - begun_s < 1  # the scheduler adds to it once a tick
+
+
+def test_what_does_not_run_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare_http.main(["/no/such/model.gguf", "-t", "1"]) == 1
+    assert capsys.readouterr().err.startswith("compare_http: ")
 
 
 EVENTS = [
