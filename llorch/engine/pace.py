@@ -30,6 +30,10 @@ SHORT = 4
 
 _NEW_SHARE = 0.5
 
+_OUTLIER = 2.0
+"""A step that takes more times what was foreseen counts as no longer than that: the machine has paused. Else the next
+steps would hold next to nothing of prompts, or far too much."""
+
 
 class Pace:
     """Learns from steps what they cost, and proposes the next one's limit."""
@@ -67,7 +71,8 @@ class Pace:
             return
         if not n_prompt:
             self._n_mixed = 0
-            self._decode_s[n_decoding] = _mean(self._decode_s.get(n_decoding), duration_s)
+            before = self._decode_s.get(n_decoding)
+            self._decode_s[n_decoding] = _mean(before, min(duration_s, _OUTLIER * (before or duration_s)))
         elif n_decoding:
             self._n_mixed += 1
             self._learn_row(n_decoding, n_prompt, duration_s)
@@ -92,6 +97,8 @@ class Pace:
         alone_s = self._alone_s(n_decoding)
         if alone_s is None:
             return
+        if self._row_s is not None:
+            duration_s = min(duration_s, _OUTLIER * (alone_s + n_prompt * self._row_s))
         row_s = max(duration_s - alone_s, 0.0) / n_prompt
         if self._row_s is not None:
             row_s = max(

@@ -126,6 +126,20 @@ def test_short_prompts_that_came_with_the_answers_are_read_in_steps_of_the_full_
     assert pace.n_rows(2, n_burst=401) == beside
 
 
+def test_a_pause_of_the_machine_changes_the_next_steps_little() -> None:
+    cost = linear(0.004, 0.0005, 0.0006)
+    alone_s = cost(4, 0)
+    pace = Pace(512)
+    simulate(pace, cost, 2 * PROBE_EVERY, 4)
+    usual = pace.n_rows(4) - 4
+    pace.record(4, usual, 0.2)
+    assert pace.n_rows(4) - 4 >= usual // 3
+    recovered = simulate(pace, cost, 10, 4)[-1][0]
+    assert recovered >= 0.8 * usual
+    pace.record(4, 0, 0.2)
+    assert cost(4, pace.n_rows(4) - 4) <= 2.1 * alone_s
+
+
 def test_prompts_are_read_however_dear_a_row_is() -> None:
     pace = Pace(512)
     steps = simulate(pace, linear(0.01, 0.001, 1.0), 100, 2)

@@ -34,6 +34,11 @@ def test_a_step_that_scales_keeps_all_threads_and_trials_cost_little() -> None:
     assert spent / (len(chosen) * 1e-3 / 4) < 1 + 2 * TRIAL_COST
 
 
+def test_trials_of_fewer_threads_are_too_rare_to_be_the_p99_of_steps() -> None:
+    chosen = simulate(ThreadChoice(2), 1, 20_000, lambda n: 1e-3 / n)
+    assert 0 < chosen.count(1) < len(chosen) / 200
+
+
 def test_a_step_that_is_faster_alone_soon_runs_alone() -> None:
     chosen = simulate(ThreadChoice(2), 1, 2_000, lambda n: n * 1e-4)
     assert chosen[:8] == [2] * 8
