@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, StepEvent
+from llorch.engine.mailbox import ChoiceEvent, Mailbox
 from llorch.engine.request import Request, duplicate_job
 from llorch.engine.tally import GenerationTally, Timeline
 from llorch.errors import EngineStoppedError, QueueFullError
@@ -33,13 +34,14 @@ MAX_RETRY_AFTER_S = 60
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """An accepted request: its queue of events and the loop that reads it.
+    """An accepted generation: where its events go, and the loop that reads them.
 
     Attributes:
         job_id: name of the generation.
         submitted_s: when it was accepted (clock of `time.monotonic`).
         loop: the event loop that reads its events.
-        events: they arrive here; the last is an `EndEvent` or an `ErrorEvent`.
+        mailbox: of its request; the last of its events is an `EndEvent` or an `ErrorEvent`.
+        index: its place among the generations of the request.
         request: what is computed, once the prompt is tokenised.
         is_cancelled: whether it shall end, by request or because its client left.
         is_late: whether its deadline has passed.
@@ -52,7 +54,8 @@ class Submission:
     job_id: str
     submitted_s: float
     loop: asyncio.AbstractEventLoop
-    events: asyncio.Queue[Event]
+    mailbox: Mailbox
+    index: int = 0
     request: Request | None = None
     is_cancelled: bool = False
     is_late: bool = False
@@ -146,7 +149,10 @@ class Ledger:
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))
             loop = asyncio.get_running_loop()
             now_s = time.monotonic()
-            places = [Submission(job_id, now_s, loop, asyncio.Queue(), owner=owner) for job_id in job_ids]
+            mailbox = Mailbox(loop)
+            places = [
+                Submission(name, now_s, loop, mailbox, i, owner=owner) for i, name in enumerate(job_ids)
+            ]
             self._open |= {place.job_id: place for place in places}
             return places
 
@@ -220,7 +226,7 @@ class Ledger:
 
 
 def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]) -> bool:
-    """Put events into their queues on `loop`'s own thread; False if it is closed."""
+    """Put events into their mailboxes on `loop`'s own thread; False if it is closed."""
     try:
         loop.call_soon_threadsafe(_put_all, batch)
     except RuntimeError:
@@ -232,7 +238,10 @@ def _post(loop: asyncio.AbstractEventLoop, batch: list[tuple[Submission, Event]]
 
 
 def _put_all(batch: list[tuple[Submission, Event]]) -> None:
+    together: defaultdict[Mailbox, list[ChoiceEvent]] = defaultdict(list)
     for submission, event in batch:
-        submission.events.put_nowait(event)
+        together[submission.mailbox].append((submission.index, event))
         if isinstance(event, LastEvent):
             submission.close()
+    for mailbox, events in together.items():
+        mailbox.put(events)

@@ -1,4 +1,4 @@
-"""Generations for an event loop: a place in line, a queue of events, an orderly stop.
+"""Generations for an event loop: a place in line, a mailbox of events, an orderly stop.
 
 Requests go to the compute thread through its session's inbox; events come back through `loop.call_soon_threadsafe`,
 one call for each step and loop.
@@ -10,13 +10,12 @@ import asyncio
 import functools
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from llorch.engine.compute_thread import STOPPED, ComputeThread, Opener
 from llorch.engine.engine import open_configured
-from llorch.engine.events import Event, LastEvent
 from llorch.engine.ledger import Ledger, Stage, Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, check_prompt, encode_prompt
@@ -223,16 +222,6 @@ class EngineService:
         elif submission.is_late:
             session.time_out(request)
         return submission
-
-    async def stream(self, submission: Submission) -> AsyncGenerator[Event, None]:
-        """The events of a request, the last an `EndEvent` or `ErrorEvent`; leaving early ends the request."""
-        event: Event | None = None
-        try:
-            while not isinstance(event, LastEvent):
-                event = await submission.events.get()
-                yield event
-        finally:
-            self.release(submission)
 
     def cancel(self, job_id: str, owner: str = "") -> bool:
         """End a generation within one step; its `end` event says ``"abort"``.

@@ -5,10 +5,9 @@ All of them are admitted, or none. One that fails ends the answer; a client that
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 from starlette.requests import Request
 
@@ -17,18 +16,15 @@ from llorch.engine.events import (
     EndTokenEvent,
     ErrorEvent,
     Event,
-    LastEvent,
     PromptEvent,
     TokenEvent,
 )
 from llorch.engine.ledger import Submission
+from llorch.engine.mailbox import ChoiceEvent
 from llorch.engine.request import Request as GenerationRequest
 from llorch.engine.service import EngineService
 from llorch.server.errors import GenerationFailedError
 from llorch.server.streaming import EventStream, finish, on_departure
-
-ChoiceEvent: TypeAlias = tuple[int, Event]
-"""Index of a generation among those of its answer, and what happened to it."""
 
 
 @dataclass(slots=True)
@@ -47,12 +43,13 @@ class Outcome:
 
 
 class Choices:
-    """The generations of one answer, in the order of their indices."""
+    """The generations of one answer, whose places were reserved together, in the order of their indices."""
 
     def __init__(self, service: EngineService, submissions: Sequence[Submission]) -> None:
         self._service = service
         self._submissions = submissions
         self._last: list[Event | None] = [None] * len(submissions)
+        self._n_unfinished = len(submissions)
 
     def __len__(self) -> int:
         return len(self._submissions)
@@ -68,27 +65,29 @@ class Choices:
         """The prompt of each generation as it is computed."""
         return [() if one.request is None else one.request.token_ids for one in self._submissions]
 
+    async def take(self) -> Sequence[ChoiceEvent]:
+        """What has happened to them since the last call, as soon as something has; nothing once all is over.
+
+        It is when each has ended, or one has failed.
+        """
+        if not self._n_unfinished:
+            return ()
+        news = await self._submissions[0].mailbox.take()
+        for i, (k, event) in enumerate(news):
+            self._last[k] = event
+            if isinstance(event, ErrorEvent):
+                self._n_unfinished = 0
+                return news[: i + 1]
+            self._n_unfinished -= isinstance(event, EndEvent)
+        return news
+
     async def events(self) -> AsyncGenerator[ChoiceEvent]:
-        """What happens to all of them, until each has ended or one has failed."""
-        if len(self._submissions) == 1:
-            async for event in self._service.stream(self._submissions[0]):
-                self._last[0] = event
-                yield 0, event
-            return
-        merged: asyncio.Queue[ChoiceEvent] = asyncio.Queue()
-        readers = [asyncio.create_task(self._read(k, merged)) for k in range(len(self))]
-        n_unfinished = len(self)
+        """What happens to all of them; leaving early ends them."""
         try:
-            while n_unfinished:
-                k, event = await merged.get()
-                self._last[k] = event
-                yield k, event
-                if isinstance(event, ErrorEvent):
-                    return
-                n_unfinished -= isinstance(event, LastEvent)
+            while news := await self.take():
+                for one in news:
+                    yield one
         finally:
-            for reader in readers:
-                reader.cancel()
             self.release()
 
     async def outcomes(self, request: Request) -> list[Outcome]:
@@ -116,16 +115,18 @@ class Choices:
             self.finish()
         return [Outcome(ends[k], prompts.get(k), tokens[k]) for k in range(len(self))]
 
-    def stream(self, write: Callable[[ChoiceEvent], bytes]) -> EventStream[ChoiceEvent]:
+    def stream(self, write: Callable[[ChoiceEvent], bytes]) -> EventStream:
         """The answer that sends every event as it happens."""
         settings = self._service.settings
-        return EventStream(
-            self.events(),
+        stream = EventStream(
+            self.take,
             write,
-            lambda _: self.finish(),
+            self.finish,
             keep_alive_s=settings.keep_alive_s,
             send_timeout_s=settings.send_timeout_s,
         )
+        self._submissions[0].mailbox.shortcut = stream.write_now
+        return stream
 
     def release(self) -> None:
         """End those that are unfinished. Idempotent."""
@@ -136,10 +137,6 @@ class Choices:
         """End those that are unfinished, and log how each ended."""
         for submission, last in zip(self._submissions, self._last, strict=True):
             finish(self._service, submission, last)
-
-    async def _read(self, k: int, merged: asyncio.Queue[ChoiceEvent]) -> None:
-        async for event in self._service.stream(self._submissions[k]):
-            merged.put_nowait((k, event))
 
 
 async def submit_choices(

@@ -37,6 +37,7 @@ class LingeringTransport:
         is_client_sending: Callable[[], bool],
     ) -> None:
         self.is_draining = False
+        self.write = transport.write
         self._transport = transport
         self._loop = loop
         self._is_client_sending = is_client_sending

@@ -34,6 +34,9 @@ MAX_HEADERS = 100
 SLICE_BYTES = 16384
 """h11 is fed so many bytes at a time, because it first looks at its limit when it has parsed what it got."""
 
+PIECES = "llorch.pieces"
+"""Where the scope of a request has its `PieceWriter`."""
+
 _AFTER_STREAM_S = 5.0
 _CLOSE = (b"connection", b"close")
 _UNFINISHED = (h11.IDLE, h11.SEND_BODY, h11.ERROR)
@@ -133,7 +136,8 @@ class BoundedProtocol(H11Protocol):
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; the connection ends with an answer that comes before the whole body."""
         cycle = self.cycle
-        has_whole_body, has_chunks = False, False
+        has_whole_body = False
+        pieces = scope[PIECES] = PieceWriter(self, cycle)
 
         async def receive_until_eof() -> Message:
             nonlocal has_whole_body
@@ -145,14 +149,15 @@ class BoundedProtocol(H11Protocol):
             return {"type": "http.disconnect"}
 
         async def send_and_close(message: Message) -> None:
-            nonlocal has_chunks
             if message["type"] == "http.response.start":
-                has_chunks = _has_chunks(scope, message)
+                pieces.has_chunks = _has_chunks(scope, message)
                 more = [_CLOSE] if is_refused or self.conn.their_state is h11.SEND_BODY else []
                 more += [_new_id(message["status"])] if is_refused else []
                 message = {**message, "headers": [*message.get("headers", ()), *more]} if more else message
-            elif has_chunks and message.get("more_body"):
-                await self._send_chunk(cycle, message["body"])
+            elif pieces.has_chunks and message.get("more_body"):
+                if self.flow.write_paused and not cycle.disconnected:
+                    await self.flow.drain()
+                pieces.write(message["body"])
                 return
             await send(message)
 
@@ -162,13 +167,6 @@ class BoundedProtocol(H11Protocol):
         if self._has_eof and not cycle.response_complete:  # the application saw that the client has left
             cycle.disconnected = True
             self.transport.close()
-
-    async def _send_chunk(self, cycle: RequestResponseCycle, body: bytes) -> None:
-        """Send a piece of a stream: the bytes that h11 would send, without its 8 µs for each token."""
-        if self.flow.write_paused and not cycle.disconnected:
-            await self.flow.drain()
-        if body and not cycle.disconnected and self.conn.our_state is h11.SEND_BODY:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
     def _is_client_sending(self) -> bool:
         """Whether there may be unread bytes in the socket, or more to come."""
@@ -203,6 +201,33 @@ class BoundedProtocol(H11Protocol):
         if self._send_deadline is not None:
             self._send_deadline.cancel()
             self._send_deadline = None
+
+
+class PieceWriter:
+    """Writes pieces of an answer's body, when its head has been sent: at once, and past all middleware.
+
+    No middleware looks at pieces, and each would take the event loop some microseconds for each token.
+
+    Attributes:
+        has_chunks: whether the body is sent in chunks; False until the head is.
+    """
+
+    def __init__(self, protocol: BoundedProtocol, cycle: RequestResponseCycle) -> None:
+        """Set up for the answer of `cycle`."""
+        self.has_chunks = False
+        self._protocol = protocol
+        self._cycle = cycle
+
+    @property
+    def can_write(self) -> bool:
+        """Whether `write` may be called: the client has read enough of what was written before."""
+        return self.has_chunks and not self._protocol.flow.write_paused
+
+    def write(self, body: bytes) -> None:
+        """Send a piece if the client is still there: the bytes that h11 would send, without its 8 µs for each token."""
+        protocol = self._protocol
+        if body and not self._cycle.disconnected and protocol.conn.our_state is h11.SEND_BODY:
+            protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 def _has_chunks(scope: Scope, start: Message) -> bool:

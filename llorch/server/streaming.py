@@ -11,27 +11,25 @@ import json
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, PromptEvent
+from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent, PromptEvent, TokenEvent
 from llorch.engine.ledger import Submission
+from llorch.engine.mailbox import ChoiceEvent
 from llorch.engine.service import EngineService
+from llorch.server.protocol import PIECES, PieceWriter
 
 logger = logging.getLogger(__name__)
 
 # On SIGTERM sse-starlette would cut every stream at once. Ours end by themselves: the server lets them
 # finish, and after its grace period the engine aborts the rest, each with an `end` event.
 AppStatus.enable_automatic_graceful_drain = False
-
-T = TypeVar("T")
-"""What a stream is made of: the events of a generation, or those of several."""
 
 LARGE_PROMPT = 100
 """The log probabilities of more tokens are written outside the event loop."""
@@ -47,39 +45,60 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 def sse_frame(payload: object, name: str | None = None) -> bytes:
     """A server-sent event with `payload` as JSON data, called `name` if there is one."""
-    data = _ENCODER.encode(payload)
     event = "" if name is None else f"event: {name}\n"
-    return f"{event}data: {data.translate(_LINE_ENDS)}\n\n".encode()
+    return f"{event}data: {json_text(payload)}\n\n".encode()
 
 
-class _Frames(Generic[T]):
-    """Events as bytes. An iterator and no generator, so that closing it closes `events`."""
+def json_text(payload: object) -> str:
+    """`payload` as JSON on one line, whatever a client takes for the end of a line."""
+    text = _ENCODER.encode(payload)
+    return text if text.isascii() else text.translate(_LINE_ENDS)
 
-    def __init__(self, events: AsyncGenerator[T], write: Callable[[T], bytes]) -> None:
-        self.last: T | None = None
-        self._events = events
+
+TEXT = "\x00"
+"""Stands in a `TextFrame` where a text shall be."""
+
+
+class TextFrame:
+    """A frame that is the same for every token but for its text, so that only this is encoded each time.
+
+    Args:
+        frame: with `TEXT` as a string in it. Behind it, there must not be another one.
+    """
+
+    def __init__(self, frame: bytes) -> None:
+        self._before, self._behind = frame.rsplit(json_text(TEXT).encode(), 1)
+
+    def around(self, text: str) -> bytes:
+        """The frame with this text."""
+        return self._before + json_text(text).encode() + self._behind
+
+
+class _Frames:
+    """Events as bytes: those that have come together, in one piece."""
+
+    def __init__(
+        self, take: Callable[[], Awaitable[Sequence[ChoiceEvent]]], write: Callable[[ChoiceEvent], bytes]
+    ) -> None:
+        self._take = take
         self._write = write
 
-    def __aiter__(self) -> _Frames[T]:
+    def __aiter__(self) -> _Frames:
         return self
 
     async def __anext__(self) -> bytes:
-        while True:
-            self.last = await anext(self._events)
-            if _is_large(self.last):
-                frames = await asyncio.to_thread(self._write, self.last)
-            else:
-                frames = self._write(self.last)
-            if frames:
-                return frames
-
-    async def aclose(self) -> None:
-        await self._events.aclose()
+        while news := await self._take():
+            frames = [
+                await asyncio.to_thread(self._write, one) if _is_large(one[1]) else self._write(one)
+                for one in news
+            ]
+            if piece := b"".join(frames):
+                return piece
+        raise StopAsyncIteration
 
 
-def _is_large(news: object) -> bool:
-    """Whether it takes more than a millisecond to write an event, alone or with the index of its generation."""
-    event = news[1] if isinstance(news, tuple) else news
+def _is_large(event: Event) -> bool:
+    """Whether it takes more than a millisecond to write an event."""
     if isinstance(event, EndEvent):
         return event.logits is not None  # a receipt repeats the prompt, and hashes it
     return isinstance(event, PromptEvent) and len(event.logprobs) > LARGE_PROMPT
@@ -89,29 +108,29 @@ def _keep_alive() -> ServerSentEvent:
     return ServerSentEvent(comment="keep-alive", sep="\n")
 
 
-class EventStream(EventSourceResponse, Generic[T]):
+class EventStream(EventSourceResponse):
     """A `text/event-stream` response, and what to do when it is over.
 
     Args:
-        events: closed when the client leaves.
+        take: gives what has happened since it was last called, and waits for that; nothing when the stream is over.
         write: makes of an event the frames that it is worth: one, several, or no bytes at all.
-        on_end: called once, with the last event sent, when the stream has ended or the client is gone. `events`'
-            own `finally` is not enough: it never runs when the client leaves before the first event was asked
-            for (sse-starlette issue 156).
+        on_end: called once, when the stream has ended or the client is gone, be it before the first event came.
         keep_alive_s: a comment line is sent this often.
         send_timeout_s: a client that reads nothing for this long is dropped.
     """
 
     def __init__(
         self,
-        events: AsyncGenerator[T],
-        write: Callable[[T], bytes],
-        on_end: Callable[[T | None], None],
+        take: Callable[[], Awaitable[Sequence[ChoiceEvent]]],
+        write: Callable[[ChoiceEvent], bytes],
+        on_end: Callable[[], None],
         *,
         keep_alive_s: float,
         send_timeout_s: float,
     ) -> None:
-        self._frames = _Frames(events, write)
+        self._frames = _Frames(take, write)
+        self._write = write
+        self._pieces: PieceWriter | None = None
         self._on_end = on_end
         self._send_timeout_s = send_timeout_s
         self._sending_since_s = math.inf  # clock of the event loop
@@ -122,6 +141,7 @@ class EventStream(EventSourceResponse, Generic[T]):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that reads nothing ends it quietly."""
         stream = asyncio.timeout(None)
+        self._pieces = scope.get(PIECES)
         try:
             async with stream:
                 self._look(stream)
@@ -131,10 +151,28 @@ class EventStream(EventSourceResponse, Generic[T]):
                 raise
         finally:
             self._next_look.cancel()
-            self._on_end(self._frames.last)
+            self._on_end()
+
+    def write_now(self, news: list[ChoiceEvent]) -> bool:
+        """Send tokens at once, without waking the task that sends everything else; it must be waiting for news.
+
+        Returns:
+            False if nothing was done: that task has to.
+        """
+        if self._pieces is None or not self._pieces.can_write:
+            return False
+        for _, event in news:
+            if type(event) is not TokenEvent:
+                return False
+        try:
+            frames = [self._write(one) for one in news]
+        except Exception:  # raised again there: it is this stream's failure, and no other's
+            return False
+        self._pieces.write(b"".join(frames))
+        return True
 
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        """Send a message. The library's own makes a timer for each: 17 of the 180 µs that a token costs here."""
+        """Send a message. The library's own makes a timer for each."""
         self._sending_since_s = asyncio.get_running_loop().time()
         await send(message)
         self._sending_since_s = math.inf
@@ -149,19 +187,6 @@ class EventStream(EventSourceResponse, Generic[T]):
             self._next_look = loop.call_at(due_s, self._look, stream)
 
 
-def event_stream(
-    service: EngineService, submission: Submission, write: Callable[[Event], bytes]
-) -> EventStream[Event]:
-    """The answer that sends every event of a generation as it happens."""
-    return EventStream(
-        service.stream(submission),
-        write,
-        lambda last: finish(service, submission, last),
-        keep_alive_s=service.settings.keep_alive_s,
-        send_timeout_s=service.settings.send_timeout_s,
-    )
-
-
 async def last_event(
     request: Request, service: EngineService, submission: Submission, see: Callable[[Event], None]
 ) -> LastEvent:
@@ -171,9 +196,9 @@ async def last_event(
         with on_departure(
             request, lambda: service.release(submission)
         ):  # its `end` event comes within a step
-            async for event in service.stream(submission):
-                see(event)
-                last = event
+            while not isinstance(last, LastEvent):
+                for _, last in await submission.mailbox.take():
+                    see(last)
     finally:
         finish(service, submission, last)
     assert isinstance(last, LastEvent)  # the service ends every stream with one

@@ -125,7 +125,7 @@ async def parent():
         thread.join()
         return answers
     print(forked(in_child))
-    events = [event async for event in service.stream(busy)]
+    events = [event async for event in stream(busy)]
     print(events[-1].finish_reason, len(events[-1].token_ids))
     await service.stop(0)
 

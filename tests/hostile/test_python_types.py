@@ -21,7 +21,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.errors import InputError, RequestError, SettingsError
 from llorch.settings import Settings
-from tests.support.services import do, running
+from tests.support.services import do, running, stream
 
 SECRET = "my secret prompt"
 
@@ -227,7 +227,7 @@ def test_a_service_checks_types_before_it_counts_a_place(tiny_model: Path) -> No
         submission = await service.submit(token_ids=np.array([1, 5]), stop="ab", max_tokens=1)  # type: ignore[arg-type]
         assert submission.request is not None
         assert (submission.request.token_ids, submission.request.stop) == ((1, 5), ("ab",))
-        assert [event async for event in service.stream(submission)]
+        assert [event async for event in stream(submission)]
         await service.stop(0)
 
     do(work())

@@ -19,7 +19,7 @@ from llorch.engine.service import EngineService
 from llorch.server.app import create_app
 from tests.support.live_server import WAIT_S, LiveServer, events, generate_events, wait_until
 from tests.support.raw_http import serving
-from tests.support.services import ENDLESS, do, running, until
+from tests.support.services import ENDLESS, do, running, stream, until
 
 LONG: dict[str, Any] = {"prompt": "Hello", "max_tokens": 60_000, "ignore_eos": True}
 CHAT: dict[str, Any] = {
@@ -178,7 +178,7 @@ def test_a_deadline_ends_nobody_else(service: EngineService) -> None:
         [late] = service.reserve([None], timeout_s=0.05)
         await service.submit(place=late, **ENDLESS)
         other = await service.submit(**ENDLESS)
-        last = [event async for event in service.stream(late)][-1]
+        last = [event async for event in stream(late)][-1]
         assert isinstance(last, EndEvent | ErrorEvent)
         assert service.n_open == 1
         assert other.deadline is None
@@ -192,7 +192,7 @@ def test_a_request_that_ends_in_time_lets_go_of_its_timer(service: EngineService
     async def main() -> None:
         [place] = service.reserve([None], timeout_s=3600)
         await service.submit(place=place, prompt="Hello", max_tokens=1)
-        async for _ in service.stream(place):
+        async for _ in stream(place):
             pass
         [unused] = service.reserve([None], timeout_s=3600)
         service.withdraw(unused)

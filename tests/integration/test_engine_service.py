@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from llorch.engine.events import EndEvent, StartedEvent, TokenEvent
+from llorch.engine.events import EndEvent, Event, StartedEvent, TokenEvent
 from llorch.engine.service import EngineService
 from llorch.errors import ContextLengthError, QueueFullError, RequestError
 from tests.support.live_server import wait_until
 from tests.support.real_models import greedy_text
-from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, until
+from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, stream, until
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_snapshot_can_be_taken_while_a_request_is_computed(endless: EngineServ
 
     async def watch() -> None:
         submission = await endless.submit(**ENDLESS, options={"owner": "me"})
-        while not isinstance(await submission.events.get(), TokenEvent):
+        while not isinstance((await submission.mailbox.take())[-1][1], TokenEvent):
             pass
         snapshot = endless.snapshot()
         assert snapshot is not None
@@ -141,7 +141,7 @@ def test_cancel_ends_running_and_waiting_requests(endless: EngineService) -> Non
         assert all(service.cancel(name) for name in reversed(names))
         assert not service.cancel("nobody")
         for submission in submissions:
-            end = [event async for event in service.stream(submission)][-1]
+            end = [event async for event in stream(submission)][-1]
             assert isinstance(end, EndEvent)
             assert end.finish_reason == "abort"
             assert end.usage.completion_tokens < 60000
@@ -150,15 +150,14 @@ def test_cancel_ends_running_and_waiting_requests(endless: EngineService) -> Non
     do(work())
 
 
-def test_leaving_a_stream_ends_its_request(endless: EngineService) -> None:
+def test_a_request_that_is_released_ends(endless: EngineService) -> None:
     async def work() -> None:
         service = endless
         submission = await service.submit(**ENDLESS)
-        stream = service.stream(submission)
-        async for event in stream:
+        async for event in stream(submission):
             if event.type == "token":
                 break
-        await stream.aclose()
+        service.release(submission)
         await until(lambda: service.n_open == 0)
         service.release(submission)  # once more does no harm
 
@@ -171,10 +170,9 @@ def test_a_client_that_never_reads_is_released(endless: EngineService) -> None:
         submission = await service.submit(**ENDLESS)
         service.release(submission)
         await until(lambda: service.n_open == 0)
-        last = None
-        while not submission.events.empty():
-            last = submission.events.get_nowait()
-        assert isinstance(last, EndEvent)
+        last: Event | None = None
+        while not isinstance(last, EndEvent):
+            last = (await submission.mailbox.take())[-1][1]
         assert last.finish_reason == "abort"
 
     do(work())
@@ -186,7 +184,7 @@ def test_releasing_an_old_request_does_not_touch_its_namesake(service: EngineSer
         await until(lambda: service.n_open == 0)
         new = await service.submit(prompt="Once", params=GREEDY, max_tokens=50, job_id="name")
         service.release(old)
-        end = [event async for event in service.stream(new)][-1]
+        end = [event async for event in stream(new)][-1]
         assert isinstance(end, EndEvent)
         assert end.finish_reason == "length"
 

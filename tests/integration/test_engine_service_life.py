@@ -13,7 +13,7 @@ from llorch.engine.events import EndEvent, ErrorEvent
 from llorch.engine.service import EngineService
 from llorch.errors import EngineStoppedError, InputError, ModelError
 from llorch.settings import Settings
-from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, until
+from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, stream, until
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_stop_lets_the_running_finish_and_refuses_new_ones(model: Path) -> None:
         await until(lambda: service.stage == "stopping")
         with pytest.raises(EngineStoppedError):
             await service.submit(prompt="Once")
-        end = [event async for event in service.stream(going)][-1]
+        end = [event async for event in stream(going)][-1]
         assert isinstance(end, EndEvent)
         assert end.finish_reason == "length"
         await stopping

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from llorch.engine.events import EndEvent, Event
+from llorch.engine.events import EndEvent, Event, LastEvent
+from llorch.engine.ledger import Submission
 from llorch.engine.params import SamplingParams
 from llorch.engine.service import EngineService
 from llorch.settings import Settings
@@ -32,9 +33,17 @@ def do(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(work, 120))
 
 
+async def stream(submission: Submission) -> AsyncGenerator[Event]:
+    """The events of the only generation of a request."""
+    event: Event | None = None
+    while not isinstance(event, LastEvent):
+        for _, event in await submission.mailbox.take():
+            yield event
+
+
 async def events_of(service: EngineService, **fields: Any) -> list[Event]:
     submission = await service.submit(**{"prompt": "Once upon a time", "params": GREEDY, **fields})
-    return [event async for event in service.stream(submission)]
+    return [event async for event in stream(submission)]
 
 
 async def end_of(service: EngineService, **fields: Any) -> EndEvent:

@@ -17,13 +17,14 @@ from starlette.responses import JSONResponse, Response
 
 from llorch.chat.messages import checked_messages
 from llorch.engine.events import EndEvent, ErrorEvent, StartedEvent, TokenEvent, Usage
+from llorch.engine.mailbox import ChoiceEvent
 from llorch.errors import FieldError, RequestError
 from llorch.fields.field import Field
 from llorch.fields.kinds import BOOLEAN, Kind, integer, number
 from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields, object_schema, read_json_object
-from llorch.server.choices import ChoiceEvent, submit_choices
+from llorch.server.choices import submit_choices
 from llorch.server.errors import event_status, outline
 from llorch.server.limits import limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import GENERATED, json_body, properties, refusals, stream_or_json

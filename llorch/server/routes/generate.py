@@ -19,12 +19,13 @@ from llorch.errors import FieldError
 from llorch.fields.table import REQUEST
 from llorch.server.access import owner_of
 from llorch.server.body import check_fields, object_schema, read_json_object
+from llorch.server.choices import Choices
 from llorch.server.errors import GenerationFailedError, HTTPRefusalError, NotReadyError
 from llorch.server.limits import limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import GENERATED, POSTED, json_body, properties, refusals, stream_or_json
 from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts, receipts_of
 from llorch.server.routes.openai.logprobs import finite, token_text
-from llorch.server.streaming import event_stream, last_event, sse_frame
+from llorch.server.streaming import json_text, last_event, sse_frame
 from llorch.text.tokenizer import Tokenizer
 
 router = APIRouter(tags=["generate"])
@@ -141,7 +142,8 @@ async def generate(request: Request) -> Response:
     receipts.are_for((submission.request,))
     tokenizer = service.loaded.tokenizer
     if given.get("stream", True):
-        return event_stream(service, submission, partial(event_frame, receipts=receipts, tokenizer=tokenizer))
+        write = partial(event_frame, receipts=receipts, tokenizer=tokenizer)
+        return Choices(service, [submission]).stream(lambda news: write(news[1]))
     judged: list[dict[str, Any]] = []
     last = await last_event(request, service, submission, partial(_keep_logprobs, judged, tokenizer))
     if isinstance(last, ErrorEvent):
@@ -179,7 +181,7 @@ def event_json(
         receipts: those that the answer's end bears.
         tokenizer: spells the most probable tokens, if the request asks for them.
     """
-    if isinstance(event, TokenEvent):  # one for every token, and `asdict` is slow
+    if isinstance(event, TokenEvent):
         token: dict[str, object] = {"type": "token", "i": event.i, "id": event.id, "text": event.text}
         if event.logprobs is not None and tokenizer is not None:
             token |= _logprobs_json(event.logprobs, tokenizer)
@@ -197,6 +199,10 @@ def event_frame(
     event: Event, receipts: AnswerReceipts = NO_RECEIPTS, tokenizer: Tokenizer | None = None
 ) -> bytes:
     """An event as a frame of the native stream; nothing of an `EndTokenEvent`, which is no token of the answer."""
+    if type(event) is TokenEvent and event.logprobs is None:  # nearly always, and one for every token
+        token_id = "null" if event.id is None else event.id
+        members = f'"type":"token","i":{event.i},"id":{token_id},"text":{json_text(event.text)}'
+        return f"event: token\ndata: {{{members}}}\n\n".encode()
     if isinstance(event, EndTokenEvent):
         return b""
     return sse_frame(event_json(event, receipts, tokenizer), event.type)

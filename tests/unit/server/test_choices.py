@@ -12,10 +12,11 @@ import pytest
 from starlette.requests import Request
 
 from llorch.engine.events import EndEvent, ErrorEvent, Event, LastEvent
+from llorch.engine.mailbox import ChoiceEvent
 from llorch.engine.service import EngineService
 from llorch.errors import DuplicateJobError, QueueFullError, RequestError
 from llorch.open_model import OpenModel
-from llorch.server.choices import ChoiceEvent, Choices, submit_choices
+from llorch.server.choices import Choices, submit_choices
 from llorch.server.errors import GenerationFailedError
 from tests.support.services import ENDLESS, GREEDY, do, end_of, running, until
 
@@ -132,12 +133,12 @@ def test_one_that_fails_ends_the_answer_and_all_others(
         async for _, event in choices.events():
             found.append(event)
             if len(found) == 4:
-                second.events.put_nowait(failure)
+                second.mailbox.put([(1, failure)])
         assert found[-1] is failure
         assert not [event for event in found[:-1] if isinstance(event, LastEvent)]
         await until(lambda: service.n_open == 0)
         choices = await submit_choices(service, [ENDLESS, ENDLESS])
-        choices._submissions[0].events.put_nowait(replace(failure, retriable=True))
+        choices._submissions[0].mailbox.put([(0, replace(failure, retriable=True))])
         with pytest.raises(GenerationFailedError) as caught:
             await choices.outcomes(client())
         assert caught.value.status == 503
@@ -199,7 +200,7 @@ def test_a_stream_is_kept_alive_and_a_client_that_leaves_it_ends_all(long_model:
 
         async def send(message: Any) -> None:
             sent.append(message.get("body", b""))
-            if sent.count(KEEP_ALIVE) >= 2 and sent.count(b"first") == 2:
+            if sent.count(KEEP_ALIVE) >= 2 and b"".join(sent).count(b"first") == 2:
                 leaves.set()
 
         choices = await submit_choices(service, [ENDLESS] * 2)  # one of them waits
@@ -209,6 +210,6 @@ def test_a_stream_is_kept_alive_and_a_client_that_leaves_it_ends_all(long_model:
         await service.stop(0)
 
     do(main())
-    assert sent.count(b"first") == 2
-    assert set(sent) <= {b"first", KEEP_ALIVE, b""}
+    assert b"".join(sent).count(b"first") == 2
+    assert set(sent) <= {b"first", b"firstfirst", KEEP_ALIVE, b""}  # what comes together is sent together
     assert sent.count(b"") <= 2  # head and end: what is worth no frame sends nothing

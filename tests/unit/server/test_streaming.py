@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from llorch.engine.events import (
     EndEvent,
     ErrorEvent,
-    Event,
     PromptEvent,
     StartedEvent,
     Timings,
     TokenEvent,
     Usage,
 )
+from llorch.engine.mailbox import ChoiceEvent, Mailbox
+from llorch.server.protocol import PIECES
 from llorch.server.routes.generate import event_frame, event_json
-from llorch.server.streaming import LARGE_PROMPT, EventStream, sse_frame
+from llorch.server.streaming import LARGE_PROMPT, TEXT, EventStream, TextFrame, sse_frame
 from tests.support import virtual_time
 
 
@@ -40,20 +43,31 @@ def test_a_frame_without_a_name_is_data_alone() -> None:
     assert sse_frame({"a": 1}) == b'data: {"a":1}\n\n'
 
 
-async def _endless(closed: list[int]) -> AsyncGenerator[Event]:
-    try:
-        while True:
+TOKEN = TokenEvent(0, 7, "a")
+
+
+def frame(news: ChoiceEvent) -> bytes:
+    return event_frame(news[1])
+
+
+def _endless(stopped: list[int]) -> Callable[[], Awaitable[list[ChoiceEvent]]]:
+    """Gives a token each time that it is asked; `stopped` gets a number when nobody waits for one any more."""
+
+    async def take() -> list[ChoiceEvent]:
+        try:
             await asyncio.sleep(0.01)
-            yield TokenEvent(0, 7, "a")
-    finally:
-        closed.append(1)
+        except asyncio.CancelledError:
+            stopped.append(1)
+            raise
+        return [(0, TOKEN)]
+
+    return take
 
 
-def run(receive_after_s: float | None, send_blocks: bool) -> tuple[list[Event | None], list[dict[str, Any]]]:
-    """Serve an endless stream; what `on_end` was called with, and what was sent."""
-    ended: list[Event | None] = []
-    closed: list[int] = []
-    n_closed: list[int] = []
+def run(receive_after_s: float | None, send_blocks: bool) -> tuple[int, list[dict[str, Any]]]:
+    """Serve an endless stream; how often `on_end` was called, and what was sent."""
+    ended: list[int] = []
+    stopped: list[int] = []
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -66,42 +80,46 @@ def run(receive_after_s: float | None, send_blocks: bool) -> tuple[list[Event | 
             await asyncio.sleep(3600)
 
     async def main() -> None:
-        stream = EventStream(_endless(closed), event_frame, ended.append, keep_alive_s=5, send_timeout_s=0.05)
+        stream = EventStream(
+            _endless(stopped), frame, lambda: ended.append(1), keep_alive_s=5, send_timeout_s=0.05
+        )
         scope = {"type": "http", "method": "POST"}
         await asyncio.wait_for(stream(scope, receive, send), 5)
-        n_closed.append(len(closed))  # before the event loop would close it by itself
 
     virtual_time.run(main())
-    if ended != [None]:
-        assert n_closed == [1]
-    return ended, sent
+    assert stopped == ([] if send_blocks else [1])
+    return len(ended), sent
 
 
 def test_client_gone_before_the_first_event_still_ends_the_generation() -> None:
-    ended, _ = run(receive_after_s=0.0, send_blocks=False)
-    assert ended == [None]
+    n_ended, sent = run(receive_after_s=0.0, send_blocks=False)
+    assert (n_ended, len(sent)) == (1, 1)
 
 
 def test_client_gone_in_mid_stream_ends_the_generation() -> None:
-    ended, sent = run(receive_after_s=0.2, send_blocks=False)
-    assert ended == [TokenEvent(0, 7, "a")]
-    assert sent[1]["body"] == event_frame(TokenEvent(0, 7, "a"))
+    n_ended, sent = run(receive_after_s=0.2, send_blocks=False)
+    assert n_ended == 1
+    assert sent[1]["body"] == event_frame(TOKEN)
 
 
 def test_client_that_takes_nothing_is_dropped_after_the_send_timeout() -> None:
-    ended, sent = run(receive_after_s=None, send_blocks=True)
-    assert len(ended) == 1
+    n_ended, sent = run(receive_after_s=None, send_blocks=True)
+    assert n_ended == 1
     assert len(sent) == 2
 
 
 def test_log_probabilities_of_a_long_prompt_are_written_outside_the_event_loop() -> None:
     written_on: list[str] = []
 
-    async def events() -> AsyncGenerator[tuple[int, Event]]:
-        yield 0, PromptEvent((None,) * LARGE_PROMPT)
-        yield 0, PromptEvent((None,) * (LARGE_PROMPT + 1))
+    batches: list[list[ChoiceEvent]] = [
+        [(0, PromptEvent((None,) * n)) for n in (LARGE_PROMPT, LARGE_PROMPT + 1)],
+        [],
+    ]
 
-    def write(news: tuple[int, Event]) -> bytes:
+    async def take() -> list[ChoiceEvent]:
+        return batches.pop(0)
+
+    def write(news: ChoiceEvent) -> bytes:
         written_on.append(threading.current_thread().name)
         return b"data"
 
@@ -109,11 +127,108 @@ def test_log_probabilities_of_a_long_prompt_are_written_outside_the_event_loop()
         async def send(message: Any) -> None:
             pass
 
-        stream = EventStream(events(), write, lambda last: None, keep_alive_s=5, send_timeout_s=5)
+        stream = EventStream(take, write, lambda: None, keep_alive_s=5, send_timeout_s=5)
         await stream({"type": "http", "method": "POST"}, asyncio.Event().wait, send)  # type: ignore[arg-type]
 
     asyncio.run(main())
     assert written_on[0] == threading.current_thread().name != written_on[1]
+
+
+class Pieces:
+    """A client that reads what it likes."""
+
+    def __init__(self) -> None:
+        self.can_write = True
+        self.written: list[bytes] = []
+
+    def write(self, body: bytes) -> None:
+        self.written.append(body)
+
+
+class Talk:
+    """A stream whose events come from a mailbox, and what its client has got on which way."""
+
+    def __init__(self, write: Callable[[ChoiceEvent], bytes]) -> None:
+        self.pieces = Pieces()
+        self.sent: list[bytes] = []
+        self.mailbox = Mailbox(asyncio.get_running_loop())
+        self._is_over = False
+        stream = EventStream(self._take, write, lambda: None, keep_alive_s=5, send_timeout_s=5)
+        self.mailbox.shortcut = stream.write_now
+        scope = {"type": "http", "method": "POST", PIECES: self.pieces}
+        self.answer = asyncio.create_task(stream(scope, asyncio.Event().wait, self._send))  # type: ignore[arg-type]
+
+    async def _take(self) -> list[ChoiceEvent]:
+        return [] if self._is_over else await self.mailbox.take()
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message.get("body", b""))
+
+    async def put(self, *news: ChoiceEvent) -> None:
+        self.mailbox.put([*news])
+        await asyncio.sleep(0.001)
+
+    async def end(self) -> None:
+        self._is_over = True
+        await self.put((0, ErrorEvent("c", "m", retriable=False)))
+        await self.answer
+
+
+def test_tokens_go_to_a_client_that_reads_at_once_and_everything_else_by_the_task_of_the_stream() -> None:
+    error = event_frame(ErrorEvent("c", "m", retriable=False))
+    started = StartedEvent("j", "m", 3, 4)
+
+    async def main() -> None:
+        talk = Talk(frame)
+        await asyncio.sleep(0.001)
+        await talk.put((0, started))
+        await talk.put((0, TOKEN), (0, TokenEvent(1, 8, "b")))
+        assert talk.pieces.written == [event_frame(TOKEN) + event_frame(TokenEvent(1, 8, "b"))]
+        await talk.put((0, TOKEN), (0, started))
+        assert len(talk.pieces.written) == 1
+        await talk.end()
+        assert talk.sent == [b"", event_frame(started), event_frame(TOKEN) + event_frame(started), error, b""]
+
+    virtual_time.run(main())
+
+
+def test_tokens_wait_for_those_before_them_and_for_a_client_that_does_not_read() -> None:
+    async def main() -> None:
+        talk = Talk(frame)
+        await talk.put((0, TOKEN))  # the head has not been sent when it comes
+        talk.pieces.can_write = False
+        await talk.put((0, TokenEvent(1, 8, "b")))
+        talk.pieces.can_write = True
+        talk.mailbox.put([(0, StartedEvent("j", "m", 3, 4))])
+        talk.mailbox.put([(0, TokenEvent(2, 9, "c"))])  # the task has not sent the other one yet
+        await talk.end()
+        assert talk.pieces.written == []
+        names = [line for line in b"".join(talk.sent).splitlines() if line.startswith(b"event: ")]
+        assert [name.decode()[7:] for name in names] == ["token", "token", "started", "token", "error"]
+
+    virtual_time.run(main())
+
+
+def test_an_event_that_cannot_be_written_fails_its_stream_and_no_other() -> None:
+    def write(news: ChoiceEvent) -> bytes:
+        raise ValueError("cannot be written")
+
+    async def main() -> None:
+        talk = Talk(write)
+        await asyncio.sleep(0.001)
+        await talk.put((0, TOKEN))
+        with pytest.raises(ValueError, match="cannot be written"):
+            await talk.answer
+
+    virtual_time.run(main())
+
+
+@pytest.mark.parametrize("text", ["a", "", 'é"\n\\\u2028\x00', "\x00", "🦙"])
+def test_a_frame_around_a_text_is_the_frame_with_that_text(text: str) -> None:
+    def payload(text: str) -> dict[str, Any]:
+        return {"id": "\x00", "choices": [{"text": text, "end": None}]}
+
+    assert TextFrame(sse_frame(payload(TEXT))).around(text) == sse_frame(payload(text))
 
 
 def test_events_are_json_with_their_type() -> None:

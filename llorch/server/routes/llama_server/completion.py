@@ -10,12 +10,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from llorch.engine.mailbox import ChoiceEvent
 from llorch.engine.service import EngineService
 from llorch.errors import RequestError
 from llorch.open_model import OpenModel
 from llorch.server.access import owner_of
 from llorch.server.body import read_json_object
-from llorch.server.choices import ChoiceEvent, Choices, Outcome, submit_choices
+from llorch.server.choices import Choices, Outcome, submit_choices
 from llorch.server.limits import capacity_faults, limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import json_body
 from llorch.server.ready import ready_model

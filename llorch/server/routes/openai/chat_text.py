@@ -7,11 +7,13 @@ from typing import Any
 
 from llorch.chat.tool_calls import ToolCallParser
 from llorch.engine.events import EndEvent, ErrorEvent, ProgressEvent, StartedEvent, TokenEvent
-from llorch.server.choices import ChoiceEvent, Outcome
+from llorch.engine.mailbox import ChoiceEvent
+from llorch.server.choices import Outcome
 from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import chat_logprobs
 from llorch.server.routes.openai.tool_text import ChoiceDeltas, message_of
+from llorch.server.streaming import TEXT, TextFrame
 from llorch.text.tokenizer import Tokenizer
 
 
@@ -48,6 +50,7 @@ class ChatText:
         self._receipts = receipts
         self._new_parser = new_parser
         self._deltas = [ChoiceDeltas(new_parser()) for _ in prompts]
+        self._plain: dict[int, TextFrame] = {}
 
     def body(self, outcomes: Sequence[Outcome]) -> bytes:
         """The whole answer."""
@@ -83,10 +86,18 @@ class ChatText:
         if more and not deltas:  # text is held back until it is known to be no stop string, and no call
             deltas = [{"content": ""}]
         frames = [
-            self._answer.chunk(self._choice(k, delta, **({} if i else more)))
+            self._frame(k).around(delta["content"])
+            if not more and [*delta] == ["content"]
+            else self._answer.chunk(self._choice(k, delta, **({} if i else more)))
             for i, delta in enumerate(deltas)
         ]
         return b"".join(frames)
+
+    def _frame(self, k: int) -> TextFrame:
+        """The frame of a choice's text."""
+        if k not in self._plain:
+            self._plain[k] = TextFrame(self._answer.chunk(self._choice(k, {"content": TEXT})))
+        return self._plain[k]
 
     def _whole(self, k: int, outcome: Outcome) -> dict[str, Any]:
         message, finish_reason = message_of(outcome.end, self._new_parser())

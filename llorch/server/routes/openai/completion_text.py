@@ -14,10 +14,12 @@ from llorch.engine.events import (
     StartedEvent,
     TokenEvent,
 )
-from llorch.server.choices import ChoiceEvent, Outcome
+from llorch.engine.mailbox import ChoiceEvent
+from llorch.server.choices import Outcome
 from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.logprobs import CompletionLogprobs
+from llorch.server.streaming import TEXT, TextFrame
 from llorch.text.tokenizer import Tokenizer
 
 
@@ -53,6 +55,7 @@ class CompletionText:
         self._has_logprobs = has_logprobs
         self._has_token_ids = has_token_ids
         self._receipts = receipts
+        self._plain: dict[int, TextFrame] = {}
         has_echo = echoed is not None
         self._logprobs = [CompletionLogprobs(tokenizer, ids, has_echo=has_echo) for ids in prompts]
 
@@ -98,9 +101,16 @@ class CompletionText:
             more["logprobs"] = self._entries(k, event)
         if self._has_token_ids:
             more["token_ids"] = [] if event.id is None else [event.id]
-        if not (event.text or more):  # text is held back until it is known to be no stop string
-            return b""
-        return self._answer.chunk(self._choice(k, event.text, **more))
+        if more:
+            return self._answer.chunk(self._choice(k, event.text, **more))
+        # Text is held back until it is known to be no stop string.
+        return self._frame(k).around(event.text) if event.text else b""
+
+    def _frame(self, k: int) -> TextFrame:
+        """The frame of a choice's text."""
+        if k not in self._plain:
+            self._plain[k] = TextFrame(self._answer.chunk(self._choice(k, TEXT)))
+        return self._plain[k]
 
     def _entries(self, k: int, event: TokenEvent | EndTokenEvent) -> dict[str, Any] | None:
         return None if event.id is None else self._logprobs[k].entries([(event.id, event.logprobs)])
