@@ -125,7 +125,9 @@ async def parent():
         thread.join()
         return answers
     print(forked(in_child))
-    events = [event async for event in stream(busy)]
+    events = []
+    while not events or events[-1].type not in ("end", "error"):
+        events += [event for _, event in await busy.mailbox.take()]
     print(events[-1].finish_reason, len(events[-1].token_ids))
     await service.stop(0)
 
