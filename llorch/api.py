@@ -130,6 +130,7 @@ class Model:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         min_tokens: int = 0,
+        stop_token_ids: Sequence[int] = (),
         n_logprobs: int | None = None,
         **sampling: Any,
     ) -> Generation:
@@ -140,7 +141,9 @@ class Model:
             max_tokens: most tokens to generate (default: the setting `n_predict`).
             stop: string or strings that end the text and are not part of it.
             ignore_eos: never choose an end-of-generation token.
-            min_tokens: before so many tokens neither an end-of-generation token nor a stop string ends the text.
+            min_tokens: before so many tokens neither an end-of-generation token nor a stop string or token ends the
+                text.
+            stop_token_ids: tokens that end the text and are not part of it.
             n_logprobs: 0..20: tell how probable each token was, beside so many of the most probable ones.
             **sampling: fields of `SamplingParams`: `temperature` (0 = always the most probable token),
                 `top_k`, `top_p`, `min_p`, `repetition_penalty`, `presence_penalty`, `frequency_penalty`,
@@ -151,9 +154,8 @@ class Model:
             NumericalError: the model computed NaN.
             ForkedError: this process was forked from the one that loaded the model.
         """
-        request = self._request(
-            prompt, max_tokens, stop, ignore_eos, sampling, min_tokens=min_tokens, n_logprobs=n_logprobs
-        )
+        ends = {"min_tokens": min_tokens, "stop_token_ids": stop_token_ids}
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, **ends, n_logprobs=n_logprobs)
         logprobs: list[TokenLogprobs] = []
         with contextlib.closing(self._driver.events(request)) as events:
             for event in events:
@@ -202,13 +204,15 @@ class Model:
         stop: str | Sequence[str] | None = None,
         ignore_eos: bool = False,
         min_tokens: int = 0,
+        stop_token_ids: Sequence[int] = (),
         **sampling: Any,
     ) -> Generator[str]:
         """Like `generate`, but an iterator over the text as it is generated; leaving it ends the generation.
 
         The request is checked when this is called; nothing is computed before the first piece is asked for.
         """
-        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, min_tokens=min_tokens)
+        ends = {"min_tokens": min_tokens, "stop_token_ids": stop_token_ids}
+        request = self._request(prompt, max_tokens, stop, ignore_eos, sampling, **ends)
         return _pieces(self._driver.events(request))
 
     def close(self) -> None:

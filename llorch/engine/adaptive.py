@@ -5,9 +5,11 @@ Source: llama.cpp 0.5.0-dev, `src/llama-sampler.cpp`, `llama_sampler_adaptive_p_
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from llorch.engine.narrowing import Candidates, draw, softmax
+from llorch.engine.narrowing import Candidates, softmax
 from llorch.engine.params import SamplingParams
 
 _WIDTH = np.float32(0.3)
@@ -26,14 +28,14 @@ class AdaptiveP:
         self._weights = 1 / (1 - params.adaptive_decay)
         self._sum = params.adaptive_target * self._weights
 
-    def choose(self, candidates: Candidates, point: float) -> int:
+    def choose(self, candidates: Candidates, draw: Callable[[Candidates], int]) -> int:
         """Draw one of the candidates that are near the target, and learn from it.
 
         Args:
             candidates: what the other steps left.
-            point: 0 <= point < 1.
+            draw: draws one of the bent candidates.
         """
-        token_id = draw(self.bend(candidates), point)
+        token_id = draw(self.bend(candidates))
         self.learn(candidates, token_id)
         return token_id
 

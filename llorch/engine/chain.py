@@ -17,7 +17,13 @@ from llorch.engine.rare_steps import any_temperature, dynamic_temperature, top_n
 
 
 class Chain:
-    """The steps of one sequence."""
+    """The steps of one sequence.
+
+    Attributes:
+        left: the candidates that the last token was drawn from.
+    """
+
+    left: Candidates
 
     def __init__(
         self,
@@ -62,10 +68,14 @@ class Chain:
         for name in self._params.samplers:
             candidates = self._steps[name](candidates)
         if self._mirostat is not None:
-            return self._mirostat.choose(candidates, len(logits), self._chance())
+            return self._mirostat.choose(candidates, len(logits), self._draw)
         if self._adaptive is not None:
-            return self._adaptive.choose(candidates, self._chance())
-        return draw(candidates, self._chance())
+            return self._adaptive.choose(candidates, self._draw)
+        return self._draw(candidates)
+
+    def _draw(self, left: Candidates) -> int:
+        self.left = left
+        return draw(left, self._chance())
 
     def _heat(self, candidates: Candidates) -> Candidates:
         params = self._params

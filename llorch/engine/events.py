@@ -54,6 +54,8 @@ class Timings:
 class TokenLogprobs:
     """How probable a token was, from the model's logits as they are: no bias, penalty or temperature.
 
+    Where the request asks for it, among the candidates that sampling left instead.
+
     Attributes:
         logprob: natural logarithm of its probability.
         top: ids and logarithms of the most probable tokens, the most probable first.
@@ -126,7 +128,7 @@ class TokenEvent:
 
 @dataclass(frozen=True, slots=True)
 class EndTokenEvent:
-    """The end-of-generation token that ended the answer, if the request asks how probable tokens were.
+    """The token that ended the answer and is no part of it, if the request asks how probable tokens were.
 
     It is no `TokenEvent`: it has no text, and is not among the generated tokens.
     """

@@ -1,4 +1,4 @@
-"""How probable tokens are: a log-softmax of the model's logits as they are."""
+"""How probable tokens are: a log-softmax of the model's logits as they are, or of what sampling left of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _LOWEST = float(np.finfo(np.float32).min)
 
 
 @np.errstate(all="ignore")  # what overflows falls to minus infinity
-def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> TokenLogprobs:
+def token_logprobs(
+    logits: NDArray[np.float32], token_id: int, n_top: int, left: Candidates | None = None
+) -> TokenLogprobs:
     """The logarithm of a token's probability, and those of the most probable tokens.
 
     All are differences to one sum of the row, made in one order in float32, and are taken in float64: equal logits give
@@ -27,10 +29,15 @@ def token_logprobs(logits: NDArray[np.float32], token_id: int, n_top: int) -> To
         logits: float32 (n_vocab,), contiguous; read only.
         token_id: the token.
         n_top: how many of the most probable tokens; among equal ones the smaller ids come first.
+        left: count only these candidates, with their own logits; none of probability 0 is among the most probable then.
 
     Raises:
         NumericalError: the logits hold NaN or +inf, or nothing else than -inf.
     """
+    if left is not None:
+        judged = token_logprobs(left.logits, int(np.searchsorted(left.token_ids, token_id)), n_top)
+        top_left = ((int(left.token_ids[i]), value) for i, value in judged.top if value > _LOWEST)
+        return TokenLogprobs(judged.logprob, tuple(top_left))
     largest = logits.max()
     if not np.isfinite(largest):
         raise NumericalError(f"the largest logit is {largest}")

@@ -7,10 +7,11 @@ llama.cpp 0.5.0-dev, `src/llama-sampler.cpp`, `llama_sampler_mirostat_apply` and
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from llorch.engine.narrowing import Candidates, draw, softmax, top_k
+from llorch.engine.narrowing import Candidates, softmax, top_k
 from llorch.engine.params import SamplingParams
 
 _N_ESTIMATE = 100
@@ -27,16 +28,16 @@ class Mirostat:
         self._rate = params.mirostat_eta
         self._bound = 2 * params.mirostat_tau
 
-    def choose(self, candidates: Candidates, n_vocab: int, point: float) -> int:
+    def choose(self, candidates: Candidates, n_vocab: int, draw: Callable[[Candidates], int]) -> int:
         """Cut the candidates, draw one, and learn from it.
 
         Args:
             candidates: to choose from, with the temperature in their logits.
             n_vocab: tokens of the model.
-            point: 0 <= point < 1.
+            draw: draws one of those that are kept.
         """
         kept = self.cut(candidates, n_vocab)
-        token_id = draw(kept, point)
+        token_id = draw(kept)
         self.learn(kept, token_id)
         return token_id
 

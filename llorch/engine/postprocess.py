@@ -107,13 +107,20 @@ class Postprocessor:
         is_right = token_id == guess
         sequence.n_accepted += is_right
         n_top = sequence.request.n_logprobs
-        judged = None if n_top is None else token_logprobs(logits, token_id, n_top)
+        left = sequence.sampler.left if sequence.request.logprobs_after_sampling else None
+        judged = None if n_top is None else token_logprobs(logits, token_id, n_top, left)
         self._accept_token(sequence, token_id, judged)
         return is_right and sequence.slot >= 0
 
+    def _ends(self, sequence: Sequence, token_id: int) -> bool:
+        """Whether a chosen token is the end of the text, and no part of it."""
+        asked = sequence.request
+        is_stop = token_id in asked.stop_token_ids and sequence.n_generated >= asked.min_tokens
+        return is_stop or (self._tokenizer.is_eog(token_id) and not asked.ignore_eos)
+
     def _accept_token(self, sequence: Sequence, token_id: int, logprobs: TokenLogprobs | None) -> None:
         """Append a sampled token to `sequence`, or end it."""
-        if self._tokenizer.is_eog(token_id) and not sequence.request.ignore_eos:
+        if self._ends(sequence, token_id):
             if logprobs is not None:
                 self._emit(sequence, EndTokenEvent(token_id, logprobs))
             self._finish(sequence, "stop")

@@ -28,10 +28,12 @@ class Request:
         max_tokens: most tokens to generate; the context may end the text earlier.
         stop: strings that end the text and are not part of it.
         ignore_eos: never choose an end-of-generation token.
-        min_tokens: before so many tokens nothing ends the text: no end-of-generation token, no stop string.
+        min_tokens: before so many tokens nothing ends the text: no end-of-generation token, no stop string or token.
+        stop_token_ids: tokens that end the text beside the model's own, and are not part of it.
         owner: whose request it is (a name of an API key): owners take turns, and share no cached prefixes.
         cache_prompt: whether the beginning of the prompt may come from the cache of prefixes.
         n_logprobs: report how probable each generated token was, beside so many of the most probable ones.
+        logprobs_after_sampling: among the candidates that were left to draw from, not among all tokens.
         n_prompt_logprobs: the same for the tokens of the prompt; `max_tokens` may be 0 then.
         constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
         shown_ids: control tokens that are visible in the text, as marks in it.
@@ -47,9 +49,11 @@ class Request:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
     owner: str = ""
     cache_prompt: bool = True
     n_logprobs: int | None = None
+    logprobs_after_sampling: bool = False
     n_prompt_logprobs: int | None = None
     constraint: Callable[[], Constraint] | None = None
     shown_ids: frozenset[int] = frozenset()
@@ -58,7 +62,7 @@ class Request:
     request_id: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("token_ids", "max_tokens", "min_tokens", "stop"):
+        for name in ("token_ids", "max_tokens", "min_tokens", "stop", "stop_token_ids"):
             object.__setattr__(self, name, FIELDS[name].plain(getattr(self, name)))
         for name in ("n_logprobs", "n_prompt_logprobs"):
             object.__setattr__(self, name, FIELDS["max_tokens"].plain(getattr(self, name)))
@@ -82,7 +86,9 @@ class Request:
             ContextLengthError: the prompt fills the context.
         """
         faults = FIELDS["job_id"].python_faults(self.job_id)
-        faults += self._prompt_faults(n_vocab)
+        nothing = [_fault("prompt", "at least one token", "no token")]
+        faults += nothing if self.token_ids == () else _id_faults("token_ids", self.token_ids, n_vocab)
+        faults += _id_faults("stop_token_ids", self.stop_token_ids, n_vocab)
         if self.n_prompt_logprobs is None or self.max_tokens != 0:
             faults += FIELDS["max_tokens"].python_faults(self.max_tokens)
         for name in ("stop", "ignore_eos", "min_tokens"):
@@ -99,16 +105,6 @@ class Request:
             raise RequestError(faults)
         if len(self.token_ids) + min(self.max_tokens, 1) > n_ctx:
             raise ContextLengthError(len(self.token_ids), n_ctx)
-
-    def _prompt_faults(self, n_vocab: int) -> list[FieldError]:
-        if self.token_ids == ():
-            return [_fault("prompt", "at least one token", "no token")]
-        faults = FIELDS["token_ids"].python_faults(self.token_ids)
-        if not faults and max(self.token_ids) >= n_vocab:
-            n_bad = sum(token_id >= n_vocab for token_id in self.token_ids)
-            of_all = f"{n_bad} of {len(self.token_ids)} items wrong"
-            faults.append(_fault("token_ids", f"0 <= id < {n_vocab}", of_all))
-        return faults
 
     def _logprobs_faults(self) -> list[FieldError]:
         rule = f"an integer, 0 <= n <= {MAX_LOGPROBS}, or None"
@@ -132,6 +128,14 @@ class Request:
         if len(forbidden.union(eog_ids if self.ignore_eos is True or self.min_tokens else ())) < n_vocab:
             return []
         return [_fault("logit_bias", "a token that may be chosen", "every token forbidden")]
+
+
+def _id_faults(name: str, token_ids: tuple[int, ...], n_vocab: int) -> list[FieldError]:
+    faults = FIELDS[name].python_faults(token_ids)
+    if not faults and max(token_ids, default=0) >= n_vocab:
+        n_bad = sum(token_id >= n_vocab for token_id in token_ids)
+        faults.append(_fault(name, f"0 <= id < {n_vocab}", f"{n_bad} of {len(token_ids)} items wrong"))
+    return faults
 
 
 def check_prompt(prompt: object, token_ids: object, max_chars: int) -> None:

@@ -33,8 +33,9 @@ class SamplerFactory:
             params,
             seed,
             request.token_ids,
-            self._eog_ids,
+            self._eog_ids if request.ignore_eos else self._eog_ids.union(request.stop_token_ids),
             mask,
             min_tokens=None if request.ignore_eos else request.min_tokens,
             breakers=self._breakers.find(params.dry_sequence_breakers) if params.has_dry else None,
+            keeps_candidates=request.logprobs_after_sampling,
         )

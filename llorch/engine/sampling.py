@@ -33,7 +33,13 @@ _NONE = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class Sampler:
-    """The chain of one sequence: its parameters, its random generator and the tokens it has seen."""
+    """The chain of one sequence: its parameters, its random generator and the tokens it has seen.
+
+    Attributes:
+        left: the candidates that the last token was drawn from, if they are kept.
+    """
+
+    left: Candidates | None = None
 
     def __init__(
         self,
@@ -45,6 +51,7 @@ class Sampler:
         *,
         min_tokens: int | None = None,
         breakers: Breakers | None = None,
+        keeps_candidates: bool = False,
     ) -> None:
         """Set up the chain.
 
@@ -56,6 +63,7 @@ class Sampler:
             mask: limits the choice further, from token to token.
             min_tokens: `forbidden_ids` may be chosen after so many tokens; None: never.
             breakers: of the vocabulary, for DRY.
+            keeps_candidates: whether `left` is asked for; the tokens are the same.
         """
         self.params = params = params.in_effect()
         self._random = np.random.PCG64(seed)
@@ -67,10 +75,11 @@ class Sampler:
         self._n_forbidding = math.inf if min_tokens is None else min_tokens
         self._forbid(forbidden_ids if self._n_forbidding else ())
         is_plain = mask is None and not params.logit_bias and not params.has_penalties and not params.has_dry
-        self._takes_largest = is_plain and params.is_greedy and params.is_usual
+        is_quick = params.is_usual and not keeps_candidates
+        self._takes_largest = is_plain and params.is_greedy and is_quick
         self._chain: Chain | None = None
         self._compiled: CompiledDraw | None = None
-        if not params.is_usual:
+        if not is_quick:
             self._chain = Chain(params, self._recent, self._repeats, lambda: uniform(self._random))
         elif not params.is_greedy:
             self._compiled = CompiledDraw(params)
@@ -147,6 +156,7 @@ class Sampler:
         if self._chain is not None:
             _best(logits)
             token_id = self._chain.choose(logits)
+            self.left = self._chain.left
         elif self._compiled is not None:
             token_id = self._draw(self._compiled, logits)
         else:

@@ -166,16 +166,19 @@ def _list_by(read: Callable[[object], tuple[str, ...]], rule: str) -> Kind:
     return Kind(make, rule)
 
 
-def token_ids() -> Kind:
-    """A list of token ids; the vocabulary of a model limits them further."""
+def token_ids(most: int | None = None) -> Kind:
+    """A list of token ids: at least one, or at most `most`; the vocabulary of a model limits them further."""
+    limits = {"min_length": 1} if most is None else {"max_length": most}
 
     def make() -> Any:
         from pydantic import BeforeValidator, WithJsonSchema
 
-        schema = {"type": "array", "items": TOKEN_ID_SCHEMA, "minItems": 1}
+        bound = {"minItems": 1} if most is None else {"maxItems": most}
+        schema = {"type": "array", "items": TOKEN_ID_SCHEMA, **bound}
         return Annotated[list[int], BeforeValidator(_check_token_ids), WithJsonSchema(schema)]
 
-    return Kind(make, "a list of integers, 0 <= id < n_vocab", {"min_length": 1}, plain_token_ids)
+    of = "a list of integers" if most is None else f"a list of at most {most} integers"
+    return Kind(make, f"{of}, 0 <= id < n_vocab", limits, plain_token_ids)
 
 
 def prompt() -> Kind:

@@ -26,6 +26,8 @@ from llorch.fields.kinds import (
 from llorch.fields.sampling_table import SAMPLING
 
 _N_PREDICT = 256
+MAX_STOP_IDS = 128
+"""Most tokens that a request may name as ends of its text."""
 MAX_LOGPROBS = 20
 """Most tokens of which a request may ask how probable they are, beside the one that is there."""
 
@@ -86,10 +88,12 @@ TABLE = (
     Field("stop", strings(max_strings=16, max_chars=100), None, is_request=True, others_say=("stop_sequences",),
           metavar="TEXT",
           words="the text ends before any of these strings; one alone may stand without brackets"),
+    Field("stop_token_ids", token_ids(most=MAX_STOP_IDS), (), is_request=True,
+          words="tokens that end the text as the model's own end does: they are not part of it"),
     Field("seed", integer(0, 2**64 - 1), None, is_request=True,
           words="the same seed gives the same text; made, and reported, when absent"),
     Field("min_tokens", integer(0), 0, is_request=True,
-          words="before so many tokens, neither the model's end of the text nor a stop string ends it"),
+          words="before so many tokens, neither the model's end of the text nor a stop string or token ends it"),
     Field("ignore_eos", BOOLEAN, False, is_request=True,
           words="go on to `max_tokens`, past the model's end of the text"),
     Field("logprobs", integer(0, MAX_LOGPROBS), None, is_request=True, others_say=("n_probs", "top_logprobs"),

@@ -107,6 +107,7 @@ class Issuer:
             **params,
             **lists,
             "min_tokens": request.min_tokens,
+            "stop_token_ids": list(request.stop_token_ids),
             "logit_bias": bias,
             "seed": seed,
             "max_tokens": min(request.max_tokens, self._n_ctx - len(request.token_ids)),

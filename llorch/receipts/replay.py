@@ -82,6 +82,7 @@ def generate_again(receipt: Receipt, loaded: OpenModel, settings: Settings) -> R
         tuple(asked.stop),
         ignore_eos=asked.ignore_eos,
         min_tokens=asked.min_tokens,
+        stop_token_ids=tuple(asked.stop_token_ids),
         shown_ids=frozenset(asked.shown_ids),
     )
     return _run(request, receipt, loaded, settings)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from llorch.errors import InputError
 from llorch.fields.sampling_table import STEPS
-from llorch.fields.table import FIELDS
+from llorch.fields.table import FIELDS, MAX_STOP_IDS
 from llorch.receipts.canonical import sha256_of
 
 VERSION = 1
@@ -101,6 +101,7 @@ class SettingsPart(_Part):
     shown_ids: TokenIds
     is_constrained: bool
     min_tokens: Count = 0
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_STOP_IDS)] = []
     samplers: Annotated[list[Name], Field(max_length=16)] = list(STEPS)
     typical_p: Number = FIELDS["typical_p"].default
     top_n_sigma: Number = FIELDS["top_n_sigma"].default

@@ -58,7 +58,7 @@ WRONG: dict[str, list[Any]] = {
     "adaptive_target": [1.1, "0.5", []],
     "adaptive_decay": ["0.9", {}],
     "min_keep": [2, -1],
-    "post_sampling_probs": [True, 0],
+    "post_sampling_probs": [1, 0, "true"],
     "n_indent": [1],
     "t_max_predict_ms": [1],
     "lora": [[{"id": 0, "scale": 1}], {}],
@@ -108,6 +108,13 @@ def test_values_at_their_limits_are_taken(server: LiveServer) -> None:
         {"logit_bias": [[i % 256, -100] for i in range(1024)], "samplers": []},
         {"dry_multiplier": 100, "dry_base": 100, "dry_allowed_length": 0, "dry_penalty_last_n": -1},
         {"dry_multiplier": 1, "dry_sequence_breakers": ["x" * 40] * 16, "dry_penalty_last_n": 2**31 - 1},
+        {
+            "n_probs": 20,
+            "post_sampling_probs": True,
+            "adaptive_target": 1,
+            "adaptive_decay": 5,
+            "samplers": "a",
+        },
         {"mirostat": 7, "mirostat_tau": 0, "mirostat_eta": 1, "temperature": 2, "xtc_threshold": -1},
         {
             "typical_p": 0,

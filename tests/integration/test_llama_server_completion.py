@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -229,6 +230,43 @@ def test_probabilities_stand_beside_each_token_whole_and_streamed(server: LiveSe
     *partial, last = streamed(server, prompt="Hello", n_predict=4, n_probs=3)
     assert [one["completion_probabilities"][0] for one in partial if one["tokens"]] == entries
     assert "completion_probabilities" not in last
+
+
+def test_probabilities_after_sampling_are_those_of_what_it_left(server: LiveServer) -> None:
+    asked = {
+        "prompt": "Hello",
+        "n_predict": 6,
+        "n_probs": 10,
+        "seed": 5,
+        "temperature": 1.2,
+        "top_k": 3,
+        "min_p": 0,
+    }
+    plain = completed(server, **asked, return_tokens=True)
+    whole = completed(server, **asked, return_tokens=True, post_sampling_probs=True)
+    assert whole["tokens"] == plain["tokens"]
+    assert whole["generation_settings"]["post_sampling_probs"] is True
+    entries = whole["completion_probabilities"]
+    for entry, before in zip(entries, plain["completion_probabilities"], strict=True):
+        assert set(entry) == {"id", "token", "bytes", "prob", "top_probs"}
+        tops = entry["top_probs"]
+        assert [top["id"] for top in tops] == [top["id"] for top in before["top_logprobs"][: len(tops)]]
+        assert 1 <= len(tops) <= 3
+        assert sum(top["prob"] for top in tops) == pytest.approx(1, abs=1e-6)
+        assert {name: entry[name] for name in ("id", "token", "bytes", "prob")} in tops
+        ratios = [
+            math.exp((top["logprob"] - before["top_logprobs"][0]["logprob"]) / 1.2)
+            for top in before["top_logprobs"]
+        ]
+        assert [top["prob"] / tops[0]["prob"] for top in tops] == pytest.approx(ratios[: len(tops)], rel=1e-4)
+    *partial, _ = streamed(server, **asked, post_sampling_probs=True)
+    assert [one["completion_probabilities"][0] for one in partial if one["tokens"]] == entries
+    greedy = completed(server, **asked | {"temperature": 0}, post_sampling_probs=True)
+    for entry in greedy["completion_probabilities"]:
+        assert [top["prob"] for top in entry["top_probs"]] == [entry["prob"]] == [1.0]
+    assert "completion_probabilities" not in completed(
+        server, prompt="Hello", n_predict=1, post_sampling_probs=True
+    )
 
 
 def test_a_stream_reports_how_much_of_the_prompt_is_read(server: LiveServer) -> None:

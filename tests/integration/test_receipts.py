@@ -65,6 +65,13 @@ def test_batched_cached_streamed_sampled_drafted_answers_are_computed_again(
             "samplers": ["xtc", "dry", "temperature"],
         },
         {"stream": False, "typical_p": 0.6, "dynatemp_range": 0.3, "min_tokens": 12, "ignore_eos": False},
+        {
+            "stream": False,
+            "temperature": 1.3,
+            "stop_token_ids": [*range(40, 140)],
+            "min_tokens": 3,
+            "max_tokens": 40,
+        },
     ]
     with ThreadPoolExecutor() as pool:  # side by side; again, with the prompt in the cache
         ends = [end for _ in range(2) for end in pool.map(lambda fields: generate(server, **fields), asked)]

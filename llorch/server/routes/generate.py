@@ -134,6 +134,7 @@ async def generate(request: Request) -> Response:
             "owner": owner,
             "hashes_logits": receipts.is_asked_for,
             "min_tokens": given.get("min_tokens", 0),
+            "stop_token_ids": given.get("stop_token_ids", ()),
             "n_logprobs": given.get("logprobs"),
         },
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llorch.engine.adaptive import AdaptiveP
-from llorch.engine.narrowing import Candidates, softmax
+from llorch.engine.narrowing import Candidates, draw, softmax
 from llorch.engine.params import SamplingParams
 from llorch.engine.sampling import Sampler
 
@@ -21,7 +21,7 @@ def adaptive(target: float, decay: float = 0.9) -> AdaptiveP:
 @pytest.mark.parametrize("target", [0.1, 0.2, 0.3])
 def test_the_mean_probability_comes_near_the_target(target: float) -> None:
     chooser, chance = adaptive(target), np.random.default_rng(1)
-    ids = [chooser.choose(CANDIDATES, float(chance.random())) for _ in range(2000)]
+    ids = [chooser.choose(CANDIDATES, lambda left: draw(left, float(chance.random()))) for _ in range(2000)]
     assert np.mean(softmax(LOGITS)[ids]) == pytest.approx(target, abs=0.02)
 
 

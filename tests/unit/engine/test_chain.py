@@ -49,6 +49,30 @@ def test_in_the_usual_order_the_chain_chooses_what_compiled_steps_choose(fields:
     assert of_chain(ROWS, **fields) == chosen(ROWS, **fields)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"temperature": 0.0},
+        {"presence_penalty": 2.0, "logit_bias": {5: 100.0, 7: -math.inf}, "dry_multiplier": 2.0},
+        {"mirostat": 2, "mirostat_tau": 3.0},
+        {"adaptive_target": 0.2},
+        {"xtc_probability": 0.5, "samplers": ("top_k", "xtc", "temperature")},
+    ],
+)
+def test_a_sampler_that_keeps_candidates_chooses_the_same_tokens_and_each_was_one_of_them(
+    fields: dict[str, Any],
+) -> None:
+    breakers = Breakers.of({}, len(ROWS[0]))
+    sampler = Sampler(SamplingParams(**fields), 3, (1, 2, 1), breakers=breakers, keeps_candidates=True)
+    token_ids = []
+    for row in ROWS:
+        token_ids.append(sampler.sample(row))
+        assert sampler.left is not None
+        assert token_ids[-1] in sampler.left.token_ids
+    assert token_ids == chosen(ROWS, **fields)
+
+
 def test_the_order_has_an_effect() -> None:
     row = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
     early: dict[str, Any] = {"samplers": ("temperature", "top_p"), "temperature": 2.0, "top_p": 0.8}

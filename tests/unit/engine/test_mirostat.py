@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 import pytest
 
 from llorch.engine.mirostat import Mirostat
-from llorch.engine.narrowing import Candidates, softmax
+from llorch.engine.narrowing import Candidates, draw, softmax
 from llorch.engine.params import SamplingParams
 
 N_VOCAB = 2000
@@ -27,7 +28,7 @@ def test_the_mean_surprise_comes_near_the_target(version: int, target: float) ->
     surprises = []
     for _ in range(600):
         kept = chooser.cut(ZIPF, N_VOCAB)
-        token_id = chooser.choose(ZIPF, N_VOCAB, float(chance.random()))
+        token_id = chooser.choose(ZIPF, N_VOCAB, lambda left: draw(left, float(chance.random())))
         surprises.append(-math.log2(softmax(kept.logits)[np.searchsorted(kept.token_ids, token_id)]))
     assert np.mean(surprises[200:]) == pytest.approx(target, abs=0.25)
 
@@ -60,5 +61,5 @@ def test_something_is_always_chosen(version: int, logits: list[float]) -> None:
     for target in (0.0, 5.0, 100.0):
         chooser = mirostat(version, target, 1.0)
         for point in (0.0, 0.5, 0.999):
-            token_id = chooser.choose(candidates, len(logits), point)
+            token_id = chooser.choose(candidates, len(logits), functools.partial(draw, point=point))
             assert candidates.logits[token_id] > -np.inf

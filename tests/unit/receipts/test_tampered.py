@@ -62,6 +62,7 @@ ALTERED: dict[str, tuple[object, str]] = {
     "settings.dynatemp_range": (1.5, "token_ids"),
     "settings.mirostat": (2, "token_ids"),
     "settings.adaptive_target": (0.0, "token_ids"),
+    "settings.stop_token_ids": ([*range(150, 278)], "token_ids"),
     "settings.dry_multiplier": (-1.0, "settings"),
     "answer.token_ids": ([9] * 8, "token_ids"),
     "answer.end_token_id": (2, "counts"),

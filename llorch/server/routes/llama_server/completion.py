@@ -121,6 +121,7 @@ def _generations(
             **options,
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
+            "logprobs_after_sampling": bool(n_probs) and asked.get("post_sampling_probs"),
             "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for
             "hashes_logits": asked.get("receipt"),
             "wants_progress": is_stream and (asked.get("return_progress") or asked.get("timings_per_token")),

@@ -5,6 +5,7 @@ Source: llama.cpp 0.5.0-dev, `tools/server/server-task.cpp`, `to_json_non_oaicom
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -144,6 +145,7 @@ class CompletionAnswer:
                 stop=self.request.stop,
                 ignore_eos=self.request.ignore_eos,
                 n_probs=self.asked.get("n_probs"),
+                post_sampling_probs=self.asked.get("post_sampling_probs"),
                 stream=self.asked.get("stream"),
                 timings_per_token=self.asked.get("timings_per_token"),
                 grammar=self.asked.get("grammar"),
@@ -167,17 +169,15 @@ class CompletionAnswer:
         assert isinstance(logprobs, TokenLogprobs)
         assert event.id is not None  # only tokens have probabilities
         top = [self._entry(token_id, logprob) for token_id, logprob in logprobs.top]
-        return {**self._entry(event.id, logprobs.logprob), "top_logprobs": top}
+        name = "top_probs" if self.asked.get("post_sampling_probs") else "top_logprobs"
+        return {**self._entry(event.id, logprobs.logprob), name: top}
 
     def _entry(self, token_id: int, logprob: float) -> dict[str, Any]:
         piece = self.tokenizer.token_bytes(token_id, special=True)
-        text = piece.decode(errors="ignore")
-        return {
-            "id": token_id,
-            "token": text,
-            "bytes": list(piece),
-            "logprob": max(logprob, LEAST_LOGPROB),
-        }
+        entry = {"id": token_id, "token": piece.decode(errors="ignore"), "bytes": list(piece)}
+        if self.asked.get("post_sampling_probs"):
+            return {**entry, "prob": math.exp(logprob)}
+        return {**entry, "logprob": max(logprob, LEAST_LOGPROB)}
 
 
 def _stop_type(end: EndEvent) -> str:

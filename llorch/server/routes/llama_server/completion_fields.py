@@ -132,6 +132,12 @@ _TABLE = (
     Field("stream", BOOLEAN, False, words="server-sent events, the last with `stop: true`"),
     Field("n_probs", integer(0, MAX_LOGPROBS), 0, words="so many alternatives in `completion_probabilities`"),
     Field(
+        "post_sampling_probs",
+        BOOLEAN,
+        False,
+        words="these are `prob` and `top_probs`: after all steps of sampling",
+    ),
+    Field(
         "cache_prompt", BOOLEAN, True, words="the beginning of the prompt may come from the cache of prefixes"
     ),
     Field(
@@ -147,7 +153,6 @@ _TABLE = (
     _native("receipt", "receipt"),
     _without("tfs_z", "tail-free sampling", _ONE),
     _without("min_keep", "min_keep", integer(0, 1)),
-    _without("post_sampling_probs", "probabilities after sampling", Kind(_make_false, "false")),
     _without("n_indent", "minimal indentation", _ZERO),
     _without("t_max_predict_ms", "limit of time", _AT_MOST_0),
     _without("lora", "LoRA adapters", Kind(list[Any], "an empty list", {"max_length": 0})),

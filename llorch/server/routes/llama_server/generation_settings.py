@@ -24,7 +24,6 @@ _ABSENT: dict[str, Any] = {
     "reasoning_in_content": False,
     "generation_prompt": "",
     "speculative.types": "none",
-    "post_sampling_probs": False,
     "backend_sampling": False,
     "lora": [],
 }
@@ -38,6 +37,7 @@ def generation_settings(
     stop: tuple[str, ...] = (),
     ignore_eos: bool = False,
     n_probs: int = 0,
+    post_sampling_probs: bool = False,
     stream: bool = False,
     timings_per_token: bool = False,
     grammar: str = "",
@@ -51,6 +51,7 @@ def generation_settings(
         stop: strings that end the text.
         ignore_eos: whether the model's end of the text is never chosen.
         n_probs: alternatives reported beside each token.
+        post_sampling_probs: whether they are those that sampling left.
         stream: whether the answer is a stream.
         timings_per_token: whether each of its events has timings.
         grammar: what the text fits, in GBNF.
@@ -78,6 +79,7 @@ def generation_settings(
         "stream": stream,
         "logit_bias": biases,
         "n_probs": n_probs,
+        "post_sampling_probs": post_sampling_probs,
         "samplers": shown_steps(params.samplers),
         "timings_per_token": timings_per_token,
         "grammar": grammar,

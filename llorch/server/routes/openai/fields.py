@@ -65,6 +65,7 @@ _SHARED = (
     _own("stream_options", STREAM_OPTIONS, "`include_usage`: a last chunk with the counts of tokens"),
     _same("ignore_eos"),
     _same("min_tokens"),
+    _same("stop_token_ids"),
     *(_same(name) for name in RARE_SAMPLING),
     _own("cache_prompt", BOOLEAN, "whether the prompt's beginning may come from the cache; default true"),
     _own("return_token_ids", BOOLEAN, "report `token_ids` and `prompt_token_ids`"),
@@ -104,7 +105,6 @@ CHAT = {entry.name: entry for entry in (
 # fmt: on
 
 _REFUSED: Mapping[str, tuple[object, ...]] = {
-    "stop_token_ids": ([],),
     "bad_words": ([],),
     "allowed_token_ids": ([],),
     "prompt_logprobs": (),

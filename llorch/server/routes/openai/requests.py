@@ -72,6 +72,7 @@ def keywords_of_choices(
             "cache_prompt": given.get("cache_prompt", True),
             "hashes_logits": given.get("receipt", False),
             "min_tokens": given.get("min_tokens", 0),
+            "stop_token_ids": given.get("stop_token_ids", ()),
             "wants_progress": given.get("return_progress", False) and given.get("stream", False),
             **options,
         },

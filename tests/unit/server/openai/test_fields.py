@@ -22,7 +22,9 @@ COMMON_FAULTS: list[tuple[str, object]] = [
     ("stream", "true"), ("stream", 1), ("stream_options", True), ("stream_options", {"include_usage": 1}),
     ("ignore_eos", 1), ("cache_prompt", "yes"), ("return_token_ids", 0), ("return_progress", "no"),
     ("max_tokens", -2), ("max_tokens", 2**31), ("max_tokens", 1.5), ("max_tokens", "5"),
-    ("min_tokens", -1), ("stop_token_ids", [1]), ("typical_p", 1.5),
+    ("min_tokens", -1), ("stop_token_ids", [-1]), ("stop_token_ids", 5), ("stop_token_ids", ["1"]),
+    ("stop_token_ids", [0] * 129), ("typical_p", 1.5), ("adaptive_target", 1.1), ("adaptive_decay", 1),
+    ("min_tokens", 1.5),
     ("mirostat", True), ("mirostat", 3), ("dry_multiplier", -1), ("samplers", ["top_k", "top_k"]), ("samplers", "kt"),
     ("dry_sequence_breakers", [""]), ("xtc_threshold", "0.1"), ("dynatemp_range", 3), ("top_n_sigma", -2),
     ("grammar", 5), ("guided_regex", 5), ("guided_regex", "x" * 4001), ("guided_json", 5),
@@ -77,6 +79,7 @@ def test_value_out_of_range_names_its_field_on_both_routes(name: str, value: obj
             "dry_penalty_last_n": -1,
         },
         {"samplers": ["temperature", "penalties"], "xtc_probability": 1, "typical_p": 0, "dry_base": 1},
+        {"stop_token_ids": [0, 2**31 - 1] * 64, "adaptive_target": -1, "adaptive_decay": 0.99},
         {"stop": "one", "stream": True, "stream_options": {}, "logit_bias": {"0": -100, "7": 100}},
         {
             "stop": [],

@@ -80,6 +80,7 @@ def test_options_of_the_engine_are_passed_on() -> None:
         "cache_prompt": False,
         "hashes_logits": False,
         "min_tokens": 0,
+        "stop_token_ids": (),
         "wants_progress": True,
         "n_logprobs": 2,
     }
