@@ -12,6 +12,7 @@ Why it and not `xgrammar` (0.2.8 beside llguidance 1.9.1, one CPU):
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import threading
@@ -39,6 +40,7 @@ _HEAD = '%llguidance {"no_forcing": true}'
 _MAX_REASON = 200
 _PLACE = re.compile(r"^at \d+\(\d+\): |failed to compile JSON schema: ")
 """Where in the Lark text an error is, which nobody but llorch sees."""
+_TOKEN_NUMBER = re.compile(r"<\[([0-9]{1,9})\]>")
 _TOO_MANY = re.compile(r"^(the )?parser error: Too many items.*$", re.IGNORECASE)
 _REGEX_FAULT = re.compile(r"^error: (.+)$", re.MULTILINE)
 _MAX_TOKEN_BYTES = 250
@@ -119,6 +121,27 @@ class Grammars:
             RequestError: the schema is wrong, too large, or asks for what grammars cannot enforce; or as `json_object`.
         """
         return self.lark(json_rule(schema, field, is_lenient), (), field)
+
+    def find_token(self, name: str, is_negated: bool) -> tuple[tuple[int, int], ...] | None:
+        """The token that GBNF calls `name`, or all others; none of them ends a text.
+
+        Source: llama.cpp, `src/llama-grammar.cpp`, `parse_token` and `llama_grammar_apply_impl`.
+
+        Args:
+            name: ``<[5]>``, or the text of a token, ``<think>``.
+            is_negated: whether the others are meant.
+
+        Returns:
+            First and last ids of ranges; None if there is no such token.
+        """
+        vocab, number = self._tokenizer.vocab, _TOKEN_NUMBER.fullmatch(name)
+        ids = [int(number[1])] if number else self._tokenizer.encode(name, add_bos=False, parse_special=True)
+        if len(ids) != 1 or ids[0] >= vocab.n_vocab:
+            return None
+        if not is_negated:
+            return None if ids[0] in vocab.eog_ids else ((ids[0], ids[0]),)
+        edges = [-1, *sorted({ids[0], *vocab.eog_ids}), vocab.n_vocab]
+        return tuple((low + 1, high - 1) for low, high in itertools.pairwise(edges) if high - low > 1)
 
     def lark(self, start: str, rules: Sequence[str], field: str, *, takes_space: bool = True) -> Factory:
         """What a grammar in llguidance's dialect of Lark admits.

@@ -64,14 +64,14 @@ class TextRule:
             RequestError: it is none that can be enforced, or there are no grammars.
         """
         try:
-            start, rules = self._lark()
+            start, rules = self._lark(grammars)
         except ConstraintError as error:
             raise refusal(self.field, str(error)) from None
         return grammars.lark(start, rules, self.field, takes_space=False)
 
-    def _lark(self) -> tuple[str, list[str]]:
+    def _lark(self, grammars: Grammars) -> tuple[str, list[str]]:
         if self.kind == "grammar":
-            return lark_of_gbnf(self.value)
+            return lark_of_gbnf(self.value, grammars.find_token)
         if self.kind == "regex":
             return "TEXT", [f"TEXT: /{_in_slashes(self.value)}/"]
         return "TEXT", [f"TEXT: /{'|'.join(map(_exactly, self.value))}/"]

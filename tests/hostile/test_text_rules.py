@@ -79,6 +79,11 @@ GRAMMARS: dict[str, str] = {
     "comments": "#\n" * 30_000,
     "line ends": "\n" * 60_000 + "root",
     "no character": 'root ::= "\x00\x01\x7f" [\x00-\x1f]',
+    "tokens": "root ::= " + "(<s> | <[5]> | !<[6]>)* [a-z]+ " * 200,
+    "tokens with recursion": alternatives(150, "!<[300]> [a-LAST]* <[5]> root?"),
+    "any tokens but one, often": "root ::= " + "(!<[5]>){200} " * 300,
+    "a token without an end": "root ::= " + "<" * 20_000,
+    "a long token": f"root ::= <{'x' * 20_000}>",
     "Lark": 'start: "a" %json {}\n%llguidance {}',
     "Lark in a comment": 'root ::= "a" # \nx ::= "\\n%import x" | "/" "\\"" [/]',
 }

@@ -126,6 +126,23 @@ def test_texts_can_be_bound_too(demo: LiveServer) -> None:
         assert choice["finish_reason"] == "stop"
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_grammar_may_name_tokens_and_what_it_counts_is_tokens(demo: LiveServer, temperature: float) -> None:
+    body = {
+        "prompt": "One day",
+        "max_tokens": 20,
+        "temperature": temperature,
+        "seed": 4,
+        "return_token_ids": True,
+    }
+    (choice,) = whole(demo, TEXT, **body, grammar='root ::= <[500]> !<[500]>{6} "Tom"')["choices"]
+    ids = choice["token_ids"]
+    assert ids[0] == 500 not in ids[1:7]
+    assert choice["text"].endswith("Tom")
+    assert choice["finish_reason"] == "stop"
+    assert len(demo.post("/tokenize", json={"content": "Tom"}).json()["tokens"]) <= len(ids[7:]) <= 3
+
+
 def test_an_answer_without_a_call_is_content(demo: LiveServer) -> None:
     message, reason = answer(demo, tools=TOOLS, tool_choice="auto", max_tokens=8, temperature=0)
     assert message["content"]

@@ -7,24 +7,40 @@ write "inking" (see `lexemes`), ``\\u0041`` becomes ``\\u41``, which is none, an
 from __future__ import annotations
 
 from llorch.chat.gbnf.lexemes import is_run, safe_runs
-from llorch.chat.gbnf.nodes import Chars, Choice, Node, Ranges, Reference, Repeat, Rules, Sequence, references
-from llorch.chat.gbnf.parse import parse_gbnf
+from llorch.chat.gbnf.nodes import (
+    Chars,
+    Choice,
+    Node,
+    Ranges,
+    Reference,
+    Repeat,
+    Rules,
+    Sequence,
+    Tokens,
+    has_tokens,
+    references,
+)
+from llorch.chat.gbnf.parse import TokenFinder, parse_gbnf
 from llorch.chat.gbnf.recursion import is_regular, used, without_tails
 from llorch.chat.gbnf.runs import with_runs
 from llorch.errors import ConstraintError
 
 MAX_TIMES = 200
-"""Repetitions in a grammar with recursion, of anything but one set of characters: the parser counts them one by one."""
+"""Repetitions of anything but one set of characters, where recursion or tokens let the parser count them one by one."""
 
 
-def lark_of_gbnf(text: str) -> tuple[str, list[str]]:
+def lark_of_gbnf(text: str, find_token: TokenFinder) -> tuple[str, list[str]]:
     """What the whole text is, and the rules that it uses; no part of `text` is in them as it stands.
+
+    Args:
+        text: the grammar.
+        find_token: knows the vocabulary.
 
     Raises:
         ConstraintError: it is no grammar, or too large; the message says where.
     """
-    rules = used(without_tails(parse_gbnf(text)))
-    if is_regular(rules):
+    rules = used(without_tails(parse_gbnf(text, find_token)))
+    if is_regular(rules) and not any(map(has_tokens, rules.values())):
         return _Regular(rules).written()
     rules = used(with_runs(rules))
     return _ContextFree(rules, safe_runs(rules)).written()
@@ -59,7 +75,7 @@ class _Regular:
 
 
 class _ContextFree:
-    """Writes a grammar with recursion: lexemes are characters, and the runs that may be some."""
+    """Writes a grammar with recursion or tokens: lexemes are characters, tokens, and the runs that may be some."""
 
     def __init__(self, rules: Rules, runs: set[int]) -> None:
         self._rules = rules
@@ -78,6 +94,8 @@ class _ContextFree:
         match node:
             case Chars(ranges):
                 return self._lexeme(_set(ranges))
+            case Tokens(ranges):
+                return f"<[{','.join(_ids(low, high) for low, high in ranges)}]>"
             case Reference(name):
                 return self._names[name]
             case Sequence(items):
@@ -89,7 +107,9 @@ class _ContextFree:
                 return run if least else f"{run}?"
             case Repeat(item, least, most):
                 if max(least, most or 0) > MAX_TIMES and not is_run(node):
-                    raise ConstraintError(f"more than {MAX_TIMES} repetitions in a grammar with recursion")
+                    raise ConstraintError(
+                        f"more than {MAX_TIMES} repetitions in a grammar with recursion or tokens"
+                    )
                 return _repeated(self._of(item), _times(least, most))
         raise AssertionError(node)
 
@@ -123,6 +143,10 @@ def _set(ranges: Ranges) -> str:
         return _code(ranges[0][0])
     pairs = (_code(low) if low == high else f"{_code(low)}-{_code(high)}" for low, high in ranges)
     return f"[{''.join(pairs)}]"
+
+
+def _ids(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low}-{high}"
 
 
 def _code(code: int) -> str:

@@ -24,6 +24,7 @@ from llorch.chat.gbnf.nodes import (
     Repeat,
     Rules,
     Sequence,
+    Tokens,
     have_common,
     parts,
 )
@@ -34,8 +35,11 @@ _MAX_WORK = 200_000
 _MAX_TOGETHER = 200
 """Places of a grammar that may take the same character at once: the parser's time grows with their square or cube."""
 
-Place = Chars | Repeat
-"""Where a lexeme stands: one character, or a repetition of one set."""
+_FIRST_TOKEN = 1 << 21
+"""Tokens count as characters from here on, which no text has."""
+
+Place = Chars | Tokens | Repeat
+"""Where a lexeme stands: one character, one token, or a repetition of one set of characters."""
 
 
 def is_run(node: Node) -> bool:
@@ -82,7 +86,7 @@ class _Search:
         self._settle()
 
     def _collect(self, node: Node) -> None:
-        if isinstance(node, Chars | Repeat) and (isinstance(node, Chars) or is_run(node)):
+        if isinstance(node, Chars | Tokens) or (isinstance(node, Repeat) and is_run(node)):
             if id(node) not in self._index:  # it may stand at several places, which then count as one
                 self._index[id(node)] = len(self.places)
                 self.places.append(node)
@@ -234,6 +238,8 @@ def _may_go_on(place: Place, n: int) -> bool:
 
 
 def _ranges(place: Place) -> Ranges:
+    if isinstance(place, Tokens):
+        return tuple((_FIRST_TOKEN + low, _FIRST_TOKEN + high) for low, high in place.ranges)
     chars = place.item if isinstance(place, Repeat) else place
     assert isinstance(chars, Chars)
     return chars.ranges

@@ -1,4 +1,4 @@
-"""What a GBNF grammar is made of: sets of characters, references to rules, and ways to put them together."""
+"""What a GBNF grammar is made of: sets of characters and tokens, references to rules, and ways to put them together."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ class Chars:
 
     Attributes:
         ranges: the set.
+    """
+
+    ranges: Ranges
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """One token of a set, whatever it spells. Each place has its own.
+
+    Attributes:
+        ranges: ids, from the first of each pair to its last; in order.
     """
 
     ranges: Ranges
@@ -63,7 +74,7 @@ class Repeat:
     most: int | None
 
 
-Node = Chars | Reference | Sequence | Choice | Repeat
+Node = Chars | Tokens | Reference | Sequence | Choice | Repeat
 Rules = Mapping[str, Node]
 
 EMPTY = Sequence(())
@@ -134,6 +145,11 @@ def references(node: Node) -> dict[str, None]:
     if isinstance(node, Reference):
         return {node.name: None}
     return {name: None for part in parts(node) for name in references(part)}
+
+
+def has_tokens(node: Node) -> bool:
+    """Whether a node names tokens, references aside."""
+    return isinstance(node, Tokens) or any(map(has_tokens, parts(node)))
 
 
 def depth(node: Node) -> int:

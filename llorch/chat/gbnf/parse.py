@@ -1,13 +1,13 @@
 """Reads GBNF, as llama.cpp's parser does.
 
-Source: llama.cpp, `src/llama-grammar.cpp`, `llama_grammar_parser`. Beside that, rules may recur on the left. Tokens
-(`<think>`, `<[5]>`) are refused: a grammar here says what the text is, not how tokens spell it.
+Source: llama.cpp, `src/llama-grammar.cpp`, `llama_grammar_parser`. Beside that, rules may recur on the left.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
 
 from llorch.chat.gbnf.nodes import (
     ANY,
@@ -15,10 +15,12 @@ from llorch.chat.gbnf.nodes import (
     Chars,
     Choice,
     Node,
+    Ranges,
     Reference,
     Repeat,
     Rules,
     Sequence,
+    Tokens,
     all_but,
     in_order,
     references,
@@ -49,27 +51,37 @@ _HEX = {
     "U": re.compile("[0-9a-fA-F]{8}"),
 }
 _ESCAPED = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]"}
+_TOKEN = re.compile(r"!?(<[^>]{1,200}>)")
 _SIGNS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _MAX_SHOWN = 40
 """Characters of a rule's name in a message."""
 
 
-def parse_gbnf(text: str) -> Rules:
+TokenFinder: TypeAlias = Callable[[str, bool], Ranges | None]
+"""Ids of the token of that name, ``<[5]>`` or its text, or of all others if the second is true; None: there is none."""
+
+
+def parse_gbnf(text: str, find_token: TokenFinder) -> Rules:
     """The rules of a grammar by their names; there is one called root, and all that are referred to.
+
+    Args:
+        text: the grammar.
+        find_token: knows the vocabulary.
 
     Raises:
         ConstraintError: it is no grammar, or too large; the message says where.
     """
     if len(text) > MAX_CHARS:
         raise ConstraintError(f"more than {MAX_CHARS} characters in a grammar")
-    return _Parser(text).rules()
+    return _Parser(text, find_token).rules()
 
 
 class _Parser:
     """Reads one text from its beginning to its end."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, find_token: TokenFinder) -> None:
         self._text = text
+        self._find_token = find_token
         self._at = 0
         self._n_nodes = 0
         self._places: dict[str, int] = {}
@@ -133,7 +145,7 @@ class _Parser:
             case ".":
                 self._count(1)
                 return Chars(ANY)
-        return self._fail("tokens are not taken, only texts", begin)
+        return self._token(begin)
 
     def _literal(self) -> Node:
         begin = self._at - 1
@@ -163,6 +175,17 @@ class _Parser:
         if not chars:
             self._fail("a set without characters", begin)
         return Chars(chars)
+
+    def _token(self, begin: int) -> Node:
+        found = _TOKEN.match(self._text, begin)
+        if found is None:
+            self._fail("expected a token: <[id]>, or its text that begins with < and ends with >", begin)
+        self._at = found.end()
+        self._count(1)
+        ranges = self._find_token(found[1], found[0].startswith("!"))
+        if not ranges:
+            self._fail("the vocabulary has no such token that could stand in an answer", begin)
+        return Tokens(ranges)
 
     def _group(self, begin: int, depth: int) -> Node:
         if depth == MAX_DEPTH:
