@@ -59,6 +59,17 @@ def test_nobody_cancels_a_generation_of_another_owner(guarded: LiveServer) -> No
         assert list(stream)[-1][1]["finish_reason"] == "abort"
 
 
+def test_no_owner_learns_from_the_cache_what_another_has_asked(guarded: LiveServer) -> None:
+    def n_cached(key: str) -> int:
+        body = {"token_ids": [7 + i % 200 for i in range(400)], "max_tokens": 1, "stream": False}
+        answer = guarded.post("/generate", json=body, headers=bearer(key)).json()
+        n: int = answer["usage"]["cached_tokens"]
+        return n
+
+    assert [n_cached(key) for key in ("sesame", "tahini", "halva")] == [0, 0, 0]
+    assert min(n_cached(key) for key in ("sesame", "tahini", "halva")) > 300
+
+
 def test_probes_need_none(guarded: LiveServer) -> None:
     for path in ("/health", "/ready", "/v1/health"):
         assert guarded.get(path).status_code == 200
