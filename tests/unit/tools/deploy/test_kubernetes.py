@@ -154,6 +154,28 @@ def test_the_autoscaler_asks_for_what_is_recorded() -> None:
     assert metric in readme
 
 
+@pytest.fixture
+def schemas() -> Any:
+    """Kubernetes' own; CI installs them before the slow tests."""
+    hint = "no kubernetes-validate: tools/setup/deployment_checks.sh installs it"
+    return pytest.importorskip("kubernetes_validate", reason=hint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"kustomization", "pod-monitor"}))
+def test_kubernetes_knows_every_field(schemas: Any, name: str) -> None:
+    """The other two are of kustomize and of Prometheus' operator."""
+    schemas.validate(FILES[name], schemas.latest_version(), strict=True)
+
+
+@pytest.mark.slow
+def test_a_field_that_kubernetes_does_not_know_is_found(schemas: Any) -> None:
+    service = FILES["service"]
+    wrong = {**service, "spec": {**service["spec"], "port": 80}}
+    with pytest.raises(schemas.ValidationError, match="port"):
+        schemas.validate(wrong, schemas.latest_version(), strict=True)
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 def test_kustomize_builds_them() -> None:
     command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes")]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,23 @@ from tests.support.deployment import DEPLOY, dashboard, rule_groups
 ALERTS = [rule for group in rule_groups() for rule in group["rules"] if "alert" in rule]
 RULES = DEPLOY / "prometheus" / "rules.yml"
 
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+PROMTOOL = shutil.which(
+    "promtool", path=f"{os.environ.get('PATH', '')}{os.pathsep}{Path(sys.executable).parent}"
+)
+
+
+def needs_promtool(test: Callable[..., None]) -> Callable[..., None]:
+    """CI installs it before the slow tests."""
+    skip = pytest.mark.skipif(
+        PROMTOOL is None, reason="no promtool: tools/setup/deployment_checks.sh installs it"
+    )
+    return pytest.mark.slow(skip(test))
+
+
+def promtool(*words: str) -> None:
+    """Must be content."""
+    done = subprocess.run([str(PROMTOOL), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:
@@ -40,9 +59,8 @@ def test_panels_of_the_dashboard_fill_rows_and_use_its_data_source() -> None:
 
 @needs_promtool
 def test_prometheus_understands_rules_and_configuration() -> None:
-    for check in (["rules", str(RULES)], ["config", str(DEPLOY / "prometheus" / "prometheus.yml")]):
-        done = subprocess.run(["promtool", "check", *check], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "rules", str(RULES))
+    promtool("check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
 
 
 @needs_promtool
@@ -54,9 +72,7 @@ def test_prometheus_understands_every_expression_of_the_dashboard(tmp_path: Path
     ]
     path = tmp_path / "panels.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
-    command = ["promtool", "check", "rules", "--lint=none", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("check", "rules", "--lint=none", str(path))
 
 
 QUIET = 'llorch_stage{instance="a",job="llorch",stage="failed"}'
@@ -132,7 +148,4 @@ def test_alerts_come_when_they_should(
     }
     path = tmp_path / "test.yml"
     path.write_text(yaml.safe_dump(test))
-    done = subprocess.run(
-        ["promtool", "test", "rules", str(path)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    promtool("test", "rules", str(path))
