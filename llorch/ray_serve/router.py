@@ -1,12 +1,16 @@
 """Which replica gets a request: one with a free slot that has read its beginning, else the less busy of any two.
 
-Runs in the gateway, on the event loop of its handle. What it knows of the replicas' loads is Serve's cache of their
-queue lengths.
+Runs in the gateway, on the event loop of its handle. A replica's load is what it has reported last, as Serve's cache
+of queue lengths has it, and the requests on their way to it: of those that come at once, each is counted before the
+next one is routed. Serve forgets a report after some seconds, so what holds slots for longer is asked for again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from ray.exceptions import RayActorError
@@ -15,13 +19,14 @@ from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, R
 from llorch.ray_serve.ask import Ask
 from llorch.ray_serve.holders import Holders
 from llorch.ray_serve.known_replicas import note_replicas
+from llorch.ray_serve.sent import Sent
 
 LIGHT_RESERVE = 16
 """Of the requests that a replica takes at a time, those that are kept for requests that generate nothing: they and
 `POST /cancel` shall get through where all slots are taken."""
 
 PROBE_S = 0.1
-"""How long a replica that seemed full may take to say that it is not."""
+"""How long a replica may take to say how many requests it has."""
 
 
 class PrefixRouter(RequestRouter):
@@ -30,6 +35,7 @@ class PrefixRouter(RequestRouter):
     def initialize_state(self, **kwargs: Any) -> None:
         """Called once by Serve, with `request_router_kwargs`."""
         self._holders: Holders[ReplicaID] = Holders()
+        self._sent: Sent[ReplicaID] = Sent(time.monotonic)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Called by Serve whenever a replica comes or goes."""
@@ -45,37 +51,72 @@ class PrefixRouter(RequestRouter):
             return [
                 [replica for replica in candidate_replicas if replica.replica_id.unique_id == ask.replica]
             ]
-        if ask is None or not ask.is_generation:
+        if pending_request is None or ask is None or not ask.is_generation:
             return [_two_of(candidate_replicas)]
-        free = [replica for replica in candidate_replicas if self._has_slot(replica)]
+        by_id = {replica.replica_id: replica for replica in candidate_replicas}
+        await self._ask_unknown(by_id, self._holders.find(ask.keys, by_id))
+        free = self._free_of(by_id) or await self._freed(by_id)
         if not free:
-            return [await self._freed(candidate_replicas)]
-        by_id = {replica.replica_id: replica for replica in free}
-        holder = self._holders.find(ask.keys, by_id)
-        others = _two_of(free)
-        return [others] if holder is None else [[by_id[holder]], others]
+            return []
+        others = _two_of([by_id[name] for name in free])
+        chosen = self._holders.find(ask.keys, free)
+        if chosen is None:
+            chosen = min((replica.replica_id for replica in others), key=free.__getitem__)
+        # Nothing was awaited since the loads were read: the next request finds this one counted.
+        self._sent.note(pending_request.metadata.internal_request_id, chosen)
+        return [[by_id[chosen]], others]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """Called by Serve when a replica has accepted a request."""
+        """Called by Serve when a replica has accepted a request, and has said how many it has now."""
         ask = _ask_of(pending_request)
         if ask is not None:
             self._holders.record(ask.keys, replica_id)
+        self._sent.arrived(pending_request.metadata.internal_request_id)
 
-    def _has_slot(self, replica: RunningReplica) -> bool:
-        n_ongoing = self.replica_queue_len_cache.get(replica.replica_id)
-        return n_ongoing is None or n_ongoing < _limit(replica)
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        """Called by Serve when it sends a request, which `Sent` counts until the replica does.
 
-    async def _freed(self, candidates: list[RunningReplica]) -> list[RunningReplica]:
-        """One of `candidates`, which all seemed full, if it is not: the cache knows only this gateway's requests."""
+        Serve would add it to the replica's last report, where the next report, which may not know of it, overwrites it.
+        """
+
+    def _load(self, replica_id: ReplicaID) -> int | None:
+        """Requests that a replica has or is about to have; None if its last report is too old to count."""
+        n_reported = self.replica_queue_len_cache.get(replica_id)
+        return None if n_reported is None else int(n_reported) + self._sent.count(replica_id)
+
+    def _free_of(self, candidates: Mapping[ReplicaID, RunningReplica]) -> dict[ReplicaID, int]:
+        """Those of `candidates` that are known to have a free slot, and their loads."""
+        loads = {name: self._load(name) for name in candidates}
+        return {
+            name: load for name, load in loads.items() if load is not None and load < _limit(candidates[name])
+        }
+
+    async def _ask_unknown(
+        self, candidates: Mapping[ReplicaID, RunningReplica], holder: ReplicaID | None
+    ) -> None:
+        """Ask two replicas of unknown load for it, and the holder of the prefix if its load is unknown."""
+        unknown = {name: replica for name, replica in candidates.items() if self._load(name) is None}
+        asked = {replica.replica_id: replica for replica in _two_of(list(unknown.values()))}
+        if holder is not None and holder in unknown:
+            asked[holder] = unknown[holder]
+        await asyncio.gather(*map(self._ask_load, asked.values()))
+
+    async def _freed(self, candidates: Mapping[ReplicaID, RunningReplica]) -> dict[ReplicaID, int]:
+        """One of `candidates`, which all seemed full, if it is not: this gateway sees only its own requests end."""
         if not candidates:
-            return []
-        replica = random.choice(candidates)
+            return {}
+        name = random.choice(list(candidates))
+        await self._ask_load(candidates[name])
+        return self._free_of({name: candidates[name]})
+
+    async def _ask_load(self, replica: RunningReplica) -> None:
+        """Ask a replica for its load. One that is dead or slow stays unknown; Serve finds out by itself which it is."""
         try:
-            n_ongoing = await replica.get_queue_len(deadline_s=PROBE_S)
-        except (RayActorError, TimeoutError):  # Serve finds out by itself whether it is dead
-            return []
+            async with asyncio.timeout(PROBE_S):
+                n_ongoing = await replica.get_queue_len(deadline_s=PROBE_S)
+        except (RayActorError, TimeoutError):
+            return
         self.on_new_queue_len_info(replica.replica_id, n_ongoing)
-        return [replica] if n_ongoing < _limit(replica) else []
 
 
 def _limit(replica: RunningReplica) -> int:

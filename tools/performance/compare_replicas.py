@@ -4,7 +4,8 @@
 
 Each replica is pinned to a core of its own. Two figures are printed: the ratio of the rates by the clock, which needs
 two idle cores, and by the CPU time of the replicas, which other programs disturb less: tokens per CPU second with
-both at work against one alone, times two.
+both at work against one alone, times two. `--prompt-tokens N` gives each stream N tokens of its own to read, which no
+cache holds; tokens are then those that were read and those that were generated.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +33,12 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round gave: tokens, seconds by the clock, CPU seconds of the replicas."""
+    """What one round gave: tokens, seconds by the clock, CPU seconds of the replicas, streams of each replica."""
 
     tokens: int
     wall_s: float
     cpu_s: float
+    streams: Sequence[int]
 
     @property
     def per_s(self) -> float:
@@ -70,22 +75,34 @@ def cpu_s(pids: list[int]) -> float:
     return sum(int(field[11]) + int(field[12]) for field in fields) / TICKS_PER_S
 
 
-def generate(url: str, n_tokens: int) -> int:
-    """Stream one generation; its number of tokens."""
-    body = {"prompt": "Once upon a time", "max_tokens": n_tokens, "ignore_eos": True, "seed": 1}
+def vocabulary(url: str) -> int:
+    """How many tokens the model has."""
+    with urllib.request.urlopen(f"{url}/v1/models", timeout=600) as response:
+        return int(json.load(response)["data"][0]["meta"]["n_vocab"])
+
+
+def generate(url: str, n_tokens: int, prompt: Sequence[int]) -> tuple[int, str]:
+    """Stream one generation; its number of tokens, with those of `prompt` that were read, and the replica."""
+    body: dict[str, Any] = {"max_tokens": n_tokens, "ignore_eos": True, "seed": 1}
+    body |= {"token_ids": prompt} if prompt else {"prompt": "Once upon a time"}
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/generate", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=600) as response:
         last = [line for line in response if line.startswith(b"data: ")][-1]
-    return int(json.loads(last.removeprefix(b"data: "))["usage"]["completion_tokens"])
+        replica = response.headers["X-Llorch-Replica"]
+    usage = json.loads(last.removeprefix(b"data: "))["usage"]
+    n_read = usage["prompt_tokens"] - usage["cached_tokens"] if prompt else 0
+    return n_read + usage["completion_tokens"], replica
 
 
-def run_round(url: str, pids: list[int], n_streams: int, n_tokens: int) -> Round:
-    """So many streams at once, to their ends."""
+def run_round(url: str, pids: list[int], n_tokens: int, prompts: Sequence[Sequence[int]]) -> Round:
+    """A stream for each of `prompts`, all at once, to their ends."""
     cpu_before, started_s = cpu_s(pids), time.monotonic()
-    with ThreadPoolExecutor(n_streams) as threads:
-        tokens = sum(threads.map(lambda _: generate(url, n_tokens), range(n_streams)))
-    return Round(tokens, time.monotonic() - started_s, cpu_s(pids) - cpu_before)
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        answers = list(threads.map(lambda prompt: generate(url, n_tokens, prompt), prompts))
+    wall_s, used_s = time.monotonic() - started_s, cpu_s(pids) - cpu_before
+    streams = Counter(replica for _, replica in answers)
+    return Round(sum(n for n, _ in answers), wall_s, used_s, sorted(streams.values()))
 
 
 def deploy(args: argparse.Namespace) -> str:
@@ -126,6 +143,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--parallel", type=int, default=2, help="sequences of a replica")
     parser.add_argument("--tokens", type=int, default=128, help="of each stream")
+    parser.add_argument("--prompt-tokens", type=int, default=0, help="of a prompt of its own for each stream")
     parser.add_argument("--port", type=int, default=18200)
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -135,16 +153,25 @@ def main() -> int:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT)}
     url = deploy(args)
     pids = {app: replica_pids(app) for app in ("one", "two")}
-    for app in pids:
+    chance, n_vocab = random.Random(1), vocabulary(f"{url}/one")
+
+    def run(n: int, n_tokens: int, n_streams: int) -> Round:
+        app = ("one", "two")[n - 1]
+        prompts = [chance.choices(range(n_vocab), k=args.prompt_tokens) for _ in range(n * n_streams)]
+        return run_round(f"{url}/{app}", pids[app], n_tokens, prompts)
+
+    for n, app in enumerate(pids, 1):
         for pid, core in zip(pids[app], cores, strict=False):
             pin(pid, core)
-        run_round(f"{url}/{app}", pids[app], 2, 8)
+        run(n, 8, 1)
     rounds = []
     for _ in range(args.rounds):
-        one = run_round(f"{url}/one", pids["one"], args.parallel, args.tokens)
-        two = run_round(f"{url}/two", pids["two"], 2 * args.parallel, args.tokens)
+        one, two = run(1, args.tokens, args.parallel), run(2, args.tokens, args.parallel)
         rounds.append((one, two))
-        print(f"one {one.per_s:.2f} tokens/s, two {two.per_s:.2f} tokens/s", file=sys.stderr)
+        print(
+            f"one {one.per_s:.2f} tokens/s, two {two.per_s:.2f} tokens/s, streams {two.streams}",
+            file=sys.stderr,
+        )
     print(json.dumps(report(rounds)))
     return 0
 
