@@ -11,6 +11,8 @@ import llorch
 
 PACKAGE = Path(llorch.__file__).parent
 PATH_OF_A_TOKEN = ("formats/gguf", "quant", "kernels", "model", "text", "engine")
+BESIDE_IT = ("kernels/peaks.py",)
+"""What only measures the machine: no token passes it."""
 MOST_LINES = 12_000
 SILENT = {
     tokenize.COMMENT,
@@ -49,5 +51,9 @@ def test_lines_of_code_are_counted_without_blanks_comments_and_docstrings() -> N
 
 def test_the_path_of_a_token_has_at_most_twelve_thousand_lines_of_code() -> None:
     files = [file for part in PATH_OF_A_TOKEN for file in sorted((PACKAGE / part).rglob("*.py"))]
+    beside_it = {PACKAGE / name for name in BESIDE_IT}
+    assert beside_it < set(files)
     assert len(files) > 100
-    assert sum(lines_of_code(file.read_text("utf-8")) for file in files) <= MOST_LINES
+    assert (
+        sum(lines_of_code(file.read_text("utf-8")) for file in files if file not in beside_it) <= MOST_LINES
+    )
