@@ -26,7 +26,7 @@ def run_instructions(program, first, last, step, counters, control, scratch, ith
     for i in range(first, last):
         o = as_int64(program + i * RECORD * 8)
         n_rows = s[st.N_OUTPUTS] if o[FLAGS] & OUTPUT_ROWS else s[st.N_ROWS]
-        stamps = s[st.STAMPS] + ith * s[st.STAMPS_STRIDE] + i * 16
+        stamps = s[st.STAMPS] + (i * nth + ith) * 16
         if s[st.STAMPS]:
             as_int64(stamps)[0] = ticks()
         call_unit(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 (N_ROWS, N_OUTPUTS, TOKEN_IDS, POSITIONS, SLOTS, TABLES, TABLE_STRIDE, TASKS, N_TASKS, OUTPUT_ROW_IDS, KEYS, VALUES,
  LAYER_KEY_BYTES, LAYER_VALUE_BYTES, ROPE_TABLE, LOGITS, LOGITS_STRIDE, STAMPS, SCORES_RAW, SCORES_WEIGHTS,
- SCORES_STATES, SCORES_HEAD_STRIDE, SCORES_ROW_STRIDE, N_NODES, TEAM_THREADS,
- STAMPS_STRIDE) = range(26)  # fmt: skip
+ SCORES_STATES, SCORES_HEAD_STRIDE, SCORES_ROW_STRIDE, N_NODES, TEAM_THREADS) = range(25)  # fmt: skip
 """Indices into a step: counts, addresses and strides in bytes (`model.llama` fills them).
 
 N_NODES: NUMA nodes that threads and tiles are shared out to; below 2 where they do not matter. TEAM_THREADS: threads of
-the team, of which neighbours are on the same node. STAMPS, STAMPS_STRIDE: begin and end of every instruction for one
-thread after the other, so that no two threads write to the same cache line again and again.
+the team, of which neighbours are on the same node.
 """
 
-STEP_SIZE = 26
+STEP_SIZE = 25
 """int64 per step."""

@@ -202,8 +202,7 @@ class Llama:
     def _stamp(self, stamps: Stamps | None, n_run: int, n_active: int) -> None:
         """Have the next pass stamped, if that is wanted."""
         if stamps is not None:
-            stamps.n_run, stamps.n_active = n_run, n_active
-            self._step[st.STAMPS], self._step[st.STAMPS_STRIDE] = stamps.address, 16 * n_run
+            self._step[st.STAMPS], stamps.n_run, stamps.n_active = stamps.address, n_run, n_active
 
     def _run_observed(
         self, batch: Batch, kv_type: str, probe: Probe | None, stamps: Stamps | None, n_outputs: int

@@ -23,7 +23,7 @@ class Stamps:
     Attributes:
         n_run: instructions of the pass that filled it last.
         n_active: threads of that pass.
-        address: where the kernels write to, for one thread after the other.
+        address: where the kernels write to.
     """
 
     def __init__(self, n_instructions: int, n_threads: int, *, is_observed: bool = False) -> None:
@@ -55,8 +55,7 @@ class Stamps:
         """
         begin, block = self._blocks[bisect.bisect(self._blocks, address, key=lambda block: block[0]) - 1]
         first = (address - begin) // 8
-        by_thread = block[first : first + n_run * n_active * 2].reshape(n_active, n_run, 2)
-        return by_thread.swapaxes(0, 1)
+        return block[first : first + n_run * n_active * 2].reshape(n_run, n_active, 2)
 
     def reserve(self, max_bytes: int = sys.maxsize) -> None:
         """Have room for passes that are kept, as many as fit into `max_bytes`."""
