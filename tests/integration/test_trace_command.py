@@ -85,6 +85,10 @@ def test_what_every_thread_does_adds_up_to_the_wall_time(trace: TraceFile) -> No
         assert 0.95 * wall_ns <= busy_ns <= wall_ns
 
 
+READINGS_NS = 40
+"""From the end of an operation to the next one's begin, where both are noted; the smallest model's take 300."""
+
+
 def test_operations_and_barriers_fill_the_time_between_the_first_and_the_last_of_a_step(
     trace: TraceFile,
 ) -> None:
@@ -96,7 +100,7 @@ def test_operations_and_barriers_fill_the_time_between_the_first_and_the_last_of
                 continue  # a small step takes one thread if that is faster
             span_ns = done[-1].end_ns - done[0].begin_ns
             waits = [s for s in inside if s.name == "barrier" and s.begin_ns < done[-1].end_ns]
-            assert covered_ns([*done, *waits]) >= 0.95 * span_ns
+            assert covered_ns([*done, *waits]) + READINGS_NS * len(done) >= 0.95 * span_ns
 
 
 def test_operations_carry_shape_work_rates_and_share_of_the_roofline(trace: TraceFile) -> None:
