@@ -27,7 +27,7 @@ HALVES_BYTES = TILE_ROWS * 2
 BYTE_COLUMN_BYTES = 2 if paths.chosen().dot == "avx2" else 1
 """Bytes of an activation's column where weights are whole signed bytes. AVX2 has no product of these: there both are
 int16, of every 4 columns the even ones first, then the odd ones. To move the sign of a weight to the activation
-instead, as codebooks do, takes an instruction more for each product, whose port is the scarce one, and cannot negate
+instead, as codebooks do, takes an instruction more for each product (128 tokens: 0.81 of the speed), and cannot negate
 -128."""
 
 
