@@ -28,6 +28,7 @@ from llorch.model.forward_pass import WRITTEN_OUT, RunState, write_program
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import Residence, choose_residence
 from llorch.model.rope_table import RopeTable
+from llorch.model.row_cost import positions_like_a_row
 from llorch.model.step_inputs import StepInputs
 from llorch.model.thread_choice import ThreadChoice
 from llorch.model.weights import Weights
@@ -111,6 +112,7 @@ class Llama:
         self._fused = self._written(kv_type, observed=False)
         self.residence.fill(self.places, progress)
         self._choice = ThreadChoice(self.n_threads)
+        self._equal = positions_like_a_row(config)
         n_rep = config.n_head // config.n_head_kv
         attention_bytes = attend_queries.scratch_bytes(n_rep, config.head_dim)
         scratch_bytes = max(attention_bytes, self.residence.scratch_bytes())
@@ -179,11 +181,16 @@ class Llama:
             else:
                 fused = self._written(kv_cache.kv_type, observed=False)
                 last = len(fused.program) if n_outputs else fused.program.n_without_outputs
-                n_active = self._choice.choose(batch.n_rows)
+                work = (
+                    0.0
+                    if n_outputs == batch.n_rows
+                    else batch.n_rows + float(batch.positions.sum()) / self._equal
+                )
+                n_active = self._choice.choose(batch.n_rows, work)
                 self._stamp(stamps, last, n_active)
                 begun_s = time.perf_counter()
                 self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
-                self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s)
+                self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s, work)
             return self._logits[:n_outputs, : self.config.n_vocab]
 
     def _fill_step(self, batch: Batch, cache: KVCache, n_outputs: int) -> None:

@@ -2,6 +2,7 @@
 
 A step of a small model lasts less than its threads take to meet, and on a busy machine a thread that the system has
 put aside keeps the others waiting for milliseconds. Both show in the time a step takes, so that is what is looked at.
+Steps with rows of prompts are cut so that all take the same time: there it is the time for the same work.
 Results never depend on the number of threads.
 """
 
@@ -11,6 +12,9 @@ import math
 
 LARGE_ROWS = 64
 """Rows from which a step always gets all threads."""
+
+WEIGHTS_ROWS = 8
+"""Rows that cost as much as reading the weights once, about."""
 
 TRIAL_STEPS = 3
 """Steps of a trial; the first wakes threads and does not count."""
@@ -34,21 +38,27 @@ class ThreadChoice:
 
     def __init__(self, n_threads: int) -> None:
         self._choices = [n_threads >> shift for shift in range(n_threads.bit_length())]
-        self._searches: dict[int, _Search] = {}
+        self._searches: dict[tuple[int, bool], _Search] = {}
 
-    def choose(self, n_rows: int) -> int:
-        """Threads for the next step of `n_rows` rows."""
+    def choose(self, n_rows: int, work: float = 0.0) -> int:
+        """Threads for the next step of `n_rows` rows.
+
+        Args:
+            n_rows: rows of the step.
+            work: what they cost, in rows at a prompt's begin, where some are a prompt's; else 0.
+        """
         if n_rows >= LARGE_ROWS or len(self._choices) == 1:
             return self._choices[0]
-        return self._choices[self._search(n_rows).choose()]
+        return self._choices[self._search(n_rows, work).choose()]
 
-    def record(self, n_rows: int, n_threads: int, duration_s: float) -> None:
+    def record(self, n_rows: int, n_threads: int, duration_s: float, work: float = 0.0) -> None:
         """Learn how long a step of `n_rows` rows took with `n_threads` threads."""
         if n_rows < LARGE_ROWS and len(self._choices) > 1:
-            self._search(n_rows).record(self._choices.index(n_threads), duration_s)
+            seconds = duration_s / (WEIGHTS_ROWS + work) if work else duration_s
+            self._search(n_rows, work).record(self._choices.index(n_threads), seconds)
 
-    def _search(self, n_rows: int) -> _Search:
-        size = n_rows.bit_length()
+    def _search(self, n_rows: int, work: float) -> _Search:
+        size = n_rows.bit_length(), work > 0
         search = self._searches.get(size)
         if search is None:
             search = self._searches[size] = _Search(len(self._choices))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from llorch.model.thread_choice import LARGE_ROWS, TRIAL_COST, ThreadChoice
+from llorch.model.thread_choice import LARGE_ROWS, TRIAL_COST, WEIGHTS_ROWS, ThreadChoice
 
 
 def simulate(choice: ThreadChoice, n_rows: int, n_steps: int, cost: Callable[[int], float]) -> list[int]:
@@ -83,3 +83,27 @@ def test_steps_of_different_sizes_are_judged_apart() -> None:
     large = simulate(choice, 32, 60, lambda n: 1e-3 / n)
     assert small.count(1) >= 55
     assert large.count(2) >= 55
+
+
+def test_steps_that_are_cut_to_last_equally_long_are_compared_by_their_work() -> None:
+    """With one thread they hold half as much. What they last says nothing, and one thread would never be left again."""
+    choice = ThreadChoice(2)
+    used = []
+    for i in range(2_000):
+        work = 20.0
+        n_threads = choice.choose(24, work)
+        if i < 50:  # another program has one of the two CPUs
+            n_threads_s = 0.025 if n_threads == 1 else 0.06
+        else:
+            n_threads_s, work = 0.025, work if n_threads == 1 else 2 * work + WEIGHTS_ROWS
+        choice.record(24, n_threads, n_threads_s, work)
+        used.append(n_threads)
+    assert 1 in used[:50]
+    assert used[300:].count(2) > 0.98 * 1_700
+
+
+def test_steps_with_rows_of_prompts_are_no_measure_for_others() -> None:
+    choice = ThreadChoice(2)
+    for n_threads in simulate(choice, 10, 2_000, lambda n: n * 1e-4)[-10:]:
+        assert n_threads == 1
+    assert choice.choose(10, work=30.0) == 2
