@@ -30,6 +30,7 @@ from llorch.engine.tally import StepTally
 from llorch.errors import InputError, KernelError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
+from llorch.model.row_cost import positions_like_a_row
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
@@ -85,7 +86,7 @@ class Engine:
         max_outputs = max(LOGITS_BYTES // (4 * loaded.config.n_vocab), settings.parallel)
         self._scheduler = Scheduler(self._blocks, settings.parallel, max_outputs)
         self._has_drafts = settings.draft == "ngram"
-        self._pace = Pace(loaded.llama.n_batch)
+        self._pace = Pace(loaded.llama.n_batch, equal=positions_like_a_row(loaded.config))
         self._generations = Generations(self._scheduler)
         self._postprocessor = Postprocessor(
             loaded.tokenizer, self._generations.emit, self._generations.finish, self._generations.fail
@@ -223,7 +224,9 @@ class Engine:
     def _schedule(self) -> list[Chunk]:
         """The chunks of a step that is not like the one before."""
         n_decoding = self._scheduler.n_decoding
-        n_rows = self._pace.n_rows(n_decoding, n_burst=self._scheduler.n_burst)
+        reading = self._scheduler.reading
+        n_before = reading.n_computed if reading is not None else 0
+        n_rows = self._pace.n_rows(n_decoding, n_burst=self._scheduler.n_burst, n_before=n_before)
         chunks, failures = isolation.schedule(self._scheduler, n_rows)
         for sequence, error in failures:
             self._generations.fail(sequence, error)
@@ -249,10 +252,11 @@ class Engine:
             stamps = watcher.begin_forward(chunks) if watcher is not None else None
             begun_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache, stamps=stamps)
-            n_prompt = 0
-            if not is_steady:
-                n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
-            self._pace.record(batch.n_rows - n_prompt, n_prompt, time.perf_counter() - begun_s)
+            duration_s = time.perf_counter() - begun_s
+            prompts = [] if is_steady else [chunk for chunk in chunks if chunk.sequence.n_pending > 1]
+            n_prompt = sum(chunk.n_tokens for chunk in prompts)
+            n_before = prompts[0].sequence.n_computed if prompts else 0
+            self._pace.record(batch.n_rows - n_prompt, n_prompt, duration_s, n_before=n_before)
             if watcher is not None:
                 watcher.end_forward()
         except KernelError:

@@ -85,13 +85,18 @@ class Scheduler:
         return sum(sequence.n_pending == 1 for sequence in self.running)
 
     @property
+    def reading(self) -> Sequence | None:
+        """The sequence whose prompt is to be read next, if there is one."""
+        return next((sequence for sequence in self.running if sequence.n_pending > 1), None)
+
+    @property
     def n_burst(self) -> int:
         """Tokens of the prompt to read next, if it was submitted before any running answer began; else 0.
 
         Then nobody was served before it came: many have begun together, and the sooner all prompts are read, the
         more answers share each pass over the weights.
         """
-        reading = next((sequence for sequence in self.running if sequence.n_pending > 1), None)
+        reading = self.reading
         if reading is None or any(
             sequence.n_pending == 1 and sequence.first_token_s < reading.submitted_s
             for sequence in self.running

@@ -11,12 +11,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tools.performance.load_client import LoadError, health_s, stream_completion, streams, token_ids
 
 WORDS = Path(__file__).resolve().parents[1] / "demo" / "words.txt"
-LONG_PROMPT, PREFIX, HUGE_PROMPT = 2000, 1000, 4000
+LONG_PROMPT, N_LONG, PREFIX, HUGE_PROMPT = 2000, 6, 1000, 4000
 """Tokens of the prompts that arrive beside streams, of the repeated prefix, and of the one that is read for long."""
 Figures = dict[str, float]
 
@@ -95,24 +96,43 @@ def repeated_prefix(port: int, load: Load, seed: str) -> Figures:
 
 
 def beside_long_prompts(port: int, load: Load, seed: str) -> Figures:
-    """Time between tokens of half the streams while long prompts arrive one after the other."""
+    """Time between tokens of half the streams while long prompts arrive one after the other.
+
+    `alone` is the time between tokens of the same streams before: what the machine itself makes of it. `long_first` is
+    the time to the first text after a long prompt.
+    """
     prompts = [prompt_ids(port, load.n_prompt, f"{seed}/{i}") for i in range(load.n_streams // 2)]
-    longs = [prompt_ids(port, LONG_PROMPT, f"{seed}/long{i}") for i in range(2)]
+    longs = [prompt_ids(port, LONG_PROMPT, f"{seed}/long{i}") for i in range(N_LONG)]
 
-    async def run() -> list[float]:
-        running = [asyncio.create_task(stream_completion(port, p, 8 * load.n_predict)) for p in prompts]
+    async def run() -> tuple[list[float], list[float], list[float]]:
+        running = [asyncio.create_task(stream_completion(port, p, 16 * load.n_predict)) for p in prompts]
         await stream_completion(port, prompts[0][:2], load.n_predict // 2)  # by then all of them run
-        begin_s = time.perf_counter()
-        for long in longs:
-            await stream_completion(port, long, 1 + 1)
-        end_s = time.perf_counter()
-        return [gap for s in await asyncio.gather(*running) for gap in s.gaps_s(begin_s, end_s)]
+        times_s = [time.perf_counter()]
+        await stream_completion(port, prompts[0][:3], 2 * load.n_predict)
+        times_s.append(time.perf_counter())
+        read = [await stream_completion(port, long, 1 + 1) for long in longs]
+        times_s.append(time.perf_counter())
+        done = await asyncio.gather(*running)
+        alone, beside = (
+            [gap for stream in done for gap in stream.gaps_s(begin_s, end_s)]
+            for begin_s, end_s in pairwise(times_s)
+        )
+        return alone, beside, [stream.first_s for stream in read]
 
-    gaps = asyncio.run(run())
-    if not gaps:
+    alone, beside, first = asyncio.run(run())
+    if not beside:
         raise LoadError("the streams ended before the long prompts were read: a larger -n makes them longer")
-    figures = spread_ms("gap", gaps)
-    return {**figures, "p99_by_p50": figures["gap_p99_ms"] / figures["gap_p50_ms"]}
+    return {
+        "long_first_p50_ms": 1000 * percentile(first, 0.5),
+        **_steadiness("alone", alone),
+        **_steadiness("gap", beside),
+    }
+
+
+def _steadiness(name: str, gaps_s: Sequence[float]) -> Figures:
+    """p50, p95, p99, and how many times p50 the last is."""
+    figures = spread_ms(name, gaps_s)
+    return {**figures, f"{name}_p99_by_p50": figures[f"{name}_p99_ms"] / figures[f"{name}_p50_ms"]}
 
 
 def probes(port: int, load: Load, seed: str) -> Figures:
@@ -144,5 +164,5 @@ LOADS: dict[str, tuple[Callable[[int, Load, str], Figures], int]] = {
 def context_for(names: Sequence[str], load: Load) -> int:
     """Positions that each sequence needs."""
     most = max(LOADS[name][1] for name in names)
-    grown = 8 * load.n_predict if "stalls" in names else load.n_predict
+    grown = 16 * load.n_predict if "stalls" in names else load.n_predict
     return -(-max(most, load.n_prompt + grown + 1) // 256) * 256

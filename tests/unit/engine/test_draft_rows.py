@@ -25,6 +25,6 @@ def test_a_prompt_that_is_judged_token_by_token_gets_no_drafts(
             engine = Engine(loaded, Settings(ctx_size=64, draft=draft))
             if draft == "ngram":
                 monkeypatch.setattr(NgramDrafter, "propose", lambda self, price, most: (7,) * min(most, 3))
-                monkeypatch.setattr(engine._pace, "n_rows", lambda n_decoding, n_burst: 1)
+                monkeypatch.setattr(engine._pace, "n_rows", lambda n_decoding, **_: 1)
             reports.append([event for event in run(engine, judged)["a"] if isinstance(event, PromptEvent)])
     assert reports[0] == reports[1] != []

@@ -124,7 +124,7 @@ class SimulatedReplica:
         self._http = http
         self._on_step = on_step
         self._scheduler = Scheduler(blocks, settings.parallel)
-        self._pace = Pace(settings.batch_size)
+        self._pace = Pace(settings.batch_size, equal=times.positions_like_a_row)
         self._inbox: deque[Job] = deque()
         self._owed_s = 0.0  # processor time of the HTTP side since the last step
 
@@ -144,7 +144,8 @@ class SimulatedReplica:
         scheduler = self._scheduler
         if scheduler.waiting:
             scheduler.admit()
-        n_rows = self._pace.n_rows(scheduler.n_decoding, n_burst=scheduler.n_burst)
+        n_before = 0 if scheduler.reading is None else scheduler.reading.n_computed
+        n_rows = self._pace.n_rows(scheduler.n_decoding, n_burst=scheduler.n_burst, n_before=n_before)
         chunks = scheduler.schedule(n_rows)
         if not chunks:
             return None
@@ -161,7 +162,10 @@ class SimulatedReplica:
         """Count `step` as computed at `now_s`, and send its tokens."""
         self.n_steps += 1
         load = Load.of(step.chunks)
-        self._pace.record(load.n_decode, load.n_prompt, step.forward * (now_s - step.begun_s))
+        prompts = [chunk.sequence for chunk in step.chunks if chunk.sequence.n_pending > 1]
+        n_before = prompts[0].n_computed if prompts else 0
+        seconds = step.forward * (now_s - step.begun_s)
+        self._pace.record(load.n_decode, load.n_prompt, seconds, n_before=n_before)
         sent: list[Sent] = []
         for sequence, n_tokens in ((chunk.sequence, chunk.n_tokens) for chunk in step.chunks):
             sequence.n_computed += n_tokens

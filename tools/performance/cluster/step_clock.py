@@ -31,14 +31,14 @@ class FixedPace(Pace):
         self.rows = n_batch
         self.forward_s = 0.0
 
-    def n_rows(self, n_decoding: int = 0, *, n_burst: int = 0) -> int:
+    def n_rows(self, n_decoding: int = 0, *, n_burst: int = 0, n_before: int = 0) -> int:
         """The rows that were set."""
-        del n_decoding, n_burst
+        del n_decoding, n_burst, n_before
         return self.rows
 
-    def record(self, n_decoding: int, n_prompt: int, duration_s: float) -> None:
+    def record(self, n_decoding: int, n_prompt: int, duration_s: float, *, n_before: int = 0) -> None:
         """Keep the duration."""
-        del n_decoding, n_prompt
+        del n_decoding, n_prompt, n_before
         self.forward_s = duration_s
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class StepTimes:
         n_prompt: rows of prompts that were measured, ascending from 0.
         alone: while the other cores of the machine were idle.
         beside: while another replica computed on each of them.
-        about: model, threads, cores, CPU, bytes of KV cache per token.
+        about: model, threads, cores, CPU, bytes of KV cache per token, positions that cost as much as a row.
     """
 
     n_decode: tuple[int, ...]
@@ -83,6 +84,11 @@ class StepTimes:
     alone: Costs
     beside: Costs
     about: dict[str, Any]
+
+    @property
+    def positions_like_a_row(self) -> float:
+        """How many positions the engine takes to cost as much as a row."""
+        return float(self.about.get("positions_like_a_row", math.inf))
 
     def seconds(self, load: Load, costs: Costs) -> tuple[float, float]:
         """Seconds of the forward pass and of the rest, interpolated; beyond the table, its last slope goes on."""
