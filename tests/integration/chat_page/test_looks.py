@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -130,6 +131,26 @@ def test_every_text_can_be_read_and_nothing_is_too_wide(
             page.click("#new-chat")
         shoot(page, f"{device}-{scheme}-new")
         check(page)
+
+
+def test_a_long_name_of_a_model_makes_no_phone_scroll_sideways(browser: Browser, tmp_path: Path) -> None:
+    """Real files have long names, and what is said beside them is longest when something is wrong."""
+    name = "Meta Llama 3.1 8B Instruct abliterated Q4_K_M (imatrix), for tests"
+    live = LiveServer("demo", tmp_path / "log", "--alias", name).wait_until_ready()
+    try:
+        with opened(browser, live.url, **PHONE) as (page, _):
+            wait_until_ready(page)
+            assert page.inner_text("#model-name") == name
+            check(page)
+            for stage in ("model_changed", "lost", "compiling"):
+                page.evaluate(
+                    "async model => (await import('/page/model_view.js')).showModel(model)",
+                    {"name": name, "stage": stage, "reason": ""},
+                )
+                check(page)
+            shoot(page, "phone-light-long-name")
+    finally:
+        assert live.stop() == 0
 
 
 def test_the_switch_goes_from_the_systems_theme_to_light_to_dark_and_stays(
