@@ -86,15 +86,6 @@ class LlamaConfig:
         }
 
 
-def config_metadata(config: Mapping[str, Any], label: str) -> dict[str, MetadataValue]:
-    """The `general.*` and `llama.*` keys that a parsed `config.json` stands for.
-
-    Raises:
-        ModelError: the model is no Llama, or needs what llorch does not have.
-    """
-    return read_config(config, label).metadata()
-
-
 def read_config(config: Mapping[str, Any], label: str) -> LlamaConfig:
     """Read and check a parsed `config.json`.
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llorch.errors import ModelError
-from llorch.formats.hugging_face.config import config_metadata, read_config
+from llorch.formats.hugging_face.config import read_config
 from llorch.model.config import ModelConfig
 from tests.support.hf_directories import SIZES
 
@@ -21,7 +21,7 @@ def without(config: dict[str, Any], *keys: str) -> dict[str, Any]:
 
 def test_the_keys_make_the_config_that_the_model_runs_with() -> None:
     config = ModelConfig.from_metadata(
-        config_metadata(LLAMA | {"head_dim": 32, "rope_theta": 5e5}, "config.json")
+        read_config(LLAMA | {"head_dim": 32, "rope_theta": 5e5}, "config.json").metadata()
     )
     assert config == ModelConfig(
         n_vocab=384,
@@ -40,7 +40,9 @@ def test_the_keys_make_the_config_that_the_model_runs_with() -> None:
 
 
 def test_numbers_are_rounded_as_a_gguf_file_stores_them() -> None:
-    assert config_metadata(LLAMA, "x")["llama.attention.layer_norm_rms_epsilon"] == 9.999999747378752e-06
+    assert (
+        read_config(LLAMA, "x").metadata()["llama.attention.layer_norm_rms_epsilon"] == 9.999999747378752e-06
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_keys_that_are_absent_mean_what_they_mean_to_transformers(
 def test_a_sliding_window_ends_the_context_within_which_it_changes_nothing(
     config: dict[str, Any], n_ctx: int
 ) -> None:
-    assert config_metadata(config, "config.json")["llama.context_length"] == n_ctx
+    assert read_config(config, "config.json").metadata()["llama.context_length"] == n_ctx
 
 
 @pytest.mark.parametrize(
@@ -117,10 +119,10 @@ def test_a_sliding_window_ends_the_context_within_which_it_changes_nothing(
 )
 def test_a_model_that_llorch_cannot_run_is_refused_with_the_key(change: dict[str, Any], fault: str) -> None:
     with pytest.raises(ModelError, match=r"^config\.json: ") as caught:
-        config_metadata(LLAMA | change, "config.json")
+        read_config(LLAMA | change, "config.json").metadata()
     assert fault in str(caught.value)
 
 
 def test_a_window_of_no_size_is_refused() -> None:
     with pytest.raises(ModelError, match="sliding_window: 0 is out of range"):
-        config_metadata(MISTRAL | {"sliding_window": 0}, "config.json")
+        read_config(MISTRAL | {"sliding_window": 0}, "config.json").metadata()
