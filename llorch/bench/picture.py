@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from llorch.bench.plots import HOW_TO_GET, Panel, speeds
 from llorch.bench.tests import BenchResult
+from llorch.convert.written_beside import written_beside
 from llorch.errors import InputError
 from llorch.version import __version__
 
@@ -59,10 +60,8 @@ def write(png: bytes | None, path: Path) -> None:
     """
     if png is None:
         raise InputError(f"--plot: {HOW_TO_GET}")
-    try:
-        path.write_bytes(png)
-    except OSError as error:
-        raise InputError(f"--plot: {path} cannot be written ({error.strerror})") from None
+    with written_beside(path, len(png), lambda _: None) as file:
+        file.write(0, png)
 
 
 def _panel(name: str, varied: Sequence[str], results: Sequence[BenchResult]) -> Panel:

@@ -26,6 +26,7 @@ from pydantic import AfterValidator, Field
 
 from llorch.environment import environment, git_state
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.machine.hardware import hardware
 from llorch.validation.attestation import ATTESTATION, statement_bytes, statement_of
 from llorch.validation.not_proven import not_proven
@@ -199,8 +200,7 @@ class BundleWriter:
             The bundle's folder.
 
         Raises:
-            OSError: the place cannot be written.
-            InputError: the signature could not be made.
+            InputError: the place cannot be written, or the signature could not be made.
         """
         here = environment()
         index = {
@@ -225,13 +225,18 @@ class BundleWriter:
         files[SUMS] = sums_of(files)
         partial = self.folder.with_name(f".{self.folder.name}.partial-{os.getpid()}")
         inner = partial / self.folder.name  # the signature names its folder
-        inner.mkdir(parents=True)
         try:
+            inner.mkdir(parents=True)
             for name, content in files.items():
                 (inner / name).write_bytes(content)
             if self._sign is not None:
                 self._sign(inner)
             inner.rename(self.folder)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(
+                f"{printable(self.folder)}: the bundle cannot be written there: {reason}"
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         return self.folder

@@ -77,6 +77,8 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(
+        InputError, match=f"{tmp_path}/loading/one: the bundle cannot be written there: No space"
+    ):
         writer.write({}, True, "llorch inspect")
     assert list((tmp_path / "loading").iterdir()) == []
