@@ -169,6 +169,8 @@ def _bind_one(family: int, address: Any, is_one_of_several: bool) -> Listener:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return f"{error.strerror}; --port N takes another, --port 0 any that is free"
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return "this is no host name"

@@ -188,7 +188,8 @@ def test_port_in_use_is_one_line_and_exit_2(server: LiveServer, long_model: Path
     result = llorch("serve", "-m", str(long_model), "--port", str(server.port))
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        f"llorch: error: cannot listen on 127.0.0.1 port {server.port}: Address already in use"
+        f"llorch: error: cannot listen on 127.0.0.1 port {server.port}: Address already in use; "
+        "--port N takes another, --port 0 any that is free"
     ]
 
 
