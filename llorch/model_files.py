@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llorch.errors import InputError
+from llorch.fields.table import suggest
 from llorch.formats.printed import printable
 from llorch.formats.source import ModelSource, open_source
 from llorch.pulled.names import WHEELS, find_pulled, is_hub_name
@@ -38,8 +39,11 @@ def resolve_model_path(model: str | os.PathLike[str]) -> Path:
     if isinstance(model, str) and (model in WHEELS or not is_there) and (pulled := find_pulled(model)):
         return pulled
     if not is_there:
-        hint = f" ({DEMO!r} is the embedded model)" if path.parent == Path() and not path.suffix else ""
-        if isinstance(model, str) and is_hub_name(model):
+        hint = ""
+        if path.parent == Path() and not path.suffix:
+            meant = suggest(str(path), (DEMO, *WHEELS))
+            hint = f" (did you mean {meant!r}?)" if meant else f" ({DEMO!r} is the embedded model)"
+        elif isinstance(model, str) and is_hub_name(model):
             hint = f" (if the model hub has one of that name, `llorch pull {model}` fetches it)"
         raise InputError(f"there is no model at {path}{hint}")
     return path

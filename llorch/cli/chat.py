@@ -16,7 +16,7 @@ from llorch.cli.dialogue.conversation import Conversation
 from llorch.cli.dialogue.line_history import LineHistory
 from llorch.cli.dialogue.screen import Screen
 from llorch.cli.dialogue.typed_messages import Prompt, piped_messages
-from llorch.cli.options import add_field, add_sampling, load_with_progress, settings_from
+from llorch.cli.options import add_field, add_sampling, add_stop, load_with_progress, settings_from
 from llorch.cli.streams import check_text, read_argument
 from llorch.errors import FieldError, InputError, RequestError
 from llorch.pulled.names import models_folder
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_field(parser, "n_predict", help="most tokens of an answer (default: as many as the context holds)")
     for name in ("ctx_size", "threads", "draft", "override_pre", "chat_template", "seed"):
         add_field(parser, name)
-    add_field(parser, "stop", action="append", default=[])
+    add_stop(parser)
     add_sampling(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no notes about speed and context")
     parser.add_argument("--no-color", action="store_true", help="no dim text (nor with NO_COLOR set)")

@@ -12,6 +12,7 @@ from llorch.cli.options import (
     add_field,
     add_json,
     add_sampling,
+    add_stop,
     load_with_progress,
     settings_from,
 )
@@ -22,6 +23,7 @@ from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.engine.session import CallerDriver
 from llorch.errors import FieldError, LlorchError, RequestError
+from llorch.fields.table import SETTINGS
 from llorch.settings import Settings
 
 JOB_ID = "generate"
@@ -30,9 +32,11 @@ JOB_ID = "generate"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
-    for name in ("n_predict", "ctx_size", "threads", "draft", "override_pre", "seed"):
+    n_predict = SETTINGS["n_predict"].default
+    add_field(parser, "n_predict", help=f"most tokens to generate (default: {n_predict})")
+    for name in ("ctx_size", "threads", "draft", "override_pre", "seed"):
         add_field(parser, name)
-    add_field(parser, "stop", action="append", default=[])
+    add_stop(parser)
     add_sampling(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help="no line about seed and speed on stderr")
     add_json(parser)

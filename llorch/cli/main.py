@@ -7,16 +7,15 @@ of our output left. A command is a module of this package with `configure(parser
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
 
 from llorch.cli import interrupt, streams
 from llorch.cli.options import add_common
+from llorch.cli.parser import EXIT_USAGE, CommandParser, OneLineParser, check_first_word
 from llorch.errors import InputError, LlorchError
 from llorch.version import __version__
 
@@ -44,20 +43,11 @@ WITHOUT_RESULT = ("serve",)
 """Commands that write nothing to stdout."""
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Says a usage error in one line instead of repeating the whole usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
-def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+def build_parser(chosen: str | None) -> OneLineParser:
     """The command line: every command by name, `chosen` with all its flags."""
     parser = OneLineParser(
         prog="llorch",
@@ -66,7 +56,9 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"llorch {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
+    commands = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, title="commands", parser_class=CommandParser
+    )
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         if name == chosen:
@@ -104,8 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     streams.escape_what_cannot_be_written()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        chosen = next((word for word in words if not word.startswith("-")), None)
-        args = build_parser(chosen).parse_args(words)
+        if words[:1] == ["help"]:
+            words = [*words[1:2], "--help"]
+        chosen = words[0] if words else None
+        parser = build_parser(chosen)
+        check_first_word(parser, words, COMMANDS)
+        args = parser.parse_args(words)
         args.words = words
         if chosen not in WITHOUT_RESULT:
             streams.require_stdout()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from llorch.settings import Settings, SettingsWithOrigins
 
 logger = logging.getLogger(__name__)
+_NAMED = re.compile("`([^`]*)`")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -56,10 +58,16 @@ def add_field(parser: argparse._ActionsContainer, name: str, *flags: str, **opti
     options = {
         **value,
         "default": argparse.SUPPRESS if is_setting else None,
-        "help": field.words.replace("`", "") + default,
+        "help": _NAMED.sub(lambda named: _spelled(named[1]), field.words) + default,
         **options,
     }
-    parser.add_argument(*(flags or field.flags or [f"--{name.replace('_', '-')}"]), dest=name, **options)
+    parser.add_argument(*(flags or field.flags or [_flag(name)]), dest=name, **options)
+
+
+def add_stop(parser: argparse.ArgumentParser) -> None:
+    """`--stop`, once for each string."""
+    words = "the text ends before this string; may be given several times"
+    add_field(parser, "stop", action="append", default=[], help=words)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +83,18 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("sampling")
     for name in (name for name in SETTINGS if name in REQUEST):
         add_field(group, name)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _spelled(name: str) -> str:
+    """What a text of the table names, as it is said on the command line: another setting by its flag."""
+    setting = SETTINGS.get(name)
+    if setting is None:
+        return name
+    return next((flag for flag in setting.flags if flag.startswith("--")), _flag(name))
 
 
 def _metavar(field: Field) -> str:

@@ -24,7 +24,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a file that `llorch trace` wrote, the folder of a proof bundle, or one of each",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", default=Path("report.html"), help="(report.html)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        default=Path("report.html"),
+        help="where the page goes; a file that is there is replaced (default: report.html)",
     )
     add_json(parser)
 

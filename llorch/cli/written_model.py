@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def add_places(parser: argparse.ArgumentParser, read: str) -> None:
-    """Add `IN` and `OUT`; `read` says what the first is."""
+    """Add `IN` and `OUT`, which stand in place of -m; `read` says what the first is."""
+    for action in parser._actions:
+        if action.dest == "model":
+            action.help = argparse.SUPPRESS
     parser.add_argument("input", metavar="IN", help=read)
     parser.add_argument("output", metavar="OUT", type=Path, help="file to write; it is replaced if it exists")
 

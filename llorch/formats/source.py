@@ -64,9 +64,8 @@ def _open_directory(path: Path) -> ModelSource:
     found = graphs or files
     if len(found) == 1:
         return GGUFFile(path / found[0])
-    raise InputError(
-        f"{printable(path)}: holds {len(found)} models, name one of them: {', '.join(found[:4])}"
-    )
+    some = ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
+    raise InputError(f"{printable(path)}: holds {len(found)} models, name one of them: {some}")
 
 
 def _graphs_below(path: Path) -> list[str]:

@@ -109,7 +109,7 @@ def choose_residence(weights: Weights, wanted: str) -> tuple[str, str]:
     if wanted != "auto":
         return wanted, "as set"
     need, free = packed_bytes(weights), available_memory()
-    text = f"{need / 1e6:.0f} MB packed, {free / 1e6:.0f} MB of memory available"
+    text = f"{need / 2**20:.0f} MiB packed, {free / 2**30:.1f} GiB of memory available"
     return ("packed" if need <= _SHARE_OF_FREE * free else "mapped"), text
 
 

@@ -81,7 +81,8 @@ async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json" and not content_type.endswith("+json"):
-        _refuse(415, "Content-Type: application/json", "send the body as application/json")
+        wanted = "Content-Type: application/json"
+        _refuse(415, wanted, f"send the body as JSON, with the header {wanted}")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         _refuse(413, f"at most {max_bytes} bytes", f"the body is larger than {max_bytes} bytes")

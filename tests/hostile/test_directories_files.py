@@ -232,7 +232,10 @@ def test_a_folder_of_several_graphs_or_gguf_files_asks_for_one_by_name(tmp_path:
         folder.mkdir()
         for name in ("a", "b"):
             (folder / f"{name}.{ending}").write_bytes(b"x")
-        refused(folder, f"holds 2 models, name one of them: a.{ending}, b.{ending}")
+        refused(folder, f"holds 2 models, name one of them: a.{ending}, b.{ending}$")
+        for name in ("c", "d", "e"):
+            (folder / f"{name}.{ending}").write_bytes(b"x")
+        refused(folder, rf"holds 5 models, name one of them: a.{ending}, .* d.{ending}, \.\.\.$")
 
 
 def test_a_safetensors_file_alone_says_to_name_its_directory(model: Path) -> None:

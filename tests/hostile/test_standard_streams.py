@@ -63,8 +63,12 @@ def test_no_file_takes_the_number_of_a_closed_stream(tiny_model: Path, tmp_path:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
-@pytest.mark.parametrize("arguments", [("tokenize", "a", "--json"), CONTINUE])
-def test_a_full_disk_under_stdout_is_one_line(tiny_model: Path, arguments: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("tokenize", "a", "--json"), CONTINUE, ("serve", "--help")])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_one_line(
+    tiny_model: Path, arguments: tuple[str, ...], unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     result = in_shell(">/dev/full", *arguments, "-m", str(tiny_model))
     assert result.returncode == 2
     assert result.stderr == "llorch: error: reading or writing failed: No space left on device\n"

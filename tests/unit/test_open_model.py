@@ -32,9 +32,17 @@ def test_a_path_where_nothing_is_is_an_input_error(path: str) -> None:
         resolve_model_path(path)
 
 
-def test_a_misspelt_demo_gets_a_hint() -> None:
-    with pytest.raises(InputError, match="'demo' is the embedded model"):
-        resolve_model_path("dmeo")
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("dmeo", "did you mean 'demo'"),
+        ("SmolLM2", "did you mean 'smollm2'"),
+        ("llama", "'demo' is the embedded model"),
+    ],
+)
+def test_a_name_that_is_no_model_gets_a_hint(name: str, hint: str) -> None:
+    with pytest.raises(InputError, match=hint):
+        resolve_model_path(name)
 
 
 def test_a_model_is_loaded_with_progress_and_named(tmp_path: Path) -> None:

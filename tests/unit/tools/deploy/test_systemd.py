@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llorch.cli.main import EXIT_USAGE, build_parser
+from llorch.cli.main import build_parser
+from llorch.cli.parser import EXIT_USAGE
 from llorch.fields.table import SETTINGS
 from tests.support.deployment import DEPLOY, LAST_BYTES_S, seconds, unit_file, unknown_variables
 
