@@ -42,6 +42,8 @@ COMMANDS = {
 WITHOUT_RESULT = ("serve",)
 """Commands that write nothing to stdout."""
 
+HOW_TO_INSTALL = "`pip install .` in the clone brings what llorch needs; tools/llorch does it by itself"
+
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -83,6 +85,8 @@ def report(error: BaseException) -> int:
         code = EXIT_USAGE
         where = error.filename or "reading or writing failed"
         message = f"{where}: {error.strerror or message}"
+    elif isinstance(error, ModuleNotFoundError) and not (error.name or "llorch").startswith("llorch"):
+        message = f"the package {error.name!r} is missing from {sys.executable}; {HOW_TO_INSTALL}"
     elif isinstance(error, MemoryError):
         message = f"not enough memory: {message}"
     elif not isinstance(error, LlorchError):

@@ -184,5 +184,8 @@ REQUEST = {name: entry for name, entry in FIELDS.items() if entry.is_request}
 
 def suggest(name: str, known: Iterable[str]) -> str | None:
     """The one of `known` that `name` was probably meant to be."""
-    close = difflib.get_close_matches(name[:64].lower().replace("-", "_"), known, n=1, cutoff=0.6)
-    return close[0] if close else None
+    word = name[:64].lower().replace("-", "_")
+    known = list(known)
+    begun = [longer for longer in known if len(word) >= 3 and longer.startswith(word)]
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return begun[0] if len(begun) == 1 else close[0] if close else None

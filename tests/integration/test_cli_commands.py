@@ -42,30 +42,6 @@ def test_version_and_help_need_no_model() -> None:
     assert {"serve", "generate", "tokenize", "inspect"} <= set(llorch("--help").stdout.split())
 
 
-def test_help_is_also_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    for words, asked in ((("help",), ("--help",)), (("help", "tokenize"), ("tokenize", "--help"))):
-        shown = []
-        for arguments in (words, asked):
-            with pytest.raises(SystemExit) as ended:
-                main(arguments)
-            assert ended.value.code == 0
-            shown.append(capsys.readouterr().out)
-        assert shown[0] == shown[1] != ""
-
-
-def test_help_names_flags_that_the_command_has(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table's words are also those of requests and of the settings file, where names have no dashes."""
-    with pytest.raises(SystemExit):
-        main(("serve", "--help"))
-    assert "better say --api-key-file" in " ".join(capsys.readouterr().out.split())
-    for command in ("generate", "chat"):
-        with pytest.raises(SystemExit):
-            main((command, "--help"))
-        text = " ".join(capsys.readouterr().out.split())
-        assert "several times" in text
-        assert not {"brackets", "max_tokens"} & set(text.replace(",", " ").split())
-
-
 def test_generate_writes_the_text_and_says_how_it_went(real_model: Path) -> None:
     model = str(real_model)
     result = llorch("generate", "-m", model, "Once upon a time", "-n", "11", "--temperature", "0")
@@ -245,12 +221,6 @@ def test_warmup_fills_the_cache() -> None:
     [
         ((), ("COMMAND",)),
         (("fly",), ("fly", "generate")),
-        (("genrate", "a"), ("did you mean generate?",)),
-        (("-m", "demo", "generate", "a"), ("the command comes first", "llorch COMMAND -m")),
-        (("generate", "Once", "upon", "a", "time"), ("upon a time", "quotes", "llorch generate --help")),
-        (("generate", "a", "--temprature=1"), ("did you mean --temperature?", "llorch generate --help")),
-        (("tokenize", "--", "-a", "-m"), ("not understood: -m",)),
-        (("quantize", "a", "b", "Q8_0", "c"), ("not understood: c (see llorch quantize",)),
         (("generate",), ("PROMPT",)),
         (("generate", "a", "--tempo", "1"), ("--tempo",)),
         (("generate", "a", "-t", "many"), ("--threads", "many")),

@@ -188,6 +188,7 @@ def test_suggest_finds_typos_and_other_spellings_and_nothing_far_away() -> None:
     assert suggest("temprature", FIELDS) == "temperature"
     assert suggest("max-tokens", FIELDS) == "max_tokens"
     assert suggest("maxTokens", FIELDS) == "max_tokens"
+    assert suggest("temp", FIELDS) == "temperature"
     assert suggest("xyzzy", FIELDS) is None
     assert suggest("x" * 10**6, FIELDS) is None
 
