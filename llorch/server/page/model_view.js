@@ -19,7 +19,9 @@ export function showModel(model) {
   const dot = byId("model-dot");
   const state = byId("model-state");
   dot.dataset.state = model.isReady ? "ready" : BROKEN.has(model.stage) ? "lost" : "busy";
-  byId("model-name").textContent = model.name || "llorch";
+  const name = byId("model-name");
+  name.textContent = model.name || "llorch";
+  name.title = name.textContent; // a narrow screen cuts it
   const words = model.isReady ? "" : (STAGES[model.stage] ?? `${model.stage}…`);
   if (state.textContent !== words) state.textContent = words;
   state.title = model.reason;
