@@ -1,8 +1,9 @@
 """The `llorch` command: finds the subcommand and turns every error into one line and an exit code.
 
-Exit codes: 0 fine, 1 a check failed or the program did, 2 usage or bad input, 130 interrupted, 141 the reader
-of our output left. A command is a module of this package with `configure(parser)` and `run(args)`; a line in
-`COMMANDS` makes it known. Only the module of the command that was asked for is imported.
+Exit codes: 0 fine, 1 a check failed or the program did, 2 usage or bad input, 3 a receipt that cannot be replayed
+here, 130 interrupted, 143 terminated, 141 the reader of our output left. A command is a module of this package with
+`configure(parser)` and `run(args)`; a line in `COMMANDS` makes it known. Only the module of the command that was asked
+for is imported.
 """
 
 from __future__ import annotations
