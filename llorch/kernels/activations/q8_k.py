@@ -16,7 +16,8 @@ from llorch.machine.memory import aligned_zeros
 ) = range(1, 15)  # fmt: skip
 """Places in the form's table, each with its row stride: int8 (n_rows, n), float32 (n_rows, n / 256), the integers'
 sums, int16 (n_rows, n / 16) and (n_rows, n / 32), and where sums with unsigned weights start, int32: the former times
--4 and -32, the latter times minus the path's bias."""
+-4 and -32 (AVX2: as two int16, of columns 0 and 1 of every 4, and of 2 and 3), the latter times minus the path's
+bias."""
 
 _BLOCK = 256
 

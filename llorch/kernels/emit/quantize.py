@@ -21,6 +21,8 @@ _ROUNDING = 12582912.0
 """As in `emit.vectors`."""
 _ROUNDING_BITS = 0x4B400000
 _BIAS = paths.chosen().bias
+_HAS_PAIRS = paths.chosen().dot == "avx2"
+"""Whether starts of 16 columns are two int16: of columns 0 and 1 of every 4, and of 2 and 3."""
 
 
 def _magnitude(builder: Any, x: Int, i: int) -> Any:
@@ -89,12 +91,28 @@ def quantize_256(
         store(builder.trunc(whole, vector(I8, LANES)), out, i * LANES)
         return whole
 
-    of_16 = fold_lanes(builder, [quantize(i) for i in range(16)], builder.add)
+    of_16, pairs = _sums_of_16(builder, [quantize(i) for i in range(16)])
     of_32 = add_neighbours(builder, of_16)
     store(builder.trunc(of_16, vector(I16, 16)), sums_of_16, align=2)
     store(builder.trunc(of_32, vector(I16, 8)), sums_of_32, align=2)
-    for total, factor, address in ((of_16, 4, at_4), (of_16, 32, at_32), (of_32, _BIAS, at_bias)):
-        store(builder.mul(total, constant(I32, total.type.count, -factor)), address, align=4)
+    store(builder.mul(of_32, constant(I32, 8, -_BIAS)), at_bias, align=4)
+    for factor, address in ((4, at_4), (32, at_32)):
+        starts = builder.mul(pairs, constant(pairs.type.element, pairs.type.count, -factor))
+        store(starts, address, align=4)
+
+
+def _sums_of_16(builder: Any, words: list[Any]) -> tuple[Any, Any]:
+    """int32 sums of the lanes of each of 16 vectors, and these or pairs of int16 (`_HAS_PAIRS`)."""
+    if not _HAS_PAIRS:
+        return (fold_lanes(builder, words, builder.add),) * 2
+    # Lanes 2 and 3 of every 4 are added up in the upper halves, where they lose what negative lower halves borrow.
+    up, down = constant(I32, LANES, 16), ir.Constant(_WORDS, [16, 16, 0, 0] * (LANES // 4))
+    both = fold_lanes(builder, [builder.ashr(builder.shl(w, up), down) for w in words], builder.add)
+    first = builder.sext(builder.trunc(both, vector(I16, LANES)), _WORDS)
+    upper = builder.sub(both, first)
+    second = builder.ashr(upper, up)
+    lower = builder.and_(first, constant(I32, LANES, 0xFFFF))
+    return builder.add(first, second), builder.bitcast(builder.or_(lower, upper), vector(I16, 2 * LANES))
 
 
 def _quantize_q8_0(builder: Any, x: Int, n_blocks: int, out: list[Int]) -> None:

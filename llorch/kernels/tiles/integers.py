@@ -147,7 +147,8 @@ def add_quads(
         weights: bytes by quad and vector of rows.
         x_at: addresses of the tokens' int8 for the first quad.
         factors: by vector of rows (`factor_of`), or None.
-        starts: by token, int32 that sums begin with which factors multiply; None means 0 (`TileScheme.has_starts`).
+        starts: by token, int32 (AVX2: pairs of int16) that sums begin with which factors multiply; None means 0
+            (`TileScheme.has_starts`).
         is_paired: whether the weights are pairs of quads, as in the tiles of paths where `IS_PAIRED` is set.
     """
     totals = list(totals)
@@ -158,12 +159,16 @@ def add_quads(
         return neon.add_quads(builder, totals, weights, x_at, factors, is_paired)
     n = len(weights[0])
     is_avx2 = PATH.dot == "avx2"
-    per_chain = max(1, 32767 // (2 * _LARGEST_ACTIVATION * scheme.largest)) if is_avx2 else len(weights)
+    per_chain = (
+        max(1, 32767 // (2 * _LARGEST_ACTIVATION * scheme.largest))
+        if is_avx2 and not starts
+        else len(weights)
+    )
     ones = constant(I16, LANES * 2, 1)
     for first in range(0, len(weights), per_chain):
         sums: list[Any] = [None] * len(totals) if is_avx2 or factors else totals
         if starts:
-            sums = [start for start in starts for _ in range(n)]
+            sums = [builder.bitcast(s, WORDS) if is_avx2 else s for s in starts for _ in range(n)]
         for quad in range(first, min(first + per_chain, len(weights))):
             for t, at in enumerate(x_at):
                 x = builder.bitcast(splat(builder, load(I32, at, quad * 4, align=4), LANES), BYTES)

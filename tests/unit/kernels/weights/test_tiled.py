@@ -88,3 +88,19 @@ def test_an_activation_that_is_no_number_spoils_its_own_row_only(quant_type: Qua
         assert not np.isfinite(out[1:3]).any()
         others = [i for i in range(n_tokens) if i not in (1, 2)]
         np.testing.assert_array_equal(bits(out[others]), bits(healthy[others]))
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "mapped"])
+def test_the_largest_sums_of_a_sub_block_do_not_overflow(packed: bool) -> None:
+    """Q6_K weights of -32 and 31, activations of 127 and -127 over whole rows; AVX2 adds 16 columns in int16."""
+    quant_type = next(t for t in TILED if t.name == "Q6_K")
+    blocks = np.zeros((16, 2, quant_type.block_bytes), np.uint8)
+    blocks[1::2, :, :192] = 0xFF
+    blocks[..., 192:208] = 1
+    blocks[..., 208:] = np.array([1.0], np.float16).view(np.uint8)
+    weight = Tensor("w", quant_type, (16, 512), blocks.ravel())
+    x = np.full((27, 512), 127.0, np.float32)
+    x[1::2] *= -1
+    expected = x.sum(-1, keepdims=True) * np.where(np.arange(16) % 2, 31, -32)
+    for n_tokens in (1, 2, 27):
+        np.testing.assert_array_equal(matmul(weight, x[:n_tokens], packed=packed), expected[:n_tokens])
