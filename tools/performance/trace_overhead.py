@@ -1,21 +1,26 @@
 """What recording a timeline costs: the same generation with and without a recorder, in turns.
 
-    python -m tools.performance.trace_overhead -m smollm2 -n 32 -r 20
+    python -m tools.performance.trace_overhead -m demo -t 1 -n 32 -r 400
 
-Prints one JSON document: milliseconds of a step, wall and CPU time of the process, medians over the turns, with and
-without a recorder, and the difference in percent (the median of what neighbouring turns differ by). A turn begins
-with a prompt and cold caches, and machines get faster and slower; so `step` has microseconds of single steps, medians,
-from as many further generations in which a recorder comes and goes every few steps.
+Prints one JSON document. `wall` and `cpu` are milliseconds of a step, wall and CPU time of the process, medians over
+the turns, with and without a recorder, and the difference in percent (the median of what neighbouring turns differ by).
+A turn begins with a prompt and cold caches, and machines get faster and slower; so `step` has microseconds of single
+steps, from as many further generations: groups of steps without a recorder, without one again, and with one, in
+changing order. Its differences are medians of what groups of the same round differ by, with the bounds between which
+the median lies with 95 % confidence; `nothing` is what steps without a recorder differ by, which is chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import Any
 
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.params import SamplingParams
@@ -28,6 +33,9 @@ from llorch.trace.recorder import Recorder
 GROUP = 8
 """Steps after which the recorder comes or goes. The first of each finds other code in caches, and does not count."""
 
+ORDERS = tuple(itertools.permutations(range(3)))
+"""Of the groups of a round."""
+
 LONG = 120
 """Tokens of a generation of which single steps are taken."""
 
@@ -38,6 +46,15 @@ class Turn:
 
     wall: float
     cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Groups of steps that came one after the other: microseconds of a step, the median of each."""
+
+    off: float
+    off_again: float
+    on: float
 
 
 class Turns:
@@ -52,6 +69,7 @@ class Turns:
         self._engine = engine
         self._driver = CallerDriver(engine)
         self._n = n_tokens
+        self._orders = itertools.cycle(ORDERS)
         prompt, greedy = tuple(range(5, 9)), SamplingParams(temperature=0)
         self._request = Request("overhead", prompt, greedy, n_tokens, ignore_eos=True)
 
@@ -71,29 +89,61 @@ class Turns:
             return self.turn(None), recorded
         return self.turn(None), self.turn(recorder)
 
-    def steps(self, recorder: Recorder) -> tuple[list[float], list[float]]:
-        """Microseconds of steps without and with the recorder, in a longer generation; its prompt does not count."""
-        found: tuple[list[float], list[float]] = [], []
+    def steps(self, recorder: Recorder) -> list[Round]:
+        """Rounds of a longer generation; its prompt does not count."""
         self._engine.watcher = None
         self._engine.add(replace(self._request, max_tokens=LONG))
         self._engine.step()
-        i = 0
-        while self._engine.has_work:
-            is_recorded = i // GROUP % 2
-            self._engine.watcher = recorder if is_recorded else None
+        watchers = None, None, recorder
+        rounds: list[Round] = []
+        for order in self._orders:
+            medians = [0.0, 0.0, 0.0]
+            for kind in order:
+                medians[kind] = self._group(watchers[kind])
+            if not self._engine.has_work:
+                return rounds
+            rounds.append(Round(*medians))
+        raise AssertionError
+
+    def _group(self, watcher: StepWatcher | None) -> float:
+        """The median of a group of steps, in microseconds."""
+        self._engine.watcher = watcher
+        lasted_ns = []
+        for _ in range(GROUP):
             begun_ns = time.perf_counter_ns()
             self._engine.step()
-            if i % GROUP:
-                found[is_recorded].append((time.perf_counter_ns() - begun_ns) / 1000)
-            i += 1
-        return found
+            lasted_ns.append(time.perf_counter_ns() - begun_ns)
+        return median(lasted_ns[1:]) / 1000
 
 
-def step_summary(found: Sequence[tuple[list[float], list[float]]]) -> dict[str, dict[str, float]]:
-    """Medians of the steps of some generations."""
-    off, on = (median(us for generation in found for us in generation[is_recorded]) for is_recorded in (0, 1))
-    difference = {"difference_us": round(on - off, 2), "difference_percent": round(100 * (on - off) / off, 2)}
-    return {"step": {"off_us": round(off, 2), "on_us": round(on, 2), **difference}}
+def median_bounds(values: Sequence[float]) -> tuple[float, float]:
+    """Between which of `values` the median of what they are samples of lies, with 95 % confidence."""
+    ordered, last = sorted(values), len(values) - 1
+    reach = 0.98 * math.sqrt(
+        len(values)
+    )  # in ranks, on both sides of the middle: the binomial distribution's
+    return ordered[max(0, math.floor(last / 2 - reach))], ordered[min(last, math.ceil(last / 2 + reach))]
+
+
+def difference(off_us: Sequence[float], on_us: Sequence[float]) -> dict[str, Any]:
+    """The median of what pairs differ by: microseconds, their bounds, and percent."""
+    found = [on - off for off, on in zip(off_us, on_us, strict=True)]
+    us = median(found)
+    bounds = [round(bound, 2) for bound in median_bounds(found)]
+    return {"us": round(us, 2), "us_95": bounds, "percent": round(100 * us / median(off_us), 2)}
+
+
+def step_summary(rounds: Sequence[Round]) -> dict[str, dict[str, Any]]:
+    """What single steps differ by."""
+    off = [r.off for r in rounds]
+    return {
+        "step": {
+            "rounds": len(rounds),
+            "off_us": round(median(off), 2),
+            "nothing": difference(off, [r.off_again for r in rounds]),
+            "recorder": difference(off, [r.on for r in rounds]),
+        }
+    }
 
 
 def summary(pairs: Sequence[tuple[Turn, Turn]]) -> dict[str, dict[str, float]]:
@@ -127,9 +177,9 @@ def main() -> None:
         for _ in range(2):
             turns.turn(None)
         pairs = [turns.pair(Recorder(loaded.llama), i % 2 == 0) for i in range(args.rounds)]
-        steps = [turns.steps(Recorder(loaded.llama)) for _ in range(args.rounds)]
+        rounds = [r for _ in range(args.rounds) for r in turns.steps(Recorder(loaded.llama))]
         about = {"model": loaded.name, "threads": loaded.llama.n_threads}
-    print(json.dumps(about | summary(pairs) | step_summary(steps), indent=2))
+    print(json.dumps(about | summary(pairs) | step_summary(rounds), indent=2))
 
 
 if __name__ == "__main__":
