@@ -203,7 +203,7 @@ class Llama:
             self._logits = np.zeros((n_outputs, width), np.float32)
             step[st.LOGITS], step[st.LOGITS_STRIDE] = self._logits.ctypes.data, self._logits.strides[0]
         self._rope.ensure(self._inputs.fill(batch) + 1)
-        step[st.KEYS : st.LAYER_VALUE_BYTES + 1] = cache.places
+        step[st.KEYS : st.BLOCK_VALUE_BYTES + 1] = cache.places
         step[st.ROPE_TABLE], step[st.STAMPS] = self._rope.address, 0
 
     def _stamp(self, stamps: Stamps | None, n_run: int, n_active: int) -> None:

@@ -256,7 +256,8 @@ def attend(
     run(program, n_rows, n_threads=n_threads, POSITIONS=arrays[0].ctypes.data, SLOTS=arrays[1].ctypes.data,
         TABLES=arrays[2].ctypes.data, TABLE_STRIDE=arrays[2].strides[0], TASKS=arrays[3].ctypes.data,
         N_TASKS=len(arrays[3]), KEYS=cache.keys.ctypes.data, VALUES=cache.values.ctypes.data,
-        LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0])  # fmt: skip
+        LAYER_KEY_BYTES=cache.keys.strides[0], LAYER_VALUE_BYTES=cache.values.strides[0],
+        BLOCK_KEY_BYTES=cache.keys.strides[1], BLOCK_VALUE_BYTES=cache.values.strides[1])  # fmt: skip
     return out.view(n_rows).reshape(q.shape).copy()
 
 

@@ -104,8 +104,8 @@ def _make_run(kv: KVType) -> Unit:
                 o[Q] + row * o[Q_STRIDE] + to_head, o[Q_STRIDE], o[OUT] + row * o[OUT_STRIDE] + to_head,
                 o[OUT_STRIDE], s[st.POSITIONS] + row * 4, n_rep, head_dim, padded)  # fmt: skip
             blocks = Blocks(
-                s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE], keys + head * key_bytes, key_bytes * n_head_kv,
-                values + head * value_bytes, value_bytes * n_head_kv)  # fmt: skip
+                s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE], keys + head * key_bytes, s[st.BLOCK_KEY_BYTES],
+                values + head * value_bytes, s[st.BLOCK_VALUE_BYTES])  # fmt: skip
             first_kept = at * n_head + head * n_queries
             if part < 0:
                 attend_queries(h, n_queries, blocks, scale, area, 0, n_parts)

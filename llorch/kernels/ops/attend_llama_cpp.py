@@ -167,12 +167,12 @@ def make_attend_llama_cpp(kv: KVType) -> Unit:
             table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
             keys = s[st.KEYS] + o[LAYER] * s[st.LAYER_KEY_BYTES] + kv_head * key_bytes
             first = s[st.VALUES] + o[LAYER] * s[st.LAYER_VALUE_BYTES] + kv_head * value_bytes
-            values = Values(table, first, value_bytes * n_head_kv, padded)
+            values = Values(table, first, s[st.BLOCK_VALUE_BYTES], padded)
             memory = allocate(8 * n)
             raw, weights = as_float32(memory), as_float32(memory + 4 * n)
             q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
             scale = float32_of_bits(o[SCALE])
-            raw_scores(q, head_dim, Keys(table, keys, key_bytes * n_head_kv), n, raw, scratch)
+            raw_scores(q, head_dim, Keys(table, keys, s[st.BLOCK_KEY_BYTES]), n, raw, scratch)
             soft_max(raw, n, scale, weights, lanes)
             out = as_float32(o[OUT] + row * o[OUT_STRIDE] + head * head_dim * 4)
             for column in range(head_dim):

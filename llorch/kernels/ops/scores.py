@@ -81,7 +81,7 @@ def _make_run(title: str, name: str, kv: KVType, raw_scores: Any) -> Unit:
         for work in range(ith, n_rows * n_head, nth):
             row, head = work // n_head, work % n_head
             table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
-            keys = Keys(table, layer_keys + head // (n_head // n_head_kv) * key_bytes, key_bytes * n_head_kv)
+            keys = Keys(table, layer_keys + head // (n_head // n_head_kv) * key_bytes, s[st.BLOCK_KEY_BYTES])
             q = o[Q] + row * o[Q_STRIDE] + head * head_dim * 4
             raw = as_float32(s[st.SCORES_RAW] + score_row(s, row, head))
             raw_scores(q, head_dim, keys, positions[row] + 1, raw, scratch)

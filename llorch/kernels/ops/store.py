@@ -70,18 +70,18 @@ def _make_store_rows(kv: KVType) -> tuple[Any, Any]:
     write_row, write_column, write_columns = make_cache_writers(item)
 
     @kernel
-    def place_of(o, s, row, width, layer_bytes):
-        """Bytes from the begin of a cache to the block of a row; `width` is how wide a head is stored."""
+    def place_of(o, s, row, layer_bytes, block_bytes):
+        """Bytes from the begin of a cache to the block of a row."""
         block_of = as_int32(s[st.TABLES] + as_int32(s[st.SLOTS])[row] * s[st.TABLE_STRIDE])
         block = block_of[as_int32(s[st.POSITIONS])[row] // KV_BLOCK_SIZE]
-        return o[LAYER] * layer_bytes + block * (o[N_HEAD_KV] * KV_BLOCK_SIZE * item * width)
+        return o[LAYER] * layer_bytes + block * block_bytes
 
     @kernel
     def store_values(o, s, row):
         """Write the values of one row, float32 (n_head_kv, head_dim), into its block of the cache."""
         head_dim = o[HEAD_DIM]
         padded = (head_dim + FLOAT_LANES - 1) // FLOAT_LANES * FLOAT_LANES
-        values = s[st.VALUES] + place_of(o, s, row, padded, s[st.LAYER_VALUE_BYTES])
+        values = s[st.VALUES] + place_of(o, s, row, s[st.LAYER_VALUE_BYTES], s[st.BLOCK_VALUE_BYTES])
         inside = as_int32(s[st.POSITIONS])[row] % KV_BLOCK_SIZE
         for head in range(o[N_HEAD_KV]):
             v = o[V] + row * o[V_STRIDE] + head * head_dim * 4
@@ -99,7 +99,7 @@ def _make_store_rows(kv: KVType) -> tuple[Any, Any]:
         without it.
         """
         n_components = o[N_HEAD_KV] * o[HEAD_DIM]
-        keys = s[st.KEYS] + place_of(o, s, row, o[HEAD_DIM], s[st.LAYER_KEY_BYTES])
+        keys = s[st.KEYS] + place_of(o, s, row, s[st.LAYER_KEY_BYTES], s[st.BLOCK_KEY_BYTES])
         out = keys + as_int32(s[st.POSITIONS])[row] % KV_BLOCK_SIZE * item
         n_vectors = n_components // FLOAT_LANES
         k = o[K] + row * o[K_STRIDE]

@@ -99,7 +99,7 @@ def _make_run(title: str, name: str, kv: KVType, sum_row: Any) -> Unit:
             row, head = work // n_head, work % n_head
             table = s[st.TABLES] + slots[row] * s[st.TABLE_STRIDE]
             first = layer_values + head // (n_head // n_head_kv) * value_bytes
-            v = Values(table, first, value_bytes * n_head_kv, padded)
+            v = Values(table, first, s[st.BLOCK_VALUE_BYTES], padded)
             weights = s[st.SCORES_WEIGHTS] + score_row(s, row, head)
             out = o[OUT] + row * o[OUT_STRIDE] + head * head_dim * 4
             sum_row(weights, positions[row] + 1, v, head_dim, out, scratch)

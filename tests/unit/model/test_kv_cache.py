@@ -1,4 +1,4 @@
-"""The arrays of the KV cache: sizes."""
+"""The arrays of the KV cache: sizes, and what lies beside what."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ def test_the_memory_stated_is_the_memory_taken(kv_type: str, dtype: type) -> Non
     assert cache.keys.dtype == cache.values.dtype == dtype
     assert cache.n_bytes == cache.keys.nbytes + cache.values.nbytes
     assert cache.n_bytes == 5 * KVCache.bytes_per_block(SMALLEST, kv_type)
+
+
+def test_a_block_of_all_layers_is_one_piece_of_memory() -> None:
+    """So its first token touches few new pages; else every layer comes to a new one in the same step."""
+    cache = KVCache(SMALLEST, 5, "f16")
+    for array in (cache.keys, cache.values):
+        assert len(array) > 1
+        assert array[:, 3].flags.c_contiguous
+        assert array[:, 4].ctypes.data == array[:, 3].ctypes.data + array[:, 3].nbytes

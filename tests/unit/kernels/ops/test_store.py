@@ -74,7 +74,8 @@ class Stored:
         run(program, n_rows, n_threads=n_threads, SLOTS=given[0].ctypes.data, POSITIONS=given[1].ctypes.data,
             TABLES=given[2].ctypes.data, TABLE_STRIDE=given[2].strides[0], KEYS=self.keys.ctypes.data,
             VALUES=self.values.ctypes.data, LAYER_KEY_BYTES=self.keys.strides[0],
-            LAYER_VALUE_BYTES=self.values.strides[0], **fields)  # fmt: skip
+            LAYER_VALUE_BYTES=self.values.strides[0], BLOCK_KEY_BYTES=self.keys.strides[1],
+            BLOCK_VALUE_BYTES=self.values.strides[1], **fields)  # fmt: skip
         self.q = None if q is None else q_rows.view(n_rows).reshape(q.shape)
 
     def assert_holds(self, k: Floats, v: Floats) -> None:
