@@ -13,7 +13,8 @@ from llorch.settings import Settings
 from tests.support.cluster import step_times
 from tests.support.live_server import LiveServer
 from tools.performance import check_simulation, measure_steps
-from tools.performance.cluster.real_run import Server, http_costs, run
+from tools.performance.cluster.calibration import http_costs, shared_core, step_s_beyond
+from tools.performance.cluster.real_run import Server, run
 from tools.performance.cluster.routing import ROUTERS
 from tools.performance.cluster.step_clock import TimedEngine
 from tools.performance.cluster.step_times import Load, StepTimes
@@ -81,12 +82,18 @@ def test_a_real_run_has_the_figures_of_a_simulated_one(server: LiveServer) -> No
     assert figures["busy_s"] > 0
 
 
-def test_what_http_takes_is_told_from_short_and_long_answers(server: LiveServer) -> None:
-    few, many = ([job(100 * n + i, 5, n) for i in range(3)] for n in (2, 40))
-    costs = http_costs(Server(server.port, server.process.pid), few, many, engine_s=0.0)
-    assert costs.token_s > 0
-    assert costs.request_s >= 0
+def test_what_http_takes_is_told_from_one_stream_and_from_several(server: LiveServer) -> None:
+    replica = Server(server.port, server.process.pid)
+    costs, compute_s = http_costs([replica], [job(i, 5, 20) for i in range(3)], times=1)
+    assert costs.wake_s + costs.token_s > 0
+    assert costs.client_wake_s + costs.client_s > 0
+    assert costs.request_s > 0 < costs.client_request_s
     assert 50 < costs.token_bytes < 500
+    assert compute_s > 0
+    times = step_times()
+    assert step_s_beyond(times, times.alone, compute_s=1.0) > 0.9
+    assert step_s_beyond(times, times.alone, compute_s=0.001) == 0
+    assert 1 <= shared_core(replica, replica, times=1) < 100
 
 
 @pytest.mark.slow
@@ -96,11 +103,15 @@ def test_the_comparison_runs_servers_on_cores_and_says_what_is_too_far_apart(
 ) -> None:
     out, steps = tmp_path / "check.json", tmp_path / "steps.json"
     step_times().save(steps)
-    words = ["-m", "demo", "--steps", str(steps), "--replicas", "1", "2", "--jobs", "2", "--seconds", "4"]
-    assert check_simulation.main([*words, "-o", str(out), "--within", "1e9"]) == 0
+    words = ["-m", "demo", "--replicas", "1", "2", "--jobs", "2", "--seconds", "4", "-o", str(out)]
+    words += ["--within", "1e9", "--rounds", "1"]
+    assert check_simulation.main([*words, "--steps", str(steps)]) == 0
+    assert check_simulation.main([*words, "--more"]) == 0
+    assert check_simulation.main([*words, "--more", "--seed", "1"]) == 2
     assert "everything is within" in capsys.readouterr().out
     document = json.loads(out.read_text())
     (of_model,) = document["models"]
+    assert len(of_model["rounds"]) == 2
     assert [(run["replicas"], run["load"]) for run in of_model["runs"]] == [
         (n, load) for n in (1, 2) for load in ("burst", "stream")
     ]

@@ -44,7 +44,7 @@ def setup_of(document: dict[str, Any], seconds: float) -> Setup:
     try:
         of_model = document["models"][-1]
         times = StepTimes.of(of_model["steps"], "the comparison")
-        http = HTTPCosts(**(of_model["http"] | {"client_s": 0.0}))
+        http = HTTPCosts(**of_model["http"]["apart"]).without_client()
     except (KeyError, IndexError, TypeError) as error:
         raise StepTimesError(f"expected a file of check_simulation ({error!r})") from None
     n_ctx = min(2048, times.about["n_ctx_train"])
@@ -75,7 +75,7 @@ def constants(setup: Setup) -> str:
         "a step beside another busy core, times": f"{_slowdown(times):.2f}",
         "KV cache, bytes a token": f"{about['kv_bytes_per_token']:,}",
         "weights, MiB a replica": f"{about['weight_bytes'] / 2**20:,.0f}",
-        "HTTP, us a token": f"{1e6 * http.token_s:,.0f}",
+        "HTTP, us a step, and a token in it": f"{1e6 * http.wake_s:,.0f}, {1e6 * http.token_s:,.0f}",
         "HTTP, ms a request": f"{1e3 * http.request_s:.2f}",
         "a token on the wire (`/generate`), bytes": f"{http.token_bytes:,.0f}",
         "a stream of one sequence alone, bytes/s": f"{http.token_bytes / one:,.0f}",

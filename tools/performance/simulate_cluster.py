@@ -37,7 +37,7 @@ def simulate(args: argparse.Namespace) -> dict[str, float]:
         n_ctx=args.ctx_size,
     )
     settings = ReplicaSettings(args.parallel, args.ctx_size, max_waiting=args.max_waiting)
-    http = HTTPCosts(args.request_ms / 1e3, args.token_us / 1e6)
+    http = HTTPCosts(args.request_ms / 1e3, args.token_us / 1e6, wake_s=args.wake_us / 1e6)
     setup = Setup(StepTimes.load(args.steps), http, settings, args.router, args.seconds, args.seed)
     start_s = Fleet(1).start_s
 
@@ -80,8 +80,9 @@ def arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--request-ms", type=float, default=1.0, metavar="MS", help="HTTP takes for a request (1)"
     )
+    parser.add_argument("--wake-us", type=float, default=50, metavar="US", help="HTTP takes for a step (50)")
     parser.add_argument(
-        "--token-us", type=float, default=50, metavar="US", help="HTTP takes for a token (50)"
+        "--token-us", type=float, default=30, metavar="US", help="HTTP takes for a token in it (30)"
     )
     parser.add_argument("--fail-at", type=float, nargs="*", default=[], metavar="S", help="a replica dies")
     parser.add_argument("--autoscale", type=int, default=0, metavar="MOST", help="up to so many replicas")

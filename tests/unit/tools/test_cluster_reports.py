@@ -26,20 +26,25 @@ def comparison(**off: float) -> dict[str, Any]:
     times = step_times()
     real = dict.fromkeys(COMPARED, 100.0)
     simulated = {key: value * off.get(key, 1.0) for key, value in real.items()}
-    run = {"replicas": 2, "load": "burst", "real": real, "simulated": simulated}
+    low, high = ({key: factor * value for key, value in real.items()} for factor in (0.95, 1.2))
+    run = {"replicas": 2, "load": "burst", "real": real, "low": low, "high": high, "simulated": simulated}
     table = dataclasses.asdict(times) | {"n_decode": [0, 1, 8], "n_prompt": [0, 1, 512]}
-    http = dataclasses.asdict(HTTPCosts(1e-3, 5e-5, 1e-5, 90.0))
-    return {"within": 0.15, "models": [{"model": "m", "steps": table, "http": http, "runs": [run]}]}
+    http = {"apart": dataclasses.asdict(HTTPCosts(1e-3, 5e-5, 1e-5, 90.0))}
+    of_model = {"model": "m", "steps": table, "http": http, "rounds": [{}, {}, {}], "runs": [run]}
+    return {"within": 0.15, "models": [of_model]}
 
 
 def test_what_is_further_apart_than_allowed_is_named() -> None:
     assert far_apart(comparison(tokens_per_s=1.14, first_p95_ms=0.86)) == []
-    (line,) = far_apart(comparison(first_p95_ms=1.16))
-    assert line == "m, 2 replicas, burst: first token p95, ms is 116 simulated, 100 real"
+    assert far_apart(comparison(first_p95_ms=1.19)) == []  # real ones are as far from their median
+    (line,) = far_apart(comparison(first_p95_ms=1.21))
+    assert line == "m, 2 replicas, burst: first token p95, ms is 121 simulated, 100 real (95–120)"
 
 
 def test_the_table_shows_both_and_how_far_they_are_apart() -> None:
-    assert "| 2 | burst | 100 → 90 (-10%) |" in markdown(comparison(tokens_per_s=0.9))
+    text = markdown(comparison(tokens_per_s=0.9))
+    assert "| 2 | burst | 100 (95–120) → 90 (-10%) |" in text
+    assert "real, median (least–most) of 3 → simulated" in text
 
 
 def setup() -> Setup:
@@ -69,7 +74,11 @@ def test_many_users_are_simulated_in_equal_parts(monkeypatch: pytest.MonkeyPatch
     assert many.n_simulated == 9
     assert many.n_replicas == 100 * one.n_replicas
     assert many.tokens_per_s == pytest.approx(100 * one.tokens_per_s)
-    assert many.n_proxy_cores == pytest.approx(many.tokens_per_s * 5e-5)
+    assert many.n_proxy_cores == pytest.approx(many.event_loop * many.n_replicas)
+    n_tokens, n_requests = (one.figures[key] for key in ("tokens_per_s", "finished"))
+    assert one.figures["loop_s"] > 1e-3 * n_requests
+    assert one.event_loop == pytest.approx(one.figures["loop_s"] / one.figures["replica_s"])
+    assert one.event_loop * one.n_replicas > 5e-5 * n_tokens
     assert one.network_bytes_per_s == pytest.approx(90 * one.tokens_per_s)
     assert one.memory_bytes == one.n_replicas * ((100 << 20) + 8 * 512 * 1024 + (110 << 20))
 

@@ -46,10 +46,48 @@ def test_one_request_takes_a_step_for_its_prompt_and_one_for_each_further_token(
 
 def test_http_delays_each_token_and_takes_its_time_from_the_next_step() -> None:
     plain = simulation(Fleet(1)).run([job(0)])
-    costs = HTTPCosts(request_s=0.1, token_s=0.01)
+    costs = HTTPCosts(request_s=0.1, token_s=0.001, wake_s=0.0015)
     tally = simulation(Fleet(1), costs).run([job(0)])
-    assert tally.first_s[0] == pytest.approx(plain.first_s[0] + 0.1 + 0.01)
-    assert tally.end_s == pytest.approx(plain.end_s + 0.1 + 3 * 0.01)
+    assert tally.first_s[0] == pytest.approx(plain.first_s[0] + 0.1 + 0.0025)
+    assert tally.end_s == pytest.approx(plain.end_s + 0.1 + 3 * 0.0025)
+    assert tally.loop_s == pytest.approx(0.1 + 3 * 0.0025)
+    assert tally.busy_s == pytest.approx(plain.busy_s + tally.loop_s)
+
+
+def test_tokens_of_a_step_wake_the_event_loop_once() -> None:
+    costs = HTTPCosts(wake_s=0.001)
+    assert simulation(Fleet(1), costs).run([job(0, n_answer=9)]).loop_s == pytest.approx(0.009)
+    late = job(1, arrival_s=0.0001, n_answer=9)  # its prompt is read in three steps, beside the other's answer
+    both = simulation(Fleet(1), costs).run([job(0, n_answer=9), late])
+    assert (both.n_tokens, both.loop_s) == (18, pytest.approx(0.012))
+
+
+def test_tokens_that_the_event_loop_could_not_send_meanwhile_are_sent_together() -> None:
+    step_s = PASS_S + ANSWER_S
+    costs = HTTPCosts(wake_s=2 * step_s)
+    tally = simulation(Fleet(1), costs).run([job(0, n_answer=60)])
+    assert tally.n_tokens == 60
+    assert tally.loop_s < 50 * costs.wake_s
+    assert tally.gaps.percentile(0.1) < 1e-6
+
+
+def test_a_client_on_the_same_core_takes_its_time_from_the_replica() -> None:
+    plain = simulation(Fleet(1)).run([job(0)])
+    costs = HTTPCosts(client_request_s=0.002, client_wake_s=0.0005, client_s=0.0005)
+    tally = simulation(Fleet(1), costs).run([job(0)])
+    assert tally.first_s[0] == pytest.approx(plain.first_s[0] + 0.003)
+    assert tally.end_s == pytest.approx(plain.end_s + 0.005)
+    assert tally.busy_s == pytest.approx(plain.busy_s)  # it is no part of the replica
+    apart = simulation(Fleet(1, 2), costs).run([job(0)])
+    assert apart.end_s == pytest.approx(
+        plain.end_s + 0.003
+    )  # but for the first and the last, while steps go on
+
+
+def test_steps_take_longer_on_a_core_that_replicas_share() -> None:
+    jobs = [job(0, n_answer=40), job(1, n_answer=40)]
+    plain, cold = (simulation(Fleet(2, 1, n_machines=1, shared=f)).run(jobs) for f in (1.0, 1.5))
+    assert cold.end_s == pytest.approx(1.5 * plain.end_s, rel=0.01)
 
 
 @pytest.mark.parametrize(("n_cores", "factor"), [(2, 1), (1, 2)])
@@ -59,6 +97,7 @@ def test_two_replicas_are_as_fast_as_one_on_two_cores_and_half_as_fast_on_one(
     alone = simulation(Fleet(1)).run([job(0)])
     both = simulation(Fleet(2, n_cores, n_machines=1)).run([job(0), job(1)])
     assert both.end_s == pytest.approx(factor * alone.end_s)
+    assert both.busy_s == pytest.approx(2 * alone.busy_s)
 
 
 def test_sequences_of_one_replica_share_steps() -> None:

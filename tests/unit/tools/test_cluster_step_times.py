@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -53,3 +54,13 @@ def test_no_file_and_no_json_are_refused(tmp_path: Path) -> None:
     for name in ("nothing", "text"):
         with pytest.raises(StepTimesError, match="expected step times"):
             StepTimes.load(tmp_path / name)
+
+
+def test_the_median_of_tables_is_that_of_each_cell() -> None:
+    tables = [
+        step_times(outside_s=seconds, slowdown=slowdown) for seconds, slowdown in ((1, 3), (9, 1), (2, 2))
+    ]
+    found = StepTimes.median(tables)
+    assert found == step_times(outside_s=2, slowdown=2)
+    with pytest.raises(StepTimesError, match="equal axes"):
+        StepTimes.median([tables[0], dataclasses.replace(tables[0], n_decode=(0, 1, 9))])

@@ -17,7 +17,7 @@ computes on the machine."""
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """A table of each model: real / simulated, and how far that is apart."""
+    """A table of each model: real, in the median and from the least to the most; simulated, and how far off."""
     parts = []
     for of_model in document["models"]:
         about = of_model["steps"]["about"]
@@ -26,12 +26,11 @@ def markdown(document: dict[str, Any]) -> str:
             "|---|---|" + "---|" * len(COMPARED),
         ]
         for run in of_model["runs"]:
-            cells = " | ".join(_cell(run["real"][key], run["simulated"][key]) for key in COMPARED)
+            cells = " | ".join(_cell(run, key) for key in COMPARED)
             rows.append(f"| {run['replicas']} | {run['load']} | {cells} |")
         where = f"{about['cpu']}, {about['n_cores']} cores, {about['path']} kernels"
-        parts.append(
-            f"`{of_model['model']}`, one thread a replica; {where}; real → simulated:\n\n" + "\n".join(rows)
-        )
+        what = f"real, median (least–most) of {len(of_model['rounds'])} → simulated"
+        parts.append(f"`{of_model['model']}`, one thread a replica; {where}; {what}:\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
 
@@ -39,18 +38,29 @@ def far_apart(document: dict[str, Any]) -> list[str]:
     """What is further apart than allowed, in words."""
     return [
         f"{of_model['model']}, {run['replicas']} replicas, {run['load']}: {heading} is "
-        f"{run['simulated'][key]:.4g} simulated, {run['real'][key]:.4g} real"
+        f"{run['simulated'][key]:.4g} simulated, {run['real'][key]:.4g} real "
+        f"({run['low'][key]:.3g}–{run['high'][key]:.3g})"
         for of_model in document["models"]
         for run in of_model["runs"]
         for key, heading in COMPARED.items()
-        if not _is_near(run["real"][key], run["simulated"][key], document["within"])
+        if not _is_near(run, key, document["within"])
     ]
 
 
-def _is_near(real: float, simulated: float, within: float) -> bool:
-    return math.isfinite(real) and real > 0 and abs(simulated / real - 1) <= within
+def _is_near(run: dict[str, Any], key: str, within: float) -> bool:
+    """Whether a simulated figure is near the median, or among the real ones, which may be further apart."""
+    real, simulated = run["real"][key], run["simulated"][key]
+    if not (math.isfinite(real) and real > 0):
+        return False
+    return bool(abs(simulated / real - 1) <= within or run["low"][key] <= simulated <= run["high"][key])
 
 
-def _cell(real: float, simulated: float) -> str:
+def _cell(run: dict[str, Any], key: str) -> str:
+    real, simulated = run["real"][key], run["simulated"][key]
     apart = f"{simulated / real - 1:+.0%}" if math.isfinite(real) and real > 0 else "?"
-    return f"{real:.4g} → {simulated:.4g} ({apart})"
+    return f"{_short(real)} ({_short(run['low'][key])}–{_short(run['high'][key])}) → {_short(simulated)} ({apart})"
+
+
+def _short(value: float) -> str:
+    """Three digits; a thousand and more as a whole number."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"

@@ -49,6 +49,7 @@ class Tally:
         end_s: when the last token came.
         replica_s: time of all replicas together.
         busy_s: processor time of all replicas.
+        loop_s: that of their event loops, where it is told apart.
     """
 
     first_s: list[float] = field(default_factory=list)
@@ -63,6 +64,7 @@ class Tally:
     end_s: float = 0.0
     replica_s: float = 0.0
     busy_s: float = 0.0
+    loop_s: float = 0.0
 
     def figures(self) -> dict[str, float]:
         """Plain figures by name."""
@@ -80,4 +82,5 @@ class Tally:
             "restarted": self.n_restarted,
             "replica_s": self.replica_s,
             "busy_s": self.busy_s,
+            "loop_s": self.loop_s,
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tools.conformance.served import llorch_command, serving
 from tools.performance.cluster.figures import Tally
-from tools.performance.cluster.replica import HTTPCosts, ReplicaSettings
+from tools.performance.cluster.replica import ReplicaSettings
 from tools.performance.cluster.routing import Router
 from tools.performance.cluster.stream_client import ask
 from tools.performance.cluster.workload import Job
@@ -105,35 +105,10 @@ async def _run(servers: Sequence[Server], router: Router, jobs: Sequence[Job], t
 def warm_up(servers: Sequence[Server], jobs: Sequence[Job]) -> None:
     """Let every server answer `jobs`: what a process does only once is no part of what is compared."""
     for server in servers:
-        asyncio.run(_ask_all(server, jobs))
+        asyncio.run(ask_all(server, jobs))
 
 
-def http_costs(server: Server, few: Sequence[Job], many: Sequence[Job], engine_s: float) -> HTTPCosts:
-    """What the HTTP side takes, in processor time: from as many requests with short and with long answers.
-
-    Args:
-        server: a replica that computes nothing else.
-        few: requests with short answers.
-        many: as many requests, whose answers are longer.
-        engine_s: processor time of the steps of `many` beyond those of `few`, by the table of step times.
-    """
-    loop_s, all_s, client_s, n_bytes = [], [], [], []
-    for jobs in (few, many):
-        before = server.main_thread_s(), server.all_threads_s(), time.process_time()
-        n_bytes.append(asyncio.run(_ask_all(server, jobs)))
-        loop_s.append(server.main_thread_s() - before[0])
-        all_s.append(server.all_threads_s() - before[1])
-        client_s.append(time.process_time() - before[2])
-    n_few, n_many = (sum(len(job.answer_ids) for job in jobs) for jobs in (few, many))
-    n_more = n_many - n_few
-    # What the compute thread hands over is not in the table; what the table errs by must not make it negative.
-    token_s = max(loop_s[1] - loop_s[0], all_s[1] - all_s[0] - engine_s) / n_more
-    request_s = max(loop_s[0] - n_few * (loop_s[1] - loop_s[0]) / n_more, 0.0) / len(few)
-    own_s = max(client_s[1] - client_s[0], 0.0) / n_more
-    return HTTPCosts(request_s, token_s, own_s, (n_bytes[1] - n_bytes[0]) / n_more)
-
-
-async def _ask_all(server: Server, jobs: Sequence[Job]) -> int:
-    """Bytes of the answers to all of them, at once."""
+async def ask_all(server: Server, jobs: Sequence[Job]) -> int:
+    """Bytes of the answers to all of them, sent at once."""
     answers = await asyncio.gather(*(ask(server.port, job) for job in jobs))
     return sum(answer.n_bytes for answer in answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,12 +33,25 @@ class HTTPCosts:
         token_s: to send an event.
         client_s: what the client of a check takes for an event on the same cores.
         token_bytes: of an event on the wire.
+        wake_s: what the event loop takes whenever events wake it, however many have come together.
+        client_wake_s: the same of the client.
+        client_request_s: what the client takes to send a request.
+        step_s: what a step takes beyond the table of step times: to hand over events, and with caches that the event
+            loop has used meanwhile.
     """
 
     request_s: float = 0.0
     token_s: float = 0.0
     client_s: float = 0.0
     token_bytes: float = 0.0
+    wake_s: float = 0.0
+    client_wake_s: float = 0.0
+    client_request_s: float = 0.0
+    step_s: float = 0.0
+
+    def without_client(self) -> HTTPCosts:
+        """The same where clients compute elsewhere."""
+        return dataclasses.replace(self, client_s=0.0, client_wake_s=0.0, client_request_s=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +86,23 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A token that has left a replica.
+    """A token of an answer.
 
     Attributes:
         job: whose answer it belongs to.
-        at_s: when it left.
         is_first: whether it is the answer's first.
         is_last: whether it is the last.
         n_cached: tokens of the prompt that were found in the cache.
     """
 
     job: Job
-    at_s: float
     is_first: bool
     is_last: bool
     n_cached: int
 
 
 class SimulatedReplica:
-    """One `llorch serve`: what its compute thread and its HTTP side do, step after step.
+    """One `llorch serve`: what its compute thread does, step after step, and what its event loop does beside.
 
     The order of things within a step is that of `Session.pump` and `Engine.step`.
 
@@ -125,17 +137,42 @@ class SimulatedReplica:
         self._on_step = on_step
         self._scheduler = Scheduler(blocks, settings.parallel)
         self._pace = Pace(settings.batch_size, equal=times.positions_like_a_row)
+        self._requests: list[Job] = []  # that the event loop has not read yet
+        self._n_refused = 0
+        self._computed: list[Sent] = []  # tokens that it has not sent yet
+        self._under_way: tuple[list[Job], list[Sent]] = [], []
         self._inbox: deque[Job] = deque()
-        self._owed_s = 0.0  # processor time of the HTTP side since the last step
 
     def offer(self, job: Job) -> bool:
-        """Take a job in; False if too many wait: the real server answers 503 then."""
-        self._owed_s += self._http.request_s
+        """Give a job a place; False if too many wait: the real server answers 503 then."""
         if len(self.open) >= self._settings.parallel + self._settings.max_waiting:
+            self._n_refused += 1
             return False
         self.open[job.number] = job
-        self._inbox.append(job)
         return True
+
+    def arrive(self, job: Job) -> None:
+        """The request of a job with a place is here."""
+        self._requests.append(job)
+
+    def begin_loop(self) -> float | None:
+        """Let the event loop see all that has come; what it takes in processor time, or None if nothing has come."""
+        n_requests, n_tokens, http = len(self._requests) + self._n_refused, len(self._computed), self._http
+        if not n_requests + n_tokens:
+            return None
+        self._under_way = self._requests, self._computed
+        self._requests, self._computed, self._n_refused = [], [], 0
+        return n_requests * http.request_s + (http.wake_s + n_tokens * http.token_s if n_tokens else 0.0)
+
+    def end_loop(self) -> list[Sent]:
+        """Hand the requests over to the engine, and send the tokens."""
+        requests, tokens = self._under_way
+        self._under_way = [], []
+        self._inbox += requests
+        for sent in tokens:
+            if sent.is_last:
+                del self.open[sent.job.number]
+        return tokens
 
     def begin_step(self, now_s: float) -> Step | None:
         """Decide what the next step computes; None if there is nothing to do."""
@@ -151,22 +188,20 @@ class SimulatedReplica:
             return None
         if self._on_step is not None:
             self._on_step(chunks)
-        load, times, owed_s = Load.of(chunks), self._times, self._owed_s
-        self._owed_s = 0.0
+        load, times, more_s = Load.of(chunks), self._times, self._http.step_s
         forward_s, outside_s = times.seconds(load, times.alone)
-        alone_s = forward_s + outside_s + owed_s
-        beside_s = sum(times.seconds(load, times.beside)) + owed_s
+        alone_s = forward_s + outside_s + more_s
+        beside_s = sum(times.seconds(load, times.beside)) + more_s
         return Step(chunks, now_s, forward_s / alone_s, alone_s, beside_s)
 
-    def end_step(self, step: Step, now_s: float) -> list[Sent]:
-        """Count `step` as computed at `now_s`, and send its tokens."""
+    def end_step(self, step: Step, now_s: float) -> None:
+        """Count `step` as computed at `now_s`; its tokens are for the event loop."""
         self.n_steps += 1
         load = Load.of(step.chunks)
         prompts = [chunk.sequence for chunk in step.chunks if chunk.sequence.n_pending > 1]
         n_before = prompts[0].n_computed if prompts else 0
         seconds = step.forward * (now_s - step.begun_s)
         self._pace.record(load.n_decode, load.n_prompt, seconds, n_before=n_before)
-        sent: list[Sent] = []
         for sequence, n_tokens in ((chunk.sequence, chunk.n_tokens) for chunk in step.chunks):
             sequence.n_computed += n_tokens
             if sequence.n_pending:
@@ -175,13 +210,9 @@ class SimulatedReplica:
             is_first = not sequence.n_generated
             sequence.append(job.answer_ids[sequence.n_generated], now_s)
             is_last = len(sequence.token_ids) >= sequence.n_max
-            at_s = now_s + self._http.token_s * (len(sent) + 1)
-            sent.append(Sent(job, at_s, is_first, is_last, sequence.n_cached))
+            self._computed.append(Sent(job, is_first, is_last, sequence.n_cached))
             if is_last:
                 self._scheduler.remove(sequence)
-                del self.open[job.number]
-        self._owed_s += len(sent) * (self._http.token_s + self._http.client_s)
-        return sent
 
     def _sequence(self, job: Job, now_s: float) -> Sequence:
         n_max = min(len(job.token_ids) + len(job.answer_ids), self._settings.ctx_size)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from llorch.engine.scheduler import Chunk
-from tools.performance.cluster.cores import Machine
+from tools.performance.cluster.answers import Answers
+from tools.performance.cluster.client import CLIENT, SimulatedClient
+from tools.performance.cluster.cores import Kind, Machine, Thread
 from tools.performance.cluster.figures import Tally
 from tools.performance.cluster.replica import HTTPCosts, ReplicaSettings, Sent, SimulatedReplica, Step
 from tools.performance.cluster.routing import Router
@@ -18,7 +20,6 @@ from tools.performance.cluster.workload import Job
 
 RETRY_S = 1.0
 """A client that was refused, or lost its replica, comes back after so long: the smallest `Retry-After`."""
-MAX_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,14 @@ class Fleet:
         n_cores: cores of a machine; as many replicas run on each.
         n_machines: None: as many as the replicas need; otherwise replicas share cores.
         start_s: from the decision for a new replica until it takes requests.
+        shared: on a core that replicas share, a step takes so many times the processor time.
     """
 
     n_replicas: int
     n_cores: int = 1
     n_machines: int | None = None
     start_s: float = 20.0
+    shared: float = 1.0
 
 
 @dataclass(slots=True)
@@ -47,16 +50,8 @@ class _Placed:
     core: int
     born_s: float
     step: Step | None = None
+    is_sending: bool = False
     is_leaving: bool = False
-
-
-@dataclass(slots=True)
-class _Track:
-    """A request under way."""
-
-    n_tries: int = 1
-    last_s: float = field(default=0.0)
-    replica: int = -1
 
 
 class Simulation:
@@ -64,7 +59,6 @@ class Simulation:
 
     Attributes:
         now_s: the time.
-        tally: what has happened.
     """
 
     def __init__(
@@ -78,7 +72,7 @@ class Simulation:
     ) -> None:
         """Set up; `on_step` sees the replica and the batch of every step."""
         self.now_s = 0.0
-        self.tally = Tally()
+        self._answers = Answers()
         self._make = (times, settings, http)
         self._fleet = fleet
         self._router = router
@@ -86,10 +80,11 @@ class Simulation:
         self._machines: dict[int, Machine] = {}
         self._alarms: dict[int, int] = {}  # the latest event of each machine; older ones are void
         self._replicas: dict[int, _Placed] = {}
-        self._tracks: dict[int, _Track] = {}
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
-        self._busy_before_s = 0.0
+        self._client = SimulatedClient(http) if http.client_s + http.client_wake_s > 0 else None
+        self._client_cores = range(fleet.n_replicas, fleet.n_cores) or range(fleet.n_cores)
+        self._cpu_before_s: dict[Kind, float] = {"step": 0.0, "loop": 0.0}
         self._names = itertools.count()
         for _ in range(fleet.n_replicas):
             self.add_replica()
@@ -97,8 +92,13 @@ class Simulation:
     def warm_up(self, jobs: Iterable[Job]) -> None:
         """Let jobs pass that no figure counts: replicas know then what their steps take."""
         self.run(jobs)
-        self._busy_before_s = self._busy_s
-        self.tally = Tally()
+        self._cpu_before_s = self._cpu_s
+        self._answers.tally = Tally()
+
+    @property
+    def tally(self) -> Tally:
+        """What has happened."""
+        return self._answers.tally
 
     @property
     def n_open(self) -> dict[int, int]:
@@ -123,7 +123,8 @@ class Simulation:
             what()
         for placed in self._replicas.values():
             self.tally.replica_s += self.now_s - placed.born_s
-        self.tally.busy_s = self._busy_s - self._busy_before_s
+        step_s, loop_s = (self._cpu_s[kind] - before_s for kind, before_s in self._cpu_before_s.items())
+        self.tally.busy_s, self.tally.loop_s = step_s + loop_s, loop_s
         return self.tally
 
     def add_replica(self) -> int:
@@ -132,7 +133,7 @@ class Simulation:
         n_cores = self._fleet.n_cores
         place = name % (self._fleet.n_machines * n_cores) if self._fleet.n_machines else name
         machine, core = divmod(place, n_cores)
-        self._machines.setdefault(machine, Machine(n_cores))
+        self._machines.setdefault(machine, Machine(n_cores, self._fleet.shared))
         watch = self._on_step
         on_step = None if watch is None else (lambda chunks: watch(name, chunks))
         replica = SimulatedReplica(*self._make, on_step)
@@ -157,9 +158,12 @@ class Simulation:
         self.at(self.now_s + self._fleet.start_s, self._replace)
 
     @property
-    def _busy_s(self) -> float:
-        """Processor time of all machines."""
-        return sum(machine.busy_s for machine in self._machines.values())
+    def _cpu_s(self) -> dict[Kind, float]:
+        """Processor time of the replicas' threads on all machines."""
+        return {
+            kind: sum(machine.cpu_s[kind] for machine in self._machines.values())
+            for kind in self._cpu_before_s
+        }
 
     def _replace(self) -> None:
         self.add_replica()
@@ -170,8 +174,7 @@ class Simulation:
             self.at(job.arrival_s, lambda: self._arrive(job, source))
 
     def _arrive(self, job: Job, source: Iterable[Job]) -> None:
-        self.tally.begin_s = min(self.tally.begin_s, job.arrival_s)
-        self._tracks[job.number] = _Track()
+        self._answers.begin(job)
         self._send(job)
         self._arrive_next(source)
 
@@ -181,78 +184,117 @@ class Simulation:
             self._come_back(job)
             return
         name = self._router.choose(job.token_ids, n_open)
-        if not self._replicas[name].replica.offer(job):
+        if self._replicas[name].replica.offer(job):
+            if self._client is None:
+                self._replicas[name].replica.arrive(job)
+            else:
+                self._client.to_send.append((name, job))
+                self._wake_client()
+        else:
             self._come_back(job)
-            return
-        self._tracks[job.number].replica = name
-        if self._replicas[name].step is None:
-            self._begin_step(name)
+        self._wake(name)
 
     def _come_back(self, job: Job) -> None:
-        track = self._tracks[job.number]
-        if track.n_tries == MAX_TRIES:
-            self.tally.n_refused += 1
-            del self._tracks[job.number]
+        if self._answers.may_try_again(job):
+            self.at(self.now_s + RETRY_S, lambda: self._send(job))
+
+    def _wake(self, name: int) -> None:
+        """Let the event loop of a replica see what has come, unless it is busy; it looks again when it is not."""
+        placed = self._replicas.get(name)
+        if placed is None or placed.is_sending:
             return
-        track.n_tries += 1
-        self.at(self.now_s + RETRY_S, lambda: self._send(job))
+        seconds = placed.replica.begin_loop()
+        if seconds is None:
+            return
+        placed.is_sending = True
+        if seconds:
+            self._compute(placed.machine, Thread(name, "loop"), [placed.core], seconds, seconds)
+        else:
+            self._end_loop(name)
+
+    def _end_loop(self, name: int) -> None:
+        placed = self._replicas[name]
+        placed.is_sending = False
+        self._receive(placed.replica.end_loop())
+        self._begin_step(name)
+        self._wake(name)
+        self._end_if_done(name)
+
+    def _receive(self, tokens: list[Sent]) -> None:
+        """Tokens reach their clients: at once, unless those compute on the same machine."""
+        if self._client is None:
+            for sent in tokens:
+                self._answers.count(sent, self.now_s)
+        else:
+            self._client.arrived += tokens
+            self._wake_client()
+
+    def _wake_client(self) -> None:
+        assert self._client is not None
+        seconds = self._client.begin()
+        if seconds is not None:
+            self._compute(0, CLIENT, self._client_cores, seconds, seconds)
+
+    def _end_client(self) -> None:
+        assert self._client is not None
+        jobs, tokens = self._client.end()
+        for name, job in jobs:
+            self._replicas[name].replica.arrive(job)
+            self._wake(name)
+        for sent in tokens:
+            self._answers.count(sent, self.now_s)
+        self._wake_client()
 
     def _begin_step(self, name: int) -> None:
         placed = self._replicas.get(name)
         if placed is None or placed.step is not None:
             return
-        placed.step = placed.replica.begin_step(self.now_s)
-        if placed.step is not None:
-            machine = self._machines[placed.machine]
-            machine.begin(name, placed.core, placed.step.alone_s, placed.step.beside_s, self.now_s)
-            self._set_alarm(placed.machine)
+        step = placed.step = placed.replica.begin_step(self.now_s)
+        if step is not None:
+            self._compute(placed.machine, Thread(name, "step"), [placed.core], step.alone_s, step.beside_s)
 
-    def _set_alarm(self, machine: int) -> None:
-        coming = self._machines[machine].next_end(self.now_s)
-        self._alarms.pop(machine, None)
-        if coming is not None:
-            end_s, name = coming
-            number = self.at(end_s, lambda: self._ring(machine, name, number))
-            self._alarms[machine] = number
-
-    def _ring(self, machine: int, name: object, number: int) -> None:
-        if self._alarms.get(machine) != number:
-            return  # something else has begun since, and the end moved
-        assert isinstance(name, int)
-        self._machines[machine].drop(name, self.now_s)
+    def _end_step(self, name: int) -> None:
         placed = self._replicas[name]
         step, placed.step = placed.step, None
         assert step is not None
-        for sent in placed.replica.end_step(step, self.now_s):
-            self._count_token(sent)
+        placed.replica.end_step(step, self.now_s)
         self._begin_step(name)
-        if placed.step is None:
-            self._set_alarm(machine)
-            self._end_if_done(name)
+        self._wake(name)
 
-    def _count_token(self, sent: Sent) -> None:
-        tally, track = self.tally, self._tracks[sent.job.number]
-        tally.n_tokens += 1
-        tally.end_s = max(tally.end_s, sent.at_s)
-        if sent.is_first:
-            tally.first_s.append(sent.at_s - sent.job.arrival_s)
-        else:
-            tally.gaps.add(sent.at_s - track.last_s)
-        track.last_s = sent.at_s
-        if sent.is_last:
-            tally.n_finished += 1
-            tally.n_prompt += len(sent.job.token_ids)
-            tally.n_cached += sent.n_cached
-            del self._tracks[sent.job.number]
+    def _compute(
+        self, machine: int, thread: Thread, cores: Sequence[int], alone_s: float, beside_s: float
+    ) -> None:
+        self._machines[machine].begin(thread, cores, alone_s, beside_s, self.now_s)
+        self._set_alarm(machine)
+
+    def _set_alarm(self, machine: int) -> None:
+        coming_s = self._machines[machine].next_change(self.now_s)
+        self._alarms.pop(machine, None)
+        if coming_s is not None:
+            number = self.at(coming_s, lambda: self._ring(machine, number))
+            self._alarms[machine] = number
+
+    def _ring(self, machine: int, number: int) -> None:
+        if self._alarms.get(machine) != number:
+            return  # something else has begun since, and the change moved
+        for thread in self._machines[machine].advance(self.now_s):
+            if thread == CLIENT:
+                self._end_client()
+            elif thread.kind == "loop":
+                self._end_loop(thread.replica)
+            else:
+                self._end_step(thread.replica)
+        self._set_alarm(machine)
 
     def _end_if_done(self, name: int) -> None:
-        placed = self._replicas[name]
-        if placed.is_leaving and not placed.replica.open:
+        placed = self._replicas.get(name)
+        if placed is not None and placed.is_leaving and not placed.replica.open:
             self._end(name)
 
     def _end(self, name: int) -> None:
         placed = self._replicas.pop(name)
         self.tally.replica_s += self.now_s - placed.born_s
         self._router.forget(name)
-        self._machines[placed.machine].drop(name, self.now_s)
+        for kind in ("step", "loop"):
+            self._machines[placed.machine].drop(Thread(name, kind), self.now_s)
         self._set_alarm(placed.machine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -132,6 +133,19 @@ class StepTimes:
         times.check(where)
         return times
 
+    @classmethod
+    def median(cls, tables: Sequence[StepTimes]) -> StepTimes:
+        """The median of each cell of tables of the same axes: machines are not equally fast at all times.
+
+        Raises:
+            StepTimesError: the axes differ.
+        """
+        first = tables[0]
+        if any((of.n_decode, of.n_prompt) != (first.n_decode, first.n_prompt) for of in tables):
+            raise StepTimesError("expected tables of equal axes")
+        alone, beside = (_median([getattr(of, name) for of in tables]) for name in ("alone", "beside"))
+        return cls(first.n_decode, first.n_prompt, alone, beside, first.about)
+
     def check(self, where: str) -> None:
         """Refuse tables that do not fit their axes.
 
@@ -152,6 +166,21 @@ class StepTimes:
 def _costs(document: dict[str, Any]) -> Costs:
     forward, outside = (tuple(tuple(row) for row in document[name]) for name in ("forward", "outside"))
     return Costs(forward, outside, document["decode_position"], document["prompt_position"])
+
+
+def _median(found: Sequence[Costs]) -> Costs:
+    forward, outside = (
+        tuple(
+            tuple(statistics.median(cell) for cell in zip(*rows, strict=True))
+            for rows in zip(*(getattr(costs, name) for costs in found), strict=True)
+        )
+        for name in ("forward", "outside")
+    )
+    decode_position, prompt_position = (
+        statistics.median(getattr(costs, name) for costs in found)
+        for name in ("decode_position", "prompt_position")
+    )
+    return Costs(forward, outside, decode_position, prompt_position)
 
 
 def _place(axis: Sequence[int], value: int) -> tuple[int, float]:

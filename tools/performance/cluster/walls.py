@@ -31,7 +31,7 @@ class Bill:
         tokens_per_s: generated, all together.
         memory_bytes: of all replicas: weights, KV cache, process.
         event_loop: share of one core that the HTTP side of one replica takes.
-        n_proxy_cores: cores of a proxy that does for each token what the HTTP side of a replica does.
+        n_proxy_cores: cores of a proxy that does for each request and each token what the HTTP side of a replica does.
         network_bytes_per_s: of all streams together.
         router_bytes: of a router that remembers where each user's conversation was read.
     """
@@ -58,6 +58,7 @@ def bill(setup: Setup, mix: Mix, promise: Promise) -> Bill:
     n_replicas = round(n * parts)
     tokens_per_s = figures["tokens_per_s"] * parts
     times, http = setup.times, setup.http
+    event_loop = figures["loop_s"] / figures["replica_s"]
     kv_bytes = setup.settings.parallel * setup.settings.ctx_size * times.about["kv_bytes_per_token"]
     return Bill(
         n_users=mix.n_users,
@@ -66,8 +67,8 @@ def bill(setup: Setup, mix: Mix, promise: Promise) -> Bill:
         figures=figures,
         tokens_per_s=tokens_per_s,
         memory_bytes=n_replicas * (times.about["weight_bytes"] + kv_bytes + PROCESS_BYTES),
-        event_loop=tokens_per_s / n_replicas * http.token_s,
-        n_proxy_cores=tokens_per_s * http.token_s,
+        event_loop=event_loop,
+        n_proxy_cores=event_loop * n_replicas,
         network_bytes_per_s=tokens_per_s * http.token_bytes,
         router_bytes=mix.n_users * mix.n_ctx / 2 / PREFIX_PIECE * router_entry_bytes(),
     )
