@@ -13,7 +13,7 @@ from llorch.settings import Settings
 from tests.support.cluster import step_times
 from tests.support.live_server import LiveServer
 from tools.performance import check_simulation, measure_steps
-from tools.performance.cluster.calibration import http_costs, shared_core, step_s_beyond
+from tools.performance.cluster.calibration import http_costs, shared_core
 from tools.performance.cluster.real_run import Server, run
 from tools.performance.cluster.routing import ROUTERS
 from tools.performance.cluster.step_clock import TimedEngine
@@ -84,15 +84,12 @@ def test_a_real_run_has_the_figures_of_a_simulated_one(server: LiveServer) -> No
 
 def test_what_http_takes_is_told_from_one_stream_and_from_several(server: LiveServer) -> None:
     replica = Server(server.port, server.process.pid)
-    costs, compute_s = http_costs([replica], [job(i, 5, 20) for i in range(3)], times=1)
+    costs = http_costs([replica], times=1)
     assert costs.wake_s + costs.token_s > 0
     assert costs.client_wake_s + costs.client_s > 0
     assert costs.request_s > 0 < costs.client_request_s
     assert 50 < costs.token_bytes < 500
-    assert compute_s > 0
-    times = step_times()
-    assert step_s_beyond(times, times.alone, compute_s=1.0) > 0.9
-    assert step_s_beyond(times, times.alone, compute_s=0.001) == 0
+    assert costs.step_s > 0 < costs.enter_s
     assert 1 <= shared_core(replica, replica, times=1) < 100
 
 

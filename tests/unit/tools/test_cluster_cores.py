@@ -11,7 +11,7 @@ CLIENT = Thread(-1, "client")
 
 def ends(machine: Machine, now_s: float = 0.0) -> dict[Thread, float]:
     """When everything under way ends, if nothing else begins."""
-    found = {}
+    found: dict[Thread, float] = {}
     while (change_s := machine.next_change(now_s)) is not None:
         now_s = change_s
         found |= dict.fromkeys(machine.advance(now_s), now_s)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.cluster import ANSWER_S, PASS_S, POSITION_S, ROW_S, step_times
 from tools.performance.cluster.autoscaling import Autoscaler, Scaling
+from tools.performance.cluster.calibration import beyond
 from tools.performance.cluster.figures import LogHistogram, Tally
 from tools.performance.cluster.replica import HTTPCosts, ReplicaSettings
 from tools.performance.cluster.routing import ROUTERS
@@ -54,12 +55,34 @@ def test_http_delays_each_token_and_takes_its_time_from_the_next_step() -> None:
     assert tally.busy_s == pytest.approx(plain.busy_s + tally.loop_s)
 
 
+def test_a_request_takes_its_time_of_the_thread_that_computes_too() -> None:
+    plain = simulation(Fleet(1)).run([job(0)])
+    tally = simulation(Fleet(1), HTTPCosts(enter_s=0.1, step_s=0.01)).run([job(0)])
+    assert tally.first_s[0] == pytest.approx(plain.first_s[0] + 0.11)
+    assert tally.end_s == pytest.approx(plain.end_s + 0.13)
+
+
+def test_what_the_table_of_steps_has_counted_is_taken_off_what_was_measured() -> None:
+    times = step_times()
+    measured = HTTPCosts(wake_s=0.1, step_s=0.5, enter_s=9.0)
+    found = beyond(measured, times, times.alone)
+    step_s = PASS_S + 2.5 * ANSWER_S + 2.5 * 80 * POSITION_S
+    enter_s = (PASS_S + 4 * 48 * ROW_S + 4 * 48 * 47 / 2 * POSITION_S) / 4
+    assert found.wake_s == 0.1
+    assert found.step_s == pytest.approx(0.5 - step_s)
+    assert found.enter_s == pytest.approx(9.0 - enter_s - found.step_s / 4)
+    assert beyond(HTTPCosts(), times, times.alone) == HTTPCosts()
+
+
 def test_tokens_of_a_step_wake_the_event_loop_once() -> None:
     costs = HTTPCosts(wake_s=0.001)
     assert simulation(Fleet(1), costs).run([job(0, n_answer=9)]).loop_s == pytest.approx(0.009)
-    late = job(1, arrival_s=0.0001, n_answer=9)  # its prompt is read in three steps, beside the other's answer
+    late = job(
+        1, arrival_s=0.0001, n_answer=9
+    )  # its prompt is read in three steps, beside the other's answer
     both = simulation(Fleet(1), costs).run([job(0, n_answer=9), late])
-    assert (both.n_tokens, both.loop_s) == (18, pytest.approx(0.012))
+    assert both.n_tokens == 18
+    assert both.loop_s == pytest.approx(0.012)
 
 
 def test_tokens_that_the_event_loop_could_not_send_meanwhile_are_sent_together() -> None:

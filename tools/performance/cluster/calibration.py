@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import random
 import statistics
 import time
 from collections.abc import Iterable, Sequence
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from tools.performance.cluster.real_run import Server, ask_all
 from tools.performance.cluster.replica import HTTPCosts
 from tools.performance.cluster.step_times import Costs, Load, StepTimes
-from tools.performance.cluster.workload import FIRST_ID, Job
+from tools.performance.cluster.workload import FIRST_ID, LAST_ID, Job
 
 FEW, MANY = 16, 144
 """Tokens of short and of long answers: what their times differ by is that of `MANY - FEW` equal steps."""
 SEVERAL = 4
 """Streams side by side, at most as many as the replica computes at once."""
-N_REQUESTS = 12
+N_PROMPT = 48
+"""Tokens of the prompts of requests whose answers are one token."""
 TIMES = 3
 """Each measurement is repeated so often, in turn, since one pause of the machine is as long as many steps of a small
 model; medians count."""
@@ -40,9 +42,7 @@ class _Spent:
         )
 
 
-def http_costs(
-    servers: Sequence[Server], requests: Sequence[Job], times: int = TIMES
-) -> tuple[HTTPCosts, float]:
+def http_costs(servers: Sequence[Server], times: int = TIMES) -> HTTPCosts:
     """Measure replicas that compute nothing else, all at the same time.
 
     A step wakes the event loop once, whatever it has computed. So one stream tells what waking and one event take
@@ -50,11 +50,11 @@ def http_costs(
 
     Args:
         servers: the replicas; costs are those of one.
-        requests: some of usual length; only the first token of each answer is asked for.
         times: how often each is measured.
 
     Returns:
-        The costs without `step_s`, and what steps take as `step_s_beyond` wants to know it.
+        The costs, but for `step_s` and `enter_s`: what the thread that computes takes for a step (of one stream and of
+        several, in the mean) and for a request, all together. `beyond` takes off what the table knows.
     """
     steps: dict[int, list[_Spent]] = {1: [], SEVERAL: []}
     per_request = []
@@ -62,14 +62,13 @@ def http_costs(
         for n, found in steps.items():
             few, many = (_spend(servers, _streams(n, n_tokens, i)) for n_tokens in (FEW, MANY))
             found.append(many.less(few, (MANY - FEW) * len(servers)))
-        part = [dataclasses.replace(job, answer_ids=(FIRST_ID,)) for job in requests[i::times]]
-        spent = _spend(servers, part)
-        per_request.append(spent.less(_Spent(0, 0, 0, 0), len(part) * len(servers)))
+        spent = _spend(servers, _streams(SEVERAL, 1, i, N_PROMPT))
+        per_request.append(spent.less(_Spent(0, 0, 0, 0), SEVERAL * len(servers)))
     one, several = ([*map(median, _columns(found))] for found in steps.values())
     sent = [median(column) for column in _columns(per_request)]
     token_s, client_s = (max(several[k] - one[k], 0.0) / (SEVERAL - 1) for k in (0, 2))
     wake_s, client_wake_s = max(one[0] - token_s, 0.0), max(one[2] - client_s, 0.0)
-    costs = HTTPCosts(
+    return HTTPCosts(
         request_s=max(sent[0] - token_s, 0.0),
         token_s=token_s,
         client_s=client_s,
@@ -77,21 +76,26 @@ def http_costs(
         wake_s=wake_s,
         client_wake_s=client_wake_s,
         client_request_s=max(sent[2] - client_s, 0.0),
+        enter_s=sent[1],
+        step_s=statistics.mean((one[1], several[1])),
     )
-    return costs, statistics.mean((one[1], several[1]))
 
 
-def step_s_beyond(times: StepTimes, costs: Costs, compute_s: float) -> float:
-    """Processor time that a step of a replica takes beyond the table.
+def beyond(measured: HTTPCosts, times: StepTimes, costs: Costs) -> HTTPCosts:
+    """What `http_costs` has measured, without what the table of step times has counted already.
 
     Args:
+        measured: costs of real replicas.
         times: the table.
-        costs: the part of it that holds for the replica.
-        compute_s: what the steps of one stream and of several take, in the mean.
+        costs: the part of it that holds for those replicas.
     """
     context = (FEW + MANY) // 2
     loads = [Load(n, 0, n * context, 0) for n in (1, SEVERAL)]
-    return max(compute_s - statistics.mean(sum(times.seconds(load, costs)) for load in loads), 0.0)
+    step_s = max(measured.step_s - statistics.mean(sum(times.seconds(load, costs)) for load in loads), 0.0)
+    n_prompt = N_PROMPT * SEVERAL
+    prompts = Load(0, n_prompt, 0, n_prompt * (N_PROMPT - 1) // 2)
+    enter_s = measured.enter_s - sum(times.seconds(prompts, costs)) / SEVERAL
+    return dataclasses.replace(measured, step_s=step_s, enter_s=max(enter_s - step_s / SEVERAL, 0.0))
 
 
 def shared_core(one: Server, other: Server, times: int = TIMES) -> float:
@@ -115,9 +119,13 @@ def median_costs(found: Sequence[HTTPCosts]) -> HTTPCosts:
     return HTTPCosts(*(median(column) for column in zip(*map(dataclasses.astuple, found), strict=True)))
 
 
-def _streams(n: int, n_tokens: int, seed: int) -> list[Job]:
-    """Streams with next to no prompt, so that all of them begin in the first steps."""
-    return [Job(i, 0.0, (FIRST_ID + i, FIRST_ID + seed), (FIRST_ID,) * n_tokens) for i in range(n)]
+def _streams(n: int, n_tokens: int, seed: int, n_prompt: int = 2) -> list[Job]:
+    """So many requests; with next to no prompt, all of them begin in the first steps. No cache knows them."""
+    source = random.Random(f"{n}/{n_tokens}/{seed}")
+    return [
+        Job(i, 0.0, tuple(source.choices(range(FIRST_ID, LAST_ID), k=n_prompt)), (FIRST_ID,) * n_tokens)
+        for i in range(n)
+    ]
 
 
 def _spend(servers: Sequence[Server], jobs: Sequence[Job]) -> _Spent:

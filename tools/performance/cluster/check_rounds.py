@@ -84,15 +84,14 @@ def measure_round(
     real: dict[str, dict[str, float]] = {}
     with real_run.replicas(model, max(plan.n_replicas), cores, SETTINGS) as servers:
         real_run.warm_up(servers, list(burst(SHAPE, N_WARM_UP, WARM_UP_SEED)))
-        requests = list(burst(SHAPE, calibration.N_REQUESTS, plan.seed))
         with real_run.client_beside(1, cores):
-            apart = calibration.http_costs(servers[:1], requests)
+            apart = calibration.http_costs(servers[:1])
             shared = 1.0
             if len(servers) > len(cores):
                 shared = calibration.shared_core(servers[0], servers[len(cores)])
         with real_run.client_beside(len(cores), cores):
-            among = calibration.http_costs(servers[: len(cores)], requests)
-        say(f"{model}: HTTP takes {1e6 * (apart[0].wake_s + apart[0].token_s):.0f} us a step of one answer")
+            among = calibration.http_costs(servers[: len(cores)])
+        say(f"{model}: HTTP takes {1e6 * (apart.wake_s + apart.token_s):.0f} us a step of one answer")
         for n in plan.n_replicas:
             for load in LOADS:
                 jobs = plan.jobs(load, n, [*before, {"real": real}])
@@ -101,10 +100,7 @@ def measure_round(
                     figures = real_run.run(servers[:n], router, jobs).figures()
                 real[f"{n} {load}"] = figures
                 say(f"{model}: {n} replicas, {load}: {figures['tokens_per_s']:.0f} tokens/s")
-    http = {
-        where: {**dataclasses.asdict(costs), "step_s": compute_s}
-        for where, (costs, compute_s) in (("apart", apart), ("among", among))
-    }
+    http = {"apart": dataclasses.asdict(apart), "among": dataclasses.asdict(among)}
     return {"http": http, "shared": shared, "real": real}
 
 
@@ -116,6 +112,6 @@ def costs_of(rounds: Sequence[dict[str, Any]], times: StepTimes) -> tuple[dict[s
     """
     http = {}
     for where, table in (("apart", times.alone), ("among", times.beside)):
-        costs = calibration.median_costs([HTTPCosts(**of["http"][where]) for of in rounds])
-        http[where] = dataclasses.replace(costs, step_s=calibration.step_s_beyond(times, table, costs.step_s))
+        measured = calibration.median_costs([HTTPCosts(**of["http"][where]) for of in rounds])
+        http[where] = calibration.beyond(measured, times, table)
     return http, calibration.median([of["shared"] for of in rounds])

@@ -38,6 +38,7 @@ class HTTPCosts:
         client_request_s: what the client takes to send a request.
         step_s: what a step takes beyond the table of step times: to hand over events, and with caches that the event
             loop has used meanwhile.
+        enter_s: what a request takes of the thread that computes, beyond its rows.
     """
 
     request_s: float = 0.0
@@ -48,6 +49,7 @@ class HTTPCosts:
     client_wake_s: float = 0.0
     client_request_s: float = 0.0
     step_s: float = 0.0
+    enter_s: float = 0.0
 
     def without_client(self) -> HTTPCosts:
         """The same where clients compute elsewhere."""
@@ -176,6 +178,7 @@ class SimulatedReplica:
 
     def begin_step(self, now_s: float) -> Step | None:
         """Decide what the next step computes; None if there is nothing to do."""
+        entered_s = len(self._inbox) * self._http.enter_s
         while self._inbox:
             self._scheduler.add(self._sequence(self._inbox.popleft(), now_s + _MOMENT_S))
         scheduler = self._scheduler
@@ -188,7 +191,7 @@ class SimulatedReplica:
             return None
         if self._on_step is not None:
             self._on_step(chunks)
-        load, times, more_s = Load.of(chunks), self._times, self._http.step_s
+        load, times, more_s = Load.of(chunks), self._times, self._http.step_s + entered_s
         forward_s, outside_s = times.seconds(load, times.alone)
         alone_s = forward_s + outside_s + more_s
         beside_s = sum(times.seconds(load, times.beside)) + more_s
