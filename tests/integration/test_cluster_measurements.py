@@ -13,6 +13,7 @@ from llorch.settings import Settings
 from tests.support.cluster import step_times
 from tests.support.live_server import LiveServer
 from tools.performance import check_simulation, measure_steps
+from tools.performance.cluster import calibration
 from tools.performance.cluster.calibration import http_costs, shared_core
 from tools.performance.cluster.real_run import Server, run
 from tools.performance.cluster.routing import ROUTERS
@@ -82,7 +83,10 @@ def test_a_real_run_has_the_figures_of_a_simulated_one(server: LiveServer) -> No
     assert figures["busy_s"] > 0
 
 
-def test_what_http_takes_is_told_from_one_stream_and_from_several(server: LiveServer) -> None:
+def test_what_http_takes_is_told_from_one_stream_and_from_several(
+    server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "MANY", 40)  # the context of this server is short
     replica = Server(server.port, server.process.pid)
     costs = http_costs([replica], times=1)
     assert costs.wake_s + costs.token_s > 0
