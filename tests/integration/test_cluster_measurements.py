@@ -92,6 +92,7 @@ def test_what_http_takes_is_told_from_one_stream_and_from_several(
     assert 50 < costs.token_bytes < 500
     assert costs.enter_s > 0  # the others are differences, which one pause of the machine turns around
     assert min(costs.wake_s, costs.token_s, costs.request_s, costs.client_s, costs.client_request_s) >= 0
+    monkeypatch.setattr(calibration, "SEVERAL", 1)  # one server stands for both, and has few places
     assert 1 <= shared_core(replica, replica, times=1) < 100
 
 
