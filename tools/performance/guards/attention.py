@@ -72,4 +72,5 @@ def step_on(
     step[st.TABLES], step[st.TABLE_STRIDE] = table.ctypes.data, table.strides[0]
     step[st.KEYS], step[st.VALUES] = (int(cache[0, i].ctypes.data) for i in (0, 1))
     step[st.LAYER_KEY_BYTES] = step[st.LAYER_VALUE_BYTES] = cache.strides[0]
+    step[st.BLOCK_KEY_BYTES] = step[st.BLOCK_VALUE_BYTES] = cache[0, 0].nbytes // table.size
     return step, (cache, positions, slots, table)
