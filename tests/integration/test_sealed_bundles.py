@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from llorch.cli.main import main
+from llorch.errors import InputError
 from llorch.validation.attestation import ATTESTATION
 from llorch.validation.bundle import BundleWriter
 from llorch.validation.not_proven import not_proven
@@ -127,7 +128,7 @@ def test_nothing_is_left_when_signing_fails(tmp_path: Path) -> None:
 
     writer = BundleWriter("loading", tmp_path, "one", fail)
     writer.add_json("loading.json", {"checks": []})
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match="one: the bundle cannot be written there: No space"):
         writer.write({}, True, "llorch inspect")
     assert list((tmp_path / "loading").iterdir()) == []
 

@@ -31,7 +31,7 @@ def test_the_choice_follows_the_memory_there_is(tiny: Path, monkeypatch: pytest.
         monkeypatch.setattr(residence, "available_memory", lambda: need)
         kind, reason = choose_residence(model.weights, "auto")
         assert kind == "mapped"
-        assert "MB" in reason
+        assert "MiB packed" in reason
         with pytest.raises(SettingsError, match="'compressed' is not known"):
             choose_residence(model.weights, "compressed")
 
