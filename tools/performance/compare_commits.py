@@ -95,7 +95,7 @@ def compare(ours: Timer, theirs: Timer, n_pairs: int) -> dict[str, float]:
         for timer in (ours, theirs) if number % 2 == 0 else (theirs, ours):
             seconds[timer].append(timer())
     ratios = [other / own for own, other in zip(seconds[ours], seconds[theirs], strict=True)]
-    quartiles = statistics.quantiles(ratios, n=4) if n_pairs > 1 else ratios * 3
+    quartiles = statistics.quantiles(ratios, n=4, method="inclusive") if n_pairs > 1 else ratios * 3
     return {
         "this_s": statistics.median(seconds[ours]),
         "other_s": statistics.median(seconds[theirs]),

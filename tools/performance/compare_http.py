@@ -79,7 +79,7 @@ def pairs(model: Path, load: Load, n_threads: int, n_rounds: int) -> Iterator[Pa
 def summary(found: Sequence[Pair]) -> str:
     """Medians with quartiles."""
     costs = sorted(100 * pair.cost for pair in found)
-    low, middle, high = statistics.quantiles(costs, n=4) if len(costs) > 1 else costs * 3
+    low, middle, high = statistics.quantiles(costs, n=4, method="inclusive") if len(costs) > 1 else costs * 3
     server, bench, loop_us = (
         statistics.median(getattr(pair, name) for pair in found) for name in ("server", "bench", "loop_us")
     )
