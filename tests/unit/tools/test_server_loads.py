@@ -57,7 +57,7 @@ def test_the_cost_of_http_is_the_median_of_pairs() -> None:
         for server, bench, loop_us in ((90, 100, 50.0), (60, 50, 70.0), (16, 20, 60.0))
     ]
     words = summary(found)
-    assert words.startswith("3 pairs: HTTP costs 10.0 % (quartiles -20.0 to 20.0)")
+    assert words.startswith("3 pairs: HTTP costs 10.0 % (quartiles -5.0 to 15.0)")
     assert "server 60, bench 50 tokens/s; event loop 60.0 us" in words
     assert summary(found[:1]).startswith("1 pairs: HTTP costs 10.0 %")
 
