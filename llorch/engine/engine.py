@@ -30,7 +30,6 @@ from llorch.engine.tally import StepTally
 from llorch.errors import InputError, KernelError
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
-from llorch.model.row_cost import positions_like_a_row
 from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings
@@ -86,7 +85,7 @@ class Engine:
         max_outputs = max(LOGITS_BYTES // (4 * loaded.config.n_vocab), settings.parallel)
         self._scheduler = Scheduler(self._blocks, settings.parallel, max_outputs)
         self._has_drafts = settings.draft == "ngram"
-        self._pace = Pace(loaded.llama.n_batch, equal=positions_like_a_row(loaded.config))
+        self._pace = Pace(loaded.llama.n_batch, cost=loaded.llama.row_cost)
         self._generations = Generations(self._scheduler)
         self._postprocessor = Postprocessor(
             loaded.tokenizer, self._generations.emit, self._generations.finish, self._generations.fail
@@ -253,10 +252,11 @@ class Engine:
             begun_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache, stamps=stamps)
             duration_s = time.perf_counter() - begun_s
-            prompts = [] if is_steady else [chunk for chunk in chunks if chunk.sequence.n_pending > 1]
-            n_prompt = sum(chunk.n_tokens for chunk in prompts)
-            n_before = prompts[0].sequence.n_computed if prompts else 0
-            self._pace.record(batch.n_rows - n_prompt, n_prompt, duration_s, n_before=n_before)
+            n_prompt = n_looks = 0
+            if not is_steady:  # the rows of prompts are the last
+                n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
+                n_looks = int(batch.positions[batch.n_rows - n_prompt :].sum())
+            self._pace.record(batch.n_rows - n_prompt, n_prompt, duration_s, n_looks=n_looks)
             if watcher is not None:
                 watcher.end_forward()
         except KernelError:

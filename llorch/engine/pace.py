@@ -6,13 +6,12 @@ rows of prompts are added that the step takes at most `STRETCH` times as long as
 is more: no stream falters because somebody else has sent a long prompt. Only where many have begun together, short
 prompts are read first, in steps of `TARGET_S`. How a prompt is cut never changes a result.
 
-A row of a prompt costs its products, and attention for each position that it looks at. Both are counted as one: `equal`
-positions as a row.
+A row costs the more, the further behind in its prompt it stands (`RowCost`).
 """
 
 from __future__ import annotations
 
-import math
+from llorch.model.row_cost import RowCost
 
 TARGET_S = 0.5
 """Longest time a step should take while no answer is being generated, in seconds."""
@@ -23,7 +22,7 @@ no step takes just the time that was foreseen."""
 
 SMOOTH_S = 0.025
 """A step with rows of prompts may always take so long, in seconds: nobody sees that 40 tokens come in a second and not
-200. A small model reads a long prompt in half the time then: its steps alone would leave next to no room."""
+200. A small model reads a long prompt in two thirds of the time then: 1.7 times its steps would leave little room."""
 
 SMALLEST = 64
 """Rows below which a step is not cut while no answer is being generated: every pass reads all weights once."""
@@ -51,17 +50,17 @@ nothing, since a step waits for its weights meanwhile."""
 class Pace:
     """Learns from steps what they cost, and proposes the next one's limit."""
 
-    def __init__(self, n_batch: int, target_s: float = TARGET_S, equal: float = math.inf) -> None:
+    def __init__(self, n_batch: int, target_s: float = TARGET_S, cost: RowCost | None = None) -> None:
         """Know nothing yet.
 
         Args:
             n_batch: most rows of a step.
             target_s: longest time of a step without answers, in seconds.
-            equal: positions that cost as much as a row (`row_cost.py`).
+            cost: of the model's rows; without it, all cost the same.
         """
         self._n_batch = n_batch
         self._target_s = target_s
-        self._equal = equal
+        self._cost = cost or RowCost()
         self._per_s: float | None = None  # what large steps without answers read, in rows at a prompt's begin
         self._decode_s: dict[int, float] = {}  # duration of steps without prompts, by their rows
         self._row_s: float | None = None  # what such a row adds to a step with answers
@@ -77,23 +76,23 @@ class Pace:
             n_before: positions of the prompt to read that have been computed.
         """
         known = 0 if self._per_s is None else self._per_s * self._target_s
-        n_full = max(SMALLEST, self._cut(known, n_before))
+        n_full = max(SMALLEST, self._cost.rows(known, n_before))
         if n_decoding and not 0 < n_burst <= SHORT * max(SMALLEST, known):
             return min(self._n_batch, n_decoding + self._n_beside(n_decoding, n_before))
         return min(self._n_batch, n_decoding + n_full)
 
-    def record(self, n_decoding: int, n_prompt: int, duration_s: float, *, n_before: int = 0) -> None:
+    def record(self, n_decoding: int, n_prompt: int, duration_s: float, *, n_looks: int = 0) -> None:
         """Learn from a step.
 
         Args:
             n_decoding: rows that were no prompt's: of answers, and drafts of them.
             n_prompt: rows of prompts.
             duration_s: what it took.
-            n_before: positions before the first of those.
+            n_looks: positions that those look at, all together.
         """
         if duration_s <= 0:
             return
-        price = n_prompt * (1 + (n_before + n_prompt / 2) / self._equal)
+        price = self._cost.price(n_prompt, n_looks)
         if not n_prompt:
             self._n_mixed = 0
             before = self._decode_s.get(n_decoding)
@@ -107,11 +106,6 @@ class Pace:
         ):  # small ones say nothing, since they wait for the weights
             self._per_s = _mean(self._per_s, price / duration_s)
 
-    def _cut(self, price: float, n_before: int) -> int:
-        """Rows behind `n_before` positions that cost as much as `price` rows at the begin of a prompt."""
-        first = 1 + n_before / self._equal
-        return int(2 * price / (first + math.sqrt(first * first + 2 * price / self._equal)))
-
     def _n_beside(self, n_decoding: int, n_before: int) -> int:
         """Rows of prompts beside `n_decoding` others; 0 to see what those take alone."""
         alone_s = self._alone_s(n_decoding)
@@ -123,7 +117,7 @@ class Pace:
                 return FEWEST
             row_s = 1 / self._per_s
         price = (max(STRETCH * alone_s, SMOOTH_S) - alone_s) / row_s
-        return max(FEWEST, min(_GROWTH * self._n_tried, self._cut(price, n_before)))
+        return max(FEWEST, min(_GROWTH * self._n_tried, self._cost.rows(price, n_before)))
 
     def _learn_row(self, n_decoding: int, price: float, duration_s: float) -> None:
         alone_s = self._alone_s(n_decoding)

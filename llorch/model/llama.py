@@ -28,7 +28,7 @@ from llorch.model.forward_pass import WRITTEN_OUT, RunState, write_program
 from llorch.model.kv_cache import KVCache
 from llorch.model.residence import Residence, choose_residence
 from llorch.model.rope_table import RopeTable
-from llorch.model.row_cost import positions_like_a_row
+from llorch.model.row_cost import RowCost
 from llorch.model.step_inputs import StepInputs
 from llorch.model.thread_choice import ThreadChoice
 from llorch.model.weights import Weights
@@ -68,6 +68,7 @@ class Llama:
         places: where the threads run.
         residence: where the weights live (`Residence`).
         residence_reason: why.
+        row_cost: what rows cost, about.
 
     Raises:
         ModelError: a block scale is NaN or infinite.
@@ -112,7 +113,7 @@ class Llama:
         self._fused = self._written(kv_type, observed=False)
         self.residence.fill(self.places, progress)
         self._choice = ThreadChoice(self.n_threads)
-        self._equal = positions_like_a_row(config)
+        self.row_cost = RowCost.of(config)
         n_rep = config.n_head // config.n_head_kv
         attention_bytes = attend_queries.scratch_bytes(n_rep, config.head_dim)
         scratch_bytes = max(attention_bytes, self.residence.scratch_bytes())
@@ -181,11 +182,9 @@ class Llama:
             else:
                 fused = self._written(kv_cache.kv_type, observed=False)
                 last = len(fused.program) if n_outputs else fused.program.n_without_outputs
-                work = (
-                    0.0
-                    if n_outputs == batch.n_rows
-                    else batch.n_rows + float(batch.positions.sum()) / self._equal
-                )
+                work = 0.0
+                if n_outputs < batch.n_rows:  # rows of prompts are among them
+                    work = self.row_cost.price(batch.n_rows, int(batch.positions.sum()))
                 n_active = self._choice.choose(batch.n_rows, work)
                 self._stamp(stamps, last, n_active)
                 begun_s = time.perf_counter()

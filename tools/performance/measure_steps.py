@@ -23,7 +23,6 @@ from llorch.errors import LlorchError
 from llorch.kernels import paths
 from llorch.kernels.layout import KV_BLOCK_SIZE
 from llorch.model.kv_cache import KVCache
-from llorch.model.row_cost import positions_like_a_row
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
 from tools.performance.cluster.step_clock import SHORT, costs
@@ -71,7 +70,7 @@ def about(loaded: OpenModel, model: str, n_threads: int, n_cores: int) -> dict[s
         "n_cores": n_cores,
         "cpu": kernels["cpu"],
         "path": kernels["path"],
-        "positions_like_a_row": positions_like_a_row(loaded.config),
+        "positions_like_a_row": loaded.llama.row_cost.equal,
         "kv_bytes_per_token": KVCache.bytes_per_block(loaded.config, "f16") // KV_BLOCK_SIZE,
         "weight_bytes": loaded.llama.residence.n_bytes,
         "n_ctx_train": loaded.config.n_ctx_train,

@@ -96,14 +96,13 @@ class Turns:
         self._engine.step()
         watchers = None, None, recorder
         rounds: list[Round] = []
-        for order in self._orders:
-            medians = [0.0, 0.0, 0.0]
+        while True:
+            order, medians = next(self._orders), [0.0, 0.0, 0.0]
             for kind in order:
                 medians[kind] = self._group(watchers[kind])
             if not self._engine.has_work:
                 return rounds
             rounds.append(Round(*medians))
-        raise AssertionError
 
     def _group(self, watcher: StepWatcher | None) -> float:
         """The median of a group of steps, in microseconds."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from llorch.engine.pace import FEWEST, PROBE_EVERY, SMALLEST, SMOOTH_S, STRETCH, Pace
+from llorch.model.row_cost import RowCost
 
 Cost = Callable[[int, int], float]
 """Duration of a step of so many rows of answers and so many of prompts."""
@@ -191,13 +192,13 @@ def test_rows_far_behind_in_a_prompt_are_known_to_cost_more() -> None:
     def price(n_before: int, n_rows: int) -> float:
         return n_rows + sum(range(n_before, n_before + n_rows)) / equal
 
-    pace = Pace(512, equal=equal)
+    pace = Pace(512, cost=RowCost(equal))
     pace.record(2, 0, alone_s)
     steps = []
     for n_before in [*range(0, 200, 20), *range(1500, 1600, 20)]:
         n_rows = pace.n_rows(2, n_before=n_before) - 2
         steps.append(alone_s + row_s * price(n_before, n_rows))
-        pace.record(2, n_rows, steps[-1], n_before=n_before)
+        pace.record(2, n_rows, steps[-1], n_looks=sum(range(n_before, n_before + n_rows)))
     assert max(steps) <= 1.1 * STRETCH * alone_s
     assert min(steps[5:]) >= 0.9 * STRETCH * alone_s
     assert pace.n_rows(2, n_before=1600) < pace.n_rows(2) / 3

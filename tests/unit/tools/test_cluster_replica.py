@@ -17,7 +17,6 @@ from llorch.engine.events import EndEvent
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.engine.scheduler import Chunk
-from llorch.model.row_cost import positions_like_a_row
 from llorch.settings import Settings
 from tests.support.cluster import step_times
 from tools.performance.cluster.replica import _MOMENT_S, HTTPCosts, ReplicaSettings
@@ -89,7 +88,7 @@ def test_the_simulation_computes_the_batches_of_the_real_engine(
     times = step_times()
     jobs = list(arrivals(MIX, 14, seed))
     real = VirtualEngine(long_model, times, monkeypatch)
-    times.about["positions_like_a_row"] = positions_like_a_row(real.engine.loaded.config)
+    times.about["positions_like_a_row"] = real.engine.loaded.llama.row_cost.equal
     real.run(jobs)
     jobs = [Job(job.number, job.arrival_s, job.token_ids, real.answers[job.number]) for job in jobs]
 

@@ -16,6 +16,7 @@ from llorch.engine.request import Request
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.engine.sequence import Sequence
 from llorch.kernels.layout import KV_BLOCK_SIZE
+from llorch.model.row_cost import RowCost
 from tools.performance.cluster.step_times import Load, StepTimes
 from tools.performance.cluster.workload import Job
 
@@ -138,7 +139,7 @@ class SimulatedReplica:
         self._http = http
         self._on_step = on_step
         self._scheduler = Scheduler(blocks, settings.parallel)
-        self._pace = Pace(settings.batch_size, equal=times.positions_like_a_row)
+        self._pace = Pace(settings.batch_size, cost=RowCost(times.positions_like_a_row))
         self._requests: list[Job] = []  # that the event loop has not read yet
         self._n_refused = 0
         self._computed: list[Sent] = []  # tokens that it has not sent yet
@@ -201,10 +202,8 @@ class SimulatedReplica:
         """Count `step` as computed at `now_s`; its tokens are for the event loop."""
         self.n_steps += 1
         load = Load.of(step.chunks)
-        prompts = [chunk.sequence for chunk in step.chunks if chunk.sequence.n_pending > 1]
-        n_before = prompts[0].n_computed if prompts else 0
         seconds = step.forward * (now_s - step.begun_s)
-        self._pace.record(load.n_decode, load.n_prompt, seconds, n_before=n_before)
+        self._pace.record(load.n_decode, load.n_prompt, seconds, n_looks=load.prompt_positions)
         for sequence, n_tokens in ((chunk.sequence, chunk.n_tokens) for chunk in step.chunks):
             sequence.n_computed += n_tokens
             if sequence.n_pending:

@@ -36,9 +36,9 @@ class FixedPace(Pace):
         del n_decoding, n_burst, n_before
         return self.rows
 
-    def record(self, n_decoding: int, n_prompt: int, duration_s: float, *, n_before: int = 0) -> None:
+    def record(self, n_decoding: int, n_prompt: int, duration_s: float, *, n_looks: int = 0) -> None:
         """Keep the duration."""
-        del n_decoding, n_prompt, n_before
+        del n_decoding, n_prompt, n_looks
         self.forward_s = duration_s
 
 
