@@ -92,13 +92,7 @@ class Chain:
         if not len(places):
             return candidates
         logits = candidates.logits.copy()
-        apply_penalties(
-            logits,
-            places.tolist(),
-            repetition=params.repetition_penalty,
-            presence=params.presence_penalty,
-            frequency=params.frequency_penalty,
-        )
+        apply_penalties(logits, places.tolist(), params)
         return Candidates(candidates.token_ids, logits)
 
     def _penalize_repeats(self, candidates: Candidates) -> Candidates:

@@ -8,6 +8,8 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.engine.params import SamplingParams
+
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 """A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
 _LARGEST = np.finfo(np.float32).max
@@ -20,14 +22,7 @@ def apply_logit_bias(
     logits[token_ids] += bias
 
 
-def apply_penalties(
-    logits: NDArray[np.float32],
-    recent_ids: Collection[int],
-    *,
-    repetition: float = 1.0,
-    presence: float = 0.0,
-    frequency: float = 0.0,
-) -> None:
+def apply_penalties(logits: NDArray[np.float32], recent_ids: Collection[int], params: SamplingParams) -> None:
     """Make recent tokens less likely, in place.
 
     A positive logit is divided by the repetition penalty and a negative one multiplied, since division alone
@@ -37,9 +32,8 @@ def apply_penalties(
     Args:
         logits: float32 (n_vocab,), changed.
         recent_ids: the latest tokens; one that occurs several times is listed as often.
-        repetition: factor > 0; 1 is off.
-        presence: subtracted once from each of them.
-        frequency: subtracted as often as the token occurs.
+        params: its `repetition_penalty`, a factor > 0; `presence_penalty`, subtracted once from each of them; and
+            `frequency_penalty`, subtracted as often as the token occurs.
     """
     if not recent_ids:
         return
@@ -47,9 +41,9 @@ def apply_penalties(
     token_ids = np.fromiter(counted.keys(), np.int32, len(counted))
     counts = np.fromiter(counted.values(), np.float32, len(counted))
     before = logits[token_ids]
-    factor = max(np.float32(repetition), _SMALLEST)
+    factor = max(np.float32(params.repetition_penalty), _SMALLEST)
     values = np.where(before <= 0, before * factor, before / factor)
-    values -= counts * np.float32(frequency) + np.float32(presence)
+    values -= counts * np.float32(params.frequency_penalty) + np.float32(params.presence_penalty)
     has_overflowed = np.isinf(values) & np.isfinite(before)
     if has_overflowed.any():
         values[has_overflowed] = np.copysign(_LARGEST, values[has_overflowed])

@@ -133,13 +133,7 @@ class Sampler:
         before = logits[changed]
         try:
             apply_logit_bias(logits, self._bias_ids, self._bias)
-            apply_penalties(
-                logits,
-                recent,
-                repetition=self.params.repetition_penalty,
-                presence=self.params.presence_penalty,
-                frequency=self.params.frequency_penalty,
-            )
+            apply_penalties(logits, recent, self.params)
             logits[repeated] -= amounts
             return self._choose(logits)
         finally:

@@ -90,7 +90,11 @@ def test_penalties_as_llama_cpp(
     recent: list[int], expected: list[float], repetition: float, frequency: float, presence: float
 ) -> None:
     logits = logits_of(0.2, 0.2, 0.2, 0.2, 0.2)
-    apply_penalties(logits, recent, repetition=repetition, frequency=frequency, presence=presence)
+    params = SamplingParams()
+    fields = {"repetition_penalty": repetition, "frequency_penalty": frequency, "presence_penalty": presence}
+    for name, value in fields.items():  # llama.cpp's tests go beyond what a request may ask for
+        object.__setattr__(params, name, value)
+    apply_penalties(logits, recent, params)
     np.testing.assert_allclose(softmax(logits), expected, atol=2e-5)
 
 
@@ -107,14 +111,15 @@ def test_temperature_sharpens(temperature: float, expected: list[float]) -> None
 
 def test_penalties_by_hand() -> None:
     logits = np.array([2.0, -2.0, 0.0, 1.0], np.float32)
-    apply_penalties(logits, [0, 0, 1, 2], repetition=2, frequency=0.25, presence=0.5)
+    params = SamplingParams(repetition_penalty=2, frequency_penalty=0.25, presence_penalty=0.5)
+    apply_penalties(logits, [0, 0, 1, 2], params)
     # 2/2 - 2*.25 - .5; -2*2 - .25 - .5; 0*2 - .25 - .5; untouched
     assert logits.tolist() == [0.0, -4.75, -0.75, 1.0]
 
 
 def test_a_repetition_penalty_below_one_favours_recent_tokens() -> None:
     logits = np.array([2.0, -2.0], np.float32)
-    apply_penalties(logits, [0, 1], repetition=0.5)
+    apply_penalties(logits, [0, 1], SamplingParams(repetition_penalty=0.5))
     assert logits.tolist() == [4.0, -1.0]
 
 
