@@ -215,7 +215,8 @@ class Engine:
             if self._has_drafts:
                 chunks = with_drafts(chunks, self.loaded.llama.n_batch, self._blocks)
             self._compute(chunks, is_steady=is_steady)
-            self.tally.add_step(chunks, time.perf_counter() - begun_s)
+            n_rows = len(chunks) if is_steady else sum(c.n_tokens + len(c.draft) for c in chunks)
+            self.tally.add_step(n_rows, time.perf_counter() - begun_s)
         if self.watcher is not None:
             self.watcher.end_step(self._scheduler, self.block_pool)
         return self._generations.take_events()

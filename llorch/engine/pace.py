@@ -92,12 +92,13 @@ class Pace:
         """
         if duration_s <= 0:
             return
-        price = self._cost.price(n_prompt, n_looks)
         if not n_prompt:
             self._n_mixed = 0
             before = self._decode_s.get(n_decoding)
             self._decode_s[n_decoding] = _mean(before, min(duration_s, _OUTLIER * (before or duration_s)))
-        elif n_decoding:
+            return
+        price = self._cost.price(n_prompt, n_looks)
+        if n_decoding:
             self._n_mixed += 1
             self._n_tried = max(self._n_tried, n_prompt)
             self._learn_row(n_decoding, price, duration_s)

@@ -60,10 +60,10 @@ class StepTally:
         self.n_prompt_tokens = 0
         self.n_cached_tokens = 0
 
-    def add_step(self, chunks: Sequence[Chunk], duration_s: float) -> None:
+    def add_step(self, n_rows: int, duration_s: float) -> None:
         """Count a step."""
         self.step_s.add(duration_s)
-        self.step_rows.add(sum(chunk.n_tokens + len(chunk.draft) for chunk in chunks))
+        self.step_rows.add(n_rows)
 
     def add_prompts(self, chunks: Sequence[Chunk]) -> None:
         """Count the prompts that end with one of `chunks`, which have been computed and not yet been sampled from."""

@@ -11,11 +11,9 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.kernels.batch_rows import WHOLE
 from llorch.kernels.layout import ATTENTION_PART, GROUP_ROWS
 from llorch.kernels.ops.attend_parts import MOST_ROW_PARTS
-
-WHOLE = -1
-"""In place of a part: all of them."""
 
 _PIECES_PER_THREAD = 4
 """A group is split when it is more than such a share of what a thread has to do."""

@@ -11,17 +11,15 @@ from llorch.kernels import step as st
 from llorch.kernels.batch_rows import TASK_FIELDS, check_rows
 from llorch.kernels.layout import ATTENTION_PART, KV_BLOCK_SIZE
 from llorch.kernels.ops.attend_parts import MOST_ROW_PARTS
-from llorch.model.attention_tasks import WHOLE, attention_tasks
+from llorch.model.attention_tasks import attention_tasks
 from llorch.model.batch import Batch
-
-_ROWS = (st.TOKEN_IDS, st.POSITIONS, st.SLOTS, st.OUTPUT_ROW_IDS)
 
 
 class StepInputs:
     """Copies batches to where the kernels find them, and refuses those that point elsewhere.
 
-    The addresses stand in the step once and for all: to ask NumPy for one takes a microsecond, and several in the
-    cold caches that a step leaves.
+    NumPy is asked for addresses once and for all: that takes a microsecond, and several in the cold caches that a step
+    leaves.
     """
 
     def __init__(
@@ -37,14 +35,14 @@ class StepInputs:
             n_threads: most threads of a step.
         """
         self._step = step
-        self._n_vocab, self._n_head_kv, self._n_threads = n_vocab, n_head_kv, n_threads
-        self._split_from = sys.maxsize if n_threads == 1 else ATTENTION_PART
-        self._rows = np.zeros((len(_ROWS), n_batch), np.int32)
+        self._n_head_kv, self._n_threads = n_head_kv, n_threads
+        self._limits = sys.maxsize if n_threads == 1 else ATTENTION_PART, n_vocab, 0, 0
+        self._values = np.zeros(4 * n_batch, np.int32)
+        self._noted = np.zeros(2 + 2 * n_batch, np.int32)
         self._tasks = np.zeros((n_batch + MOST_ROW_PARTS, TASK_FIELDS), np.int32)
-        self._rows_address, self._tasks_address = int(self._rows.ctypes.data), int(self._tasks.ctypes.data)
-        for i, index in enumerate(_ROWS):
-            step[index] = self._rows_address + i * self._rows.strides[0]
-        step[st.TASKS] = self._tasks_address
+        arrays = step, self._values, self._tasks, self._noted  # as `check_rows` takes them
+        self._addresses = tuple(int(array.ctypes.data) for array in arrays)
+        step[st.TASKS] = self._addresses[2]
         self._tables: NDArray[np.int32] = np.zeros((0, 0), np.int32)
 
     def fill(self, batch: Batch) -> int:
@@ -56,33 +54,29 @@ class StepInputs:
         Raises:
             ValueError: its arrays do not go together, or something points outside the vocabulary, the tables or itself.
         """
-        rows, n_rows, n_outputs = self._rows, len(batch.token_ids), len(batch.output_rows)
-        np.copyto(rows[0, :n_rows], batch.token_ids, "safe")
-        np.copyto(rows[1, :n_rows], batch.positions, "safe")
-        np.copyto(rows[2, :n_rows], batch.slots, "safe")
-        np.copyto(rows[3, :n_outputs], batch.output_rows, "safe")
+        n_rows, n_outputs = len(batch.token_ids), len(batch.output_rows)
+        if not n_rows == len(batch.positions) == len(batch.slots):
+            raise ValueError("token_ids, positions and slots: expected as many of each")
+        values = self._values  # four copies are no slower than one `np.concatenate`
+        np.copyto(values[:n_rows], batch.token_ids, "safe")
+        np.copyto(values[n_rows : 2 * n_rows], batch.positions, "safe")
+        np.copyto(values[2 * n_rows : 3 * n_rows], batch.slots, "safe")
+        np.copyto(values[3 * n_rows : 3 * n_rows + n_outputs], batch.output_rows, "safe")
         if batch.block_tables is not self._tables:
             self._point_to(batch.block_tables)
-        n_slots, n_blocks = self._tables.shape
-        n_positions = n_blocks * KV_BLOCK_SIZE
-        found = check_rows(
-            self._rows_address, rows.shape[1], n_rows, n_outputs, self._n_vocab, n_positions, n_slots,
-            self._tasks_address, WHOLE, self._split_from,
-        )  # fmt: skip
+        found = check_rows(*self._addresses, n_rows, n_outputs, *self._limits)
         if found < 0:
-            raise ValueError(_fault(batch, self._n_vocab))
-        last, n_tasks = found >> 32, found & 0xFFFFFFFF
-        if last >= self._split_from:
-            tasks = attention_tasks(batch.positions, batch.slots, self._n_head_kv, self._n_threads)
-            n_tasks = len(tasks)
-            self._tasks[:n_tasks] = tasks
-        step = self._step
-        step[st.N_ROWS], step[st.N_OUTPUTS], step[st.N_TASKS] = n_rows, n_outputs, n_tasks
-        return last
+            raise ValueError(_fault(batch, self._limits[1]))
+        if not found & 0xFFFFFFFF:
+            split = attention_tasks(batch.positions, batch.slots, self._n_head_kv, self._n_threads)
+            self._tasks[: len(split)] = split
+            self._step[st.N_TASKS] = self._noted[0] = len(split)
+        return found >> 32
 
     def _point_to(self, block_tables: NDArray[np.int32]) -> None:
         """Have the step read these tables; those of an engine are the same array in every step."""
         self._tables = tables = np.ascontiguousarray(block_tables, np.int32)
+        self._limits = *self._limits[:2], tables.shape[1] * KV_BLOCK_SIZE, len(tables)
         self._step[st.TABLES], self._step[st.TABLE_STRIDE] = tables.ctypes.data, tables.strides[0]
 
 

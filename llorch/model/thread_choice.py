@@ -93,8 +93,10 @@ class _Search:
             if before < math.inf:
                 duration_s = before + _NEW_SHARE * (min(duration_s, _OUTLIER * before) - before)
             self._times[choice] = duration_s
-            if duration_s > min(self._times):  # another is best now; what disturbs this one may be over soon
-                self._pause = min(self._pause, _FIRST_TRIAL)
+            if duration_s <= min(self._times):  # nearly always
+                return
+            # Another is best now; what disturbs this one may be over soon.
+            self._pause = min(self._pause, _FIRST_TRIAL)
         self._best = self._times.index(min(self._times))
 
     def _begin_trial(self) -> None:

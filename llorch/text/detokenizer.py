@@ -36,6 +36,7 @@ class Detokenizer:
         self._shown_ids = shown_ids
         self._is_start = tokenizer.is_text_start(prompt_ids)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._is_holding = False
 
     def push(self, token_id: int) -> str:
         """Text completed by `token_id`; may be empty.
@@ -48,8 +49,11 @@ class Detokenizer:
         if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
             piece = self._tokenizer.without_prefix(token_id, piece)
             self._is_start = False
+        if not self._is_holding and piece.isascii():  # nearly always
+            return piece.decode()
         text = self._utf8.decode(piece)
         held, _ = self._utf8.getstate()
+        self._is_holding = bool(held)
         if held[:1] == b"\xed" and held[1:] >= b"\xa0":
             # Python's decoder waits for the third byte of a surrogate, which no UTF-8 text contains.
             text += self._utf8.decode(b"", final=True)

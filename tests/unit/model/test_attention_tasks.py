@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llorch.kernels.batch_rows import WHOLE
 from llorch.kernels.layout import ATTENTION_PART, GROUP_ROWS
 from llorch.kernels.ops.attend_parts import MOST_ROW_PARTS
-from llorch.model.attention_tasks import WHOLE, attention_tasks
+from llorch.model.attention_tasks import attention_tasks
 
 
 def tasks_of(rows: list[tuple[int, int, int]], n_head_kv: int = 3, n_threads: int = 2) -> NDArray[np.int32]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from llorch.kernels import step as fields
 from llorch.kernels.layout import ATTENTION_PART, KV_BLOCK_SIZE
+from llorch.model import step_inputs
 from llorch.model.attention_tasks import attention_tasks
 from llorch.model.batch import Batch
 from llorch.model.step_inputs import StepInputs
@@ -51,12 +55,10 @@ def test_kernels_find_each_batch_and_the_tasks_of_the_slow_twin(
         assert step[fields.N_TASKS] == len(tasks)
         np.testing.assert_array_equal(inputs._tasks[: len(tasks)], tasks)
         arrays = (batch.token_ids, batch.positions, batch.slots, batch.output_rows)
-        for row, array in zip(inputs._rows, arrays, strict=True):
-            np.testing.assert_array_equal(row[: len(array)], array)
-        addresses = [
-            step[i] for i in (fields.TOKEN_IDS, fields.POSITIONS, fields.SLOTS, fields.OUTPUT_ROW_IDS)
-        ]
-        assert addresses == [row.ctypes.data for row in inputs._rows]
+        indices = (fields.TOKEN_IDS, fields.POSITIONS, fields.SLOTS, fields.OUTPUT_ROW_IDS)
+        for index, array in zip(indices, arrays, strict=True):
+            found = np.ctypeslib.as_array((ctypes.c_int32 * len(array)).from_address(int(step[index])))
+            np.testing.assert_array_equal(found, array)
         assert step[fields.TASKS] == inputs._tasks.ctypes.data
         assert step[fields.TABLES] == batch.block_tables.ctypes.data
 
@@ -93,13 +95,49 @@ def test_what_points_outside_is_named(field: str, row: int, limit: int) -> None:
             inputs.fill(batch)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_the_tasks_of_long_contexts_are_those_of_the_batch_whatever_came_before(n_threads: int) -> None:
+    inputs, step = new_inputs(n_threads)
+    long, short, one, mixed = (
+        [(1, 300, 1), (0, 511, 1)],
+        [(1, 30, 1)],
+        [(0, 512, 1)],
+        [(1, 300, 3), (0, 511, 1)],
+    )
+    later, other = [(1, 301, 1), (0, 511, 1)], [(2, 301, 1), (0, 512, 1)]
+    for runs in (long, long, later, short, later, one, mixed, long, other, long):
+        batch = batch_of(runs)
+        inputs.fill(batch)
+        tasks = attention_tasks(batch.positions, batch.slots, N_HEAD_KV, n_threads)
+        assert step[fields.N_TASKS] == len(tasks)
+        np.testing.assert_array_equal(inputs._tasks[: len(tasks)], tasks)
+
+
+def test_tasks_of_the_same_rows_and_parts_are_written_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, _ = new_inputs()
+    asked = []
+
+    def noted(positions: NDArray[np.int32], *args: Any) -> NDArray[np.int32]:
+        asked.append(int(positions[0]))
+        return attention_tasks(positions, *args)
+
+    monkeypatch.setattr(step_inputs, "attention_tasks", noted)
+    for position in range(ATTENTION_PART - 2, 2 * ATTENTION_PART + 2):
+        inputs.fill(batch_of([(1, position, 1)]))
+    assert asked == [ATTENTION_PART, 2 * ATTENTION_PART]
+
+
 def test_arrays_of_other_lengths_or_types_are_refused() -> None:
     inputs, _ = new_inputs()
     batch = batch_of([(2, 0, 10)])
-    with pytest.raises(ValueError, match="broadcast"):
-        inputs.fill(
-            Batch(batch.token_ids, batch.positions[:9], batch.slots, batch.block_tables, batch.output_rows)
-        )
+    for positions, message in (
+        (batch.positions[:9], "as many of each"),
+        (batch.positions[:, None], "broadcast"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            inputs.fill(Batch(batch.token_ids, positions, batch.slots, batch.block_tables, batch.output_rows))
+    wide = batch.token_ids.astype(np.int64)
     with pytest.raises(TypeError, match="safe"):
-        inputs.fill(Batch(batch.token_ids.astype(np.int64), batch.positions, batch.slots, batch.block_tables,
-                          batch.output_rows))  # type: ignore[arg-type]  # fmt: skip
+        inputs.fill(
+            Batch(wide, batch.positions, batch.slots, batch.block_tables, batch.output_rows)  # type: ignore[arg-type]
+        )
