@@ -224,9 +224,13 @@ class PieceWriter:
         return self.has_chunks and not self._protocol.flow.write_paused
 
     def write(self, body: bytes) -> None:
-        """Send a piece if the client is still there: the bytes that h11 would send, without its 8 µs for each token."""
+        """Send a piece if the client is still there: the bytes that h11 would send, without its 8 µs for each token.
+
+        A connection that has failed says so once; asyncio logs a warning for each further piece that is written to it.
+        """
         protocol = self._protocol
-        if body and not self._cycle.disconnected and protocol.conn.our_state is h11.SEND_BODY:
+        is_there = not self._cycle.disconnected and not protocol.transport.is_closing()
+        if body and is_there and protocol.conn.our_state is h11.SEND_BODY:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 

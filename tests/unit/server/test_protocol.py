@@ -30,11 +30,11 @@ async def slow_app(scope: Any, receive: Any, send: Any) -> None:
 class Connection(asyncio.Transport):
     """A client that is connected to a `BoundedProtocol`, without a network."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Any = slow_app) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.received = b""
         self.is_cut = False
-        config = uvicorn.Config(slow_app, lifespan="off", log_config=None, timeout_keep_alive=3600)
+        config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_keep_alive=3600)
         config.load()
         self._protocol = BoundedProtocol(config, ServerState(), app_state={})
         self._protocol.connection_made(self)
@@ -104,6 +104,24 @@ def test_a_real_connection_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         server.should_exit = True
         thread.join(60)
+
+
+def test_nothing_more_is_written_to_a_connection_that_has_failed() -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for piece in (b"a", b"b", b"c"):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            client.is_cut = True  # the first piece failed; that the connection is lost is said in a later turn
+
+    async def scenario() -> None:
+        nonlocal client
+        client = Connection(stream)
+        client.send(REQUEST)
+        await asyncio.sleep(1)
+
+    client: Connection
+    virtual_time.run(scenario())
+    assert client.received.endswith(b"\r\n\r\n1\r\na\r\n")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
