@@ -50,7 +50,7 @@ _HEX = {
     "u": re.compile("[0-9a-fA-F]{4}"),
     "U": re.compile("[0-9a-fA-F]{8}"),
 }
-_ESCAPED = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]"}
+_ESCAPED = {"t": "\t", "r": "\r", "n": "\n", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-"}
 _TOKEN = re.compile(r"!?(<[^>]{1,200}>)")
 _SIGNS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _MAX_SHOWN = 40
@@ -245,7 +245,7 @@ class _Parser:
             return _ESCAPED[kind]
         digits = _HEX[kind].match(self._text, self._at) if kind in _HEX else None
         if digits is None:
-            self._fail(r"an escape is \x41, \u0041, \U00000041, or one of \t \r \n \\ \" \[ \]", place)
+            self._fail(r"an escape is \x41, \u0041, \U00000041, or one of \t \r \n \\ \" \[ \] \-", place)
         self._at = digits.end()
         code = int(digits[0], 16)
         return chr(code) if code <= 0x10FFFF else "\ud800"

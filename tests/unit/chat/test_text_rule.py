@@ -47,6 +47,7 @@ FITTING: dict[str, tuple[str, list[str], list[str]]] = {
     "japanese": ("root ::= c+ ([ \\t\\n] c+)*\nc ::= [ぁ-ゟ] | [ァ-ヿ] | [、-〾] | [一-鿿]",
         ["こんにちは 世界"], ["a", "こ "]),
     "escapes": (r'root ::= "\x41\u00e9\U0001F600\t\"\\" [\]\[-] "]"', ['Aé😀\t"\\-]', 'Aé😀\t"\\]]'], ["A"]),
+    "hyphens that make no range": (r'root ::= [a\-c]+ "\-"', ["a-c-", "--"], ["b-", "a"]),
     "any character": ("root ::= . .", ["a\n", "日b"], ["a", "abc"]),
     "counts": ("root ::= [a-c]{2} [0-9]{2,} ([x-z] [-]){1,2}",
         ["ab12x-", "cc123y-z-"], ["a12x-", "ab1x-", "ab12x-y-z-"]),
