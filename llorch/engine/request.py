@@ -25,7 +25,7 @@ class Request:
         job_id: name of the generation, unique among unfinished ones.
         token_ids: the prompt.
         params: how tokens are chosen.
-        max_tokens: most tokens to generate; the context may end the text earlier.
+        max_tokens: most tokens to generate; 0 only reads the prompt. The context may end the text earlier.
         stop: strings that end the text and are not part of it.
         ignore_eos: never choose an end-of-generation token.
         min_tokens: before so many tokens nothing ends the text: no end-of-generation token, no stop string or token.
@@ -34,7 +34,7 @@ class Request:
         cache_prompt: whether the beginning of the prompt may come from the cache of prefixes.
         n_logprobs: report how probable each generated token was, beside so many of the most probable ones.
         logprobs_after_sampling: among the candidates that were left to draw from, not among all tokens.
-        n_prompt_logprobs: the same for the tokens of the prompt; `max_tokens` may be 0 then.
+        n_prompt_logprobs: the same for the tokens of the prompt, of which none comes from the cache then.
         constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
         shown_ids: control tokens that are visible in the text, as marks in it.
         wants_progress: report how much of the prompt has been read.
@@ -89,7 +89,7 @@ class Request:
         nothing = [_fault("prompt", "at least one token", "no token")]
         faults += nothing if self.token_ids == () else _id_faults("token_ids", self.token_ids, n_vocab)
         faults += _id_faults("stop_token_ids", self.stop_token_ids, n_vocab)
-        if self.n_prompt_logprobs is None or self.max_tokens != 0:
+        if type(self.max_tokens) is not int or self.max_tokens:
             faults += FIELDS["max_tokens"].python_faults(self.max_tokens)
         for name in ("stop", "ignore_eos", "min_tokens"):
             faults += FIELDS[name].python_faults(getattr(self, name))

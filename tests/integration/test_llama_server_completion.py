@@ -56,6 +56,16 @@ def test_it_continues_a_text_as_the_native_path_does(server: LiveServer) -> None
     assert completed(server, "/completions", prompt="Hello world", n_predict=7)["tokens"] == []
 
 
+def test_no_tokens_are_a_way_to_have_a_prompt_in_the_cache(server: LiveServer) -> None:
+    body = {"prompt": [1, *range(50, 150)], "n_predict": 0}
+    first, again = completed(server, **body), completed(server, **body)
+    for answer in (first, again):
+        assert (answer["content"], answer["tokens_predicted"], answer["stop_type"]) == ("", 0, "limit")
+    assert (first["timings"]["cache_n"], again["timings"]["cache_n"]) == (0, 96)
+    assert completed(server, **{**body, "n_predict": 1})["timings"]["cache_n"] == 96
+    assert completed(server, **body, cache_prompt=False)["timings"]["cache_n"] == 0
+
+
 def test_a_stream_is_objects_with_stop_false_and_one_with_stop_true_and_no_done(server: LiveServer) -> None:
     whole = completed(server, prompt="Hello", n_predict=6, ignore_eos=True, return_tokens=True)
     *partial, last = streamed(server, prompt="Hello", n_predict=6, ignore_eos=True)

@@ -128,6 +128,21 @@ def test_no_token_is_generated_where_none_is_wanted(loaded: OpenModel) -> None:
     assert engine.block_pool.n_free == engine.block_pool.n_blocks
 
 
+def test_a_prompt_can_be_read_for_nothing_but_the_cache(loaded: OpenModel) -> None:
+    engine = new_engine(loaded, "off")
+    started, end = run(engine, request(max_tokens=0, n_prompt_logprobs=None))["job"]
+    assert isinstance(started, StartedEvent)
+    assert (end_of([end]).finish_reason, end_of([end]).token_ids) == ("length", ())
+    assert end_of(run(engine, request(n_prompt_logprobs=None))["job"]).usage.cached_tokens == 32
+
+
+@pytest.mark.parametrize("bad", [False, -1, 0.0, "0", None])
+def test_only_the_number_0_is_no_token(loaded: OpenModel, bad: Any) -> None:
+    with pytest.raises(RequestError) as caught:
+        new_engine(loaded, "off").check(request(max_tokens=bad))
+    assert [error.field for error in caught.value.errors] == ["max_tokens"]
+
+
 def test_a_prompt_of_one_token_has_one_entry(loaded: OpenModel) -> None:
     for max_tokens in (0, 1):
         events = run(new_engine(loaded, "off"), request(prompt=(1,), max_tokens=max_tokens))["job"]
@@ -157,9 +172,6 @@ def test_wrong_numbers_of_tokens_are_refused_together(loaded: OpenModel, bad: An
     with pytest.raises(RequestError) as caught:
         new_engine(loaded, "off").check(request(n_logprobs=bad, n_prompt_logprobs=bad))
     assert [error.field for error in caught.value.errors] == ["n_logprobs", "n_prompt_logprobs"]
-    with pytest.raises(RequestError) as caught:
-        new_engine(loaded, "off").check(request(max_tokens=0, n_prompt_logprobs=None))
-    assert [error.field for error in caught.value.errors] == ["max_tokens"]
 
 
 def test_python_callers_get_them_of_answers_and_of_texts(tiny_model: Path) -> None:

@@ -112,9 +112,8 @@ def _generations(
     refuse_if(faults + limit_faults(settings, "n_predict", asked.given.get("n_predict")))
     params = asked.params(settings, biases_of(asked.logit_bias, loaded.tokenizer))
     is_stream, n_probs = asked.get("stream"), asked.get("n_probs")
-    max_tokens = asked.max_tokens(settings, service.n_ctx)
     shared = {
-        "max_tokens": max_tokens,
+        "max_tokens": asked.max_tokens(settings, service.n_ctx),
         "stop": asked.stop,
         "ignore_eos": asked.get("ignore_eos"),
         "options": {
@@ -122,7 +121,6 @@ def _generations(
             "cache_prompt": asked.get("cache_prompt"),
             "n_logprobs": n_probs or None,
             "logprobs_after_sampling": bool(n_probs) and asked.get("post_sampling_probs"),
-            "n_prompt_logprobs": 0 if max_tokens == 0 else None,  # what the engine takes no tokens for
             "hashes_logits": asked.get("receipt"),
             "wants_progress": is_stream and (asked.get("return_progress") or asked.get("timings_per_token")),
         },

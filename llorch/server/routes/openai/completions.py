@@ -110,7 +110,7 @@ async def create_completion(request: Request) -> Response:
         answer.id,
         max_tokens=max_tokens,
         n_logprobs=top,
-        n_prompt_logprobs=(top or 0) if echo and (top is not None or max_tokens == 0) else None,
+        n_prompt_logprobs=top if echo else None,
         constraint=await constraint_of(given.get("structure", FREE), loaded.structure),
     )
     echoed = await asyncio.to_thread(_echoed, loaded.tokenizer, prompts, n) if echo else None
