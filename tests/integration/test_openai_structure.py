@@ -150,6 +150,18 @@ def test_an_answer_without_a_call_is_content(demo: LiveServer) -> None:
     assert reason == "length"
 
 
+@pytest.mark.parametrize("fields", [{}, {"tools": TOOLS[1:]}, {"tools": TOOLS, "tool_choice": "none"}])
+def test_a_template_is_applied_as_chats_apply_it(demo: LiveServer, fields: dict[str, Any]) -> None:
+    call = {"id": "call00001", "type": "function", "function": {"name": "set_colour", "arguments": "{}"}}
+    messages = [*MESSAGES, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "done"}]
+    for said in (MESSAGES, messages):
+        body = {"messages": said, **fields}
+        prompt = demo.post("/apply-template", json=body).json()["prompt"]
+        ids = demo.post("/tokenize", json={"content": prompt, "add_special": True}).json()["tokens"]
+        answer = whole(demo, CHAT, **body, max_tokens=1, return_token_ids=True)
+        assert ids == answer["prompt_token_ids"]
+
+
 def test_probabilities_and_ids_stay_complete_beside_calls(demo: LiveServer) -> None:
     fields = {
         "tools": TOOLS,

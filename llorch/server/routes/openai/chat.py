@@ -37,7 +37,7 @@ from llorch.server.routes.openai.structure import FREE, Structure, constraint_of
 
 router = APIRouter(tags=["OpenAI"])
 
-_COUNTED = {
+PROMPT_FIELDS = {
     name: CHAT[name] for name in ("tools", "tool_choice", "add_generation_prompt", "chat_template_kwargs")
 }
 """Fields that the prompt depends on, beside the messages."""
@@ -115,18 +115,39 @@ async def create_chat_completion(request: Request) -> Response:
     return Response(content, media_type="application/json")
 
 
-@router.post("/v1/chat/completions/input_tokens", summary="Count tokens", **counted_operation(_COUNTED))
+@router.post("/v1/chat/completions/input_tokens", summary="Count tokens", **counted_operation(PROMPT_FIELDS))
 async def count_input_tokens(request: Request) -> dict[str, str | int]:
     """Tokens that `POST /v1/chat/completions` would read; other fields than those that matter are not looked at."""
     service: EngineService = request.app.state.service
-    body = await read_json_object(request, service.settings.max_body_bytes)
-    body = {name: value for name, value in body.items() if name == "messages" or name in _COUNTED}
-    given = await parsed(parse_chat, body, service.settings.max_prompt_chars)
+    given = await read_prompt(request, service.settings.max_prompt_chars)
     try:
         token_ids = await asyncio.to_thread(_encoder(given), ready_model(service))
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
+
+
+async def read_prompt(request: Request, max_prompt_chars: int) -> dict[str, Any]:
+    """The fields of a body that say the prompt of a chat, checked as `parse_chat` does; others are not looked at.
+
+    Raises:
+        RequestError: with every fault of them.
+    """
+    body = await read_json_object(request, request.app.state.service.settings.max_body_bytes)
+    body = {name: value for name, value in body.items() if name == "messages" or name in PROMPT_FIELDS}
+    return await parsed(parse_chat, body, max_prompt_chars)
+
+
+def template_arguments(given: Mapping[str, Any], loaded: OpenModel) -> dict[str, Any]:
+    """What the methods of `ChatTemplate` take of the checked fields of a chat."""
+    structure: Structure = given.get("structure", FREE)
+    messages, tools = structure.prompt_of(loaded.structure, given["messages"])
+    return {
+        "messages": messages,
+        "tools": tools,
+        "add_generation_prompt": given.get("add_generation_prompt", True),
+        "variables": given.get("chat_template_kwargs", {}),
+    }
 
 
 def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
@@ -135,17 +156,8 @@ def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
 
     def encode(loaded: OpenModel) -> Sequence[int]:
         if not made:
-            structure: Structure = given.get("structure", FREE)
-            messages, tools = structure.prompt_of(loaded.structure, given["messages"])
-            made.append(
-                loaded.chat_template.prompt_ids(
-                    loaded.tokenizer,
-                    messages,
-                    tools=tools,
-                    add_generation_prompt=given.get("add_generation_prompt", True),
-                    variables=given.get("chat_template_kwargs", {}),
-                )
-            )
+            arguments = template_arguments(given, loaded)
+            made.append(loaded.chat_template.prompt_ids(loaded.tokenizer, **arguments))
         return made[0]
 
     return encode

@@ -159,15 +159,21 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 
-def counted_operation(known: Mapping[str, Field]) -> dict[str, Any]:
-    """Keywords of a route that counts the tokens of a chat: it takes `messages` and the fields `known`."""
+def prompt_schema(known: Mapping[str, Field]) -> dict[str, Any]:
+    """JSON schema of a body that says the prompt of a chat: it has `messages` and the fields `known`."""
     schema = object_schema(known)
     schema["properties"]["messages"] = _MESSAGES
     schema |= {"required": ["messages"], "additionalProperties": True}
     schema["allOf"] = [{"anyOf": schemas} for schemas in _TOOL_RULES]
+    return schema
+
+
+def counted_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of a route that counts the tokens of a chat: it takes `messages` and the fields `known`."""
     counted = {"schema": properties(object="string", input_tokens="integer")}
     answer = {"description": "How many there are", "content": {"application/json": counted}}
-    return {"responses": {200: answer, **refusals(POSTED, _ERRORS)}, "openapi_extra": json_body(schema)}
+    body = json_body(prompt_schema(known))
+    return {"responses": {200: answer, **refusals(POSTED, _ERRORS)}, "openapi_extra": body}
 
 
 def _is_true(name: str) -> dict[str, Any]:
