@@ -17,8 +17,8 @@ class SlotSnapshot:
         slot: its place.
         request: what was asked for.
         seed: decides every draw.
-        n_computed: tokens in the KV cache, prompt and answer.
-        n_cached: tokens of the prompt that were found there.
+        n_prompt_done: tokens of the prompt that have been in the KV cache; no fewer when it has to be read again.
+        n_cached: those of them that were found there.
         n_generated: tokens of the answer so far.
         is_prefilling: whether its prompt is still being read, or read again.
     """
@@ -26,7 +26,7 @@ class SlotSnapshot:
     slot: int
     request: Request
     seed: int
-    n_computed: int
+    n_prompt_done: int
     n_cached: int
     n_generated: int
     is_prefilling: bool
@@ -84,7 +84,7 @@ def snapshot_of(scheduler: Scheduler, pool: BlockPool, n_ctx: int, kv_bytes: int
             slot=sequence.slot,
             request=sequence.request,
             seed=sequence.seed,
-            n_computed=sequence.n_computed,
+            n_prompt_done=sequence.n_prompt_done,
             n_cached=sequence.n_cached,
             n_generated=sequence.n_generated,
             is_prefilling=sequence.n_pending > 1,

@@ -115,7 +115,7 @@ def _slot_json(index: int, snapshot: EngineSnapshot, slot: SlotSnapshot | None) 
     return {
         **place,
         "n_prompt_tokens": slot.n_prompt,
-        "n_prompt_tokens_processed": min(slot.n_computed, slot.n_prompt) - slot.n_cached,
+        "n_prompt_tokens_processed": slot.n_prompt_done - slot.n_cached,
         "n_prompt_tokens_cache": slot.n_cached,
         "params": generation_settings(
             dataclasses.replace(request.params, logit_bias={}),  # it may spell somebody's words
