@@ -159,12 +159,13 @@ def _files_below(root: Path) -> dict[Path, int]:
             continue
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                path = Path(entry.path)
-                info = entry.stat(follow_symlinks=False)
-                if path.suffix == _SUFFIX and _is_hex(path.stem, KEY_BYTES):
-                    found.append((info.st_mtime, path, info.st_size))
-                elif entry.name.startswith("unfinished-") and info.st_mtime < time.time() - _UNFINISHED_S:
-                    path.unlink()
+                with contextlib.suppress(OSError):  # another server may remove it just now
+                    path = Path(entry.path)
+                    info = entry.stat(follow_symlinks=False)
+                    if path.suffix == _SUFFIX and _is_hex(path.stem, KEY_BYTES):
+                        found.append((info.st_mtime, path, info.st_size))
+                    elif entry.name.startswith("unfinished-") and info.st_mtime < time.time() - _UNFINISHED_S:
+                        path.unlink()
     return {path: size for _, path, size in sorted(found)}
 
 

@@ -135,6 +135,18 @@ def test_dropped_files_are_gone(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*/*"))
 
 
+def test_what_cannot_be_removed_hides_no_other_file(tmp_path: Path) -> None:
+    files = open_files(tmp_path)
+    for i in range(20):
+        files.write(key(i), BLOCK)
+        odd = file_of(tmp_path, 0).parent / f"unfinished-{i}"
+        odd.mkdir()
+        os.utime(odd, (0, 0))
+    again = open_files(tmp_path)
+    assert again.n_bytes == 20 * FILE_BYTES
+    assert all(again.holds(key(i)) for i in range(20))
+
+
 def test_only_our_own_files_count_and_unfinished_ones_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / OURS.hex()[:32]
     folder.mkdir()
