@@ -97,7 +97,10 @@ def test_the_model_is_listed_with_and_without_a_version(server: LiveServer, path
 
 def test_chats_are_answered_without_a_version_too(server: LiveServer) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-    assert server.post("/chat/completions", json=body).json()["object"] == "chat.completion"
+    answer = server.post("/chat/completions", json=body).json()
+    assert answer["object"] == "chat.completion"
+    counted = server.post("/chat/completions/input_tokens", json=body).json()
+    assert counted["input_tokens"] == answer["usage"]["prompt_tokens"]
     answer = server.post("/chat/completions", json={})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages")
 
