@@ -26,7 +26,6 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
-    500: "server_error",
     501: "not_supported_error",
     503: "unavailable_error",
 }
@@ -47,7 +46,8 @@ def llama_server_shape(error: Exception) -> Response:
 
 def error_content(status: int, message: str) -> dict[str, object]:
     """What stands under ``"error"``."""
-    return {"code": status, "message": message, "type": _TYPES.get(status, "invalid_request_error")}
+    other = "invalid_request_error" if status < 500 else "server_error"
+    return {"code": status, "message": message, "type": _TYPES.get(status, other)}
 
 
 def event_error(event: ErrorEvent) -> dict[str, object]:
