@@ -55,10 +55,11 @@ class ReceiptDesk:
                 return await asyncio.shield(making)
         except TimeoutError:
             raise GenerationFailedError(TIMED_OUT) from None
-        except InputError as error:
-            if self._making is making:
+        except Exception as error:
+            if self._making is making:  # whoever asks next tries again
                 self._making = None
-                logger.error("no receipt: %s", error)
+                is_known = isinstance(error, InputError)
+                logger.error("no receipt: %s", error, exc_info=None if is_known else error)
             raise GenerationFailedError(_UNAVAILABLE) from None
 
 

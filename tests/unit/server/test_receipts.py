@@ -90,6 +90,29 @@ def test_a_file_that_was_written_to_since_gets_no_receipt(service: EngineService
     assert str(model.parent) not in error.event.message
 
 
+def test_a_failure_to_hash_is_tried_again_by_the_next_that_asks(
+    service: EngineService, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hashed, faults = GGUFFile.hashed, [MemoryError("no room")]
+
+    def fail_once(self: GGUFFile) -> tuple[int, str]:
+        if faults:
+            raise faults.pop()
+        return hashed(self)
+
+    monkeypatch.setattr(GGUFFile, "hashed", fail_once)
+
+    async def ask() -> Issuer:
+        desk = ReceiptDesk(service)
+        with pytest.raises(GenerationFailedError) as refused:
+            await desk.issuer(None)
+        assert refused.value.status == 503
+        return await desk.issuer(None)
+
+    assert isinstance(do(ask()), Issuer)
+    assert "no receipt: no room" in caplog.text
+
+
 def test_a_file_that_was_replaced_since_is_the_one_that_was_loaded(
     service: EngineService, tiny_model: Path, model: Path
 ) -> None:
