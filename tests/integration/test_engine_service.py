@@ -100,7 +100,7 @@ def test_defaults_come_from_the_settings_and_token_ids_are_a_prompt_too(model: P
         ({"prompt": "x" * 32769}, ["prompt"]),
         ({"prompt": "\ud800"}, ["prompt"]),
         ({"prompt": None, "token_ids": [1 << 20]}, ["token_ids"]),
-        ({"max_tokens": 0, "stop": ["x"] * 17}, ["max_tokens", "stop"]),
+        ({"max_tokens": -1, "stop": ["x"] * 17}, ["max_tokens", "stop"]),
     ],
 )
 def test_a_wrong_request_is_refused_and_leaves_nothing_behind(
