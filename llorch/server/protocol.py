@@ -164,7 +164,8 @@ class BoundedProtocol(H11Protocol):
         is_refused = _is_too_long(scope)
         app: ASGIApp = _too_long() if is_refused else self._inner
         await app(scope, receive_until_eof, send_and_close)
-        if self._has_eof and not cycle.response_complete:  # the application saw that the client has left
+        # The application saw that the client has left, or gave up waiting until it reads: no fault of the application.
+        if not cycle.response_complete and (self._has_eof or self.flow.write_paused):
             cycle.disconnected = True
             self.transport.close()
 

@@ -45,6 +45,12 @@ class Connection(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.received += data
 
+    def stop_reading(self) -> None:
+        self._protocol.pause_writing()
+
+    def close(self) -> None:
+        self.is_cut = True
+
     def abort(self) -> None:
         self.is_cut = True
         self._protocol.connection_lost(None)
@@ -121,6 +127,27 @@ def test_nothing_more_is_written_to_a_connection_that_has_failed() -> None:
     clients: list[Connection] = []
     virtual_time.run(scenario())
     assert clients[0].received.endswith(b"\r\n\r\n1\r\na\r\n")
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_an_answer_that_is_given_up_because_its_client_does_not_read_is_no_error(
+    reads: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        if not reads:
+            clients[0].stop_reading()
+
+    async def scenario() -> None:
+        clients.append(Connection(stream))
+        clients[0].send(REQUEST)
+        await asyncio.sleep(1)
+
+    clients: list[Connection] = []
+    virtual_time.run(scenario())
+    assert clients[0].is_cut
+    assert ("without completing response" in caplog.text) == reads  # else the application has a fault
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
