@@ -169,6 +169,10 @@ class BoundedProtocol(H11Protocol):
             cycle.disconnected = True
             self.transport.close()
 
+    def _should_upgrade(self) -> bool:
+        """Answer in HTTP/1.1, and do not warn: Java's HttpClient offers HTTP/2 with every request."""
+        return False
+
     def _is_client_sending(self) -> bool:
         """Whether there may be unread bytes in the socket, or more to come."""
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR) or bool(self.conn.trailing_data[0])

@@ -129,6 +129,25 @@ def test_nothing_more_is_written_to_a_connection_that_has_failed() -> None:
     assert clients[0].received.endswith(b"\r\n\r\n1\r\na\r\n")
 
 
+@pytest.mark.parametrize("other", [b"h2c", b"websocket"])
+def test_a_client_that_offers_another_protocol_is_answered_in_this_one(
+    other: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def scenario() -> None:
+        client = Connection(answer)
+        for _ in range(2):
+            client.send(REQUEST[:-2] + b"Connection: Upgrade\r\nUpgrade: " + other + b"\r\n\r\n")
+            await asyncio.sleep(1)
+        assert client.received.count(b"HTTP/1.1 200") == client.received.count(b"\r\n\r\nok") == 2
+
+    virtual_time.run(scenario())
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("reads", [False, True])
 def test_an_answer_that_is_given_up_because_its_client_does_not_read_is_no_error(
     reads: bool, caplog: pytest.LogCaptureFixture
