@@ -17,6 +17,7 @@ class SlotSnapshot:
         slot: its place.
         request: what was asked for.
         seed: decides every draw.
+        n_computed: tokens in the KV cache, prompt and answer.
         n_prompt_done: tokens of the prompt that have been in the KV cache; no fewer when it has to be read again.
         n_cached: those of them that were found there.
         n_generated: tokens of the answer so far.
@@ -26,6 +27,7 @@ class SlotSnapshot:
     slot: int
     request: Request
     seed: int
+    n_computed: int
     n_prompt_done: int
     n_cached: int
     n_generated: int
@@ -84,6 +86,7 @@ def snapshot_of(scheduler: Scheduler, pool: BlockPool, n_ctx: int, kv_bytes: int
             slot=sequence.slot,
             request=sequence.request,
             seed=sequence.seed,
+            n_computed=sequence.n_computed,
             n_prompt_done=sequence.n_prompt_done,
             n_cached=sequence.n_cached,
             n_generated=sequence.n_generated,

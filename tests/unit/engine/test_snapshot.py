@@ -87,7 +87,7 @@ def test_a_snapshot_shows_slots_and_blocks(loaded: OpenModel) -> None:
     engine.step()
     busy = engine.snapshot()
     a, b = busy.slots
-    assert (a.request, a.n_prompt, a.n_prompt_done, a.n_cached, a.n_generated) == (
+    assert (a.request, a.n_prompt, a.n_computed, a.n_cached, a.n_generated) == (
         requests[0],
         150,
         32,
@@ -104,7 +104,7 @@ def test_a_snapshot_shows_slots_and_blocks(loaded: OpenModel) -> None:
     done = engine.snapshot()
     assert (done.n_running, done.n_used_blocks, done.n_kept_blocks) == (0, 0, 8)
     assert done.n_free_blocks == 8
-    assert busy.slots[0].n_prompt_done == 32
+    assert busy.slots[0].n_computed == 32
 
 
 def test_a_slot_has_read_no_less_of_its_prompt_when_it_has_to_read_it_again(loaded: OpenModel) -> None:
