@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from functools import cached_property
 
 from llorch.engine.dry import Breakers
@@ -24,17 +24,21 @@ class BreakerFinder:
         """Set up for a model with `n_vocab` logits."""
         self._tokenizer = tokenizer
         self._n_vocab = n_vocab
-        self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, ...], Breakers] = OrderedDict()
+        self._looking = threading.Lock()
+        self._known: dict[tuple[str, ...], Breakers] = {}
 
     def find(self, strings: tuple[str, ...]) -> Breakers:
         """The tokens in which one of `strings` begins, and how it goes on."""
-        with self._lock:
-            breakers = self._known.pop(strings, None) or self._look(strings)
-            self._known[strings] = breakers
-            if len(self._known) > _N_KEPT:
-                self._known.popitem(last=False)
-            return breakers
+        breakers = self._known.get(strings)
+        if breakers is None:
+            with (
+                self._looking
+            ):  # one look at a time; what is known waits for none: the thread that computes asks, too
+                breakers = self._known.get(strings) or self._look(strings)
+                self._known[strings] = breakers
+                if len(self._known) > _N_KEPT:
+                    del self._known[next(iter(self._known))]
+        return breakers
 
     @cached_property
     def _pieces(self) -> list[bytes]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from llorch.engine.breakers import BreakerFinder
+from llorch.engine.dry import Breakers
 from tests.support.vocabularies import make_bpe, make_tokenizer
 
 TOKENIZER = make_bpe(["a n", "an d", "x an", "b \u010a"])
@@ -49,6 +52,32 @@ def test_what_was_found_is_kept_and_threads_may_share_it() -> None:
     for i in range(20):
         finder.find((str(i),))
     assert finder.find(("x",)) is not found[0]
+
+
+def test_what_is_known_does_not_wait_for_a_look_at_the_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = BreakerFinder(TOKENIZER, N_VOCAB)
+    known = finder.find(("x",))
+    look, has_begun, may_end = BreakerFinder._look, threading.Event(), threading.Event()
+
+    def slow(self: BreakerFinder, strings: tuple[str, ...]) -> Breakers:
+        has_begun.set()
+        assert may_end.wait(60)
+        return look(self, strings)
+
+    monkeypatch.setattr(BreakerFinder, "_look", slow)
+    slow_one = threading.Thread(target=finder.find, args=(("y",),))
+    slow_one.start()
+    assert has_begun.wait(60)
+    found: list[Breakers] = []
+    quick_one = threading.Thread(target=lambda: found.append(finder.find(("x",))))
+    quick_one.start()
+    quick_one.join(10)
+    has_waited = quick_one.is_alive()
+    may_end.set()
+    for thread in (slow_one, quick_one):
+        thread.join(60)
+    assert not has_waited
+    assert found == [known]
 
 
 def test_no_breakers_are_fine() -> None:
