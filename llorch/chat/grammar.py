@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llorch.chat.closed_schema import closed_schema
 from llorch.chat.schema_bounds import bounds_fault
 from llorch.errors import ConstraintError, FieldError, RequestError
 from llorch.text.tokenizer import Tokenizer
@@ -194,7 +195,7 @@ class Grammars:
 
 
 def json_rule(schema: Any, field: str, is_lenient: bool) -> str:
-    """The part of a Lark grammar that stands for JSON of a schema.
+    """The part of a Lark grammar that stands for JSON of a schema; its objects have the properties that it names.
 
     Raises:
         RequestError: `schema` is no schema, or too large for one.
@@ -204,7 +205,7 @@ def json_rule(schema: Any, field: str, is_lenient: bool) -> str:
     if fault := bounds_fault(schema):
         raise refusal(field, fault)
     options = {**_JSON_OPTIONS, "lenient": is_lenient, "coerce_one_of": is_lenient}
-    return "%json " + json.dumps({**schema, "x-guidance": options})
+    return "%json " + json.dumps({**closed_schema(schema), "x-guidance": options})
 
 
 def _prepare(tokenizer: Tokenizer, field: str) -> LLTokenizer:

@@ -87,13 +87,13 @@ def _reference_fault(places: list[_Place]) -> str | None:
         place.value for place in places if place.name in _REFERENCES and isinstance(place.value, str)
     }
     schema = places[0].value
-    levels = sum(height_of.get(id(_target(schema, reference)), heights[0]) for reference in references)
+    levels = sum(height_of.get(id(target_of(schema, reference)), heights[0]) for reference in references)
     if levels > MAX_REFERENCE_PATH:
         return f"references that lead through more than {MAX_REFERENCE_PATH} levels"
     return None
 
 
-def _target(schema: Any, reference: str) -> Any:
+def target_of(schema: Any, reference: str) -> Any:
     """What a plain pointer to a definition names; None for any other reference."""
     target = schema
     for part in reference.removeprefix("#").split("/")[1:]:

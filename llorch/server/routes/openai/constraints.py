@@ -187,7 +187,7 @@ STRUCTURED: Mapping[str, _Read] = {
 OPTIONS: Mapping[str, tuple[object, ...]] = {
     "disable_fallback": (False, True),
     "disable_any_whitespace": (False,),
-    "disable_additional_properties": (False,),
+    "disable_additional_properties": (False, True),
     "whitespace_pattern": ("",),
     "structural_tag": ("",),
 }

@@ -173,7 +173,7 @@ STRUCTURED_OUTPUTS = _looked_at_elsewhere(
                 "grammar": _GRAMMAR,
                 "disable_fallback": {"type": "boolean"},
                 "disable_any_whitespace": {"const": False},
-                "disable_additional_properties": {"const": False},
+                "disable_additional_properties": {"type": "boolean"},
                 "whitespace_pattern": {"const": ""},
                 "structural_tag": {"const": ""},
             }.items()
