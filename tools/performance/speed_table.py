@@ -73,12 +73,45 @@ def standing_text(verdict: Verdict) -> str:
 
 def target_text(verdict: Verdict) -> str:
     """What was to be reached, and whether it was; bold where it was missed."""
-    text = f"{verdict.target:g}×"
-    found = ""
-    if verdict.share is not None:
-        text += f" or {100 * SHARE_TARGET:.0f} % of bandwidth"
-        found = f" ({100 * verdict.share:.0f} %)"
-    return f"{text}: {'reached' if verdict.is_reached else '**missed**'}{found}"
+    found = f" ({100 * verdict.share:.0f} %)" if verdict.share is not None else ""
+    return f"{target_name(verdict)}: {'reached' if verdict.is_reached else '**missed**'}{found}"
+
+
+def target_name(verdict: Verdict) -> str:
+    """What was to be reached: ``1.4×``, for one sequence also a share of the bandwidth."""
+    share = f" or {100 * SHARE_TARGET:.0f} % of bandwidth" if verdict.share is not None else ""
+    return f"{verdict.target:g}×{share}"
+
+
+KINDS = (("prompts", "pp"), ("one sequence", "tg"), ("several sequences at once", "@"))
+"""What a test measures, and how llama-bench names it."""
+
+
+def kind_of(test: str) -> str:
+    """Which of `KINDS` a test such as ``tg64@8`` is."""
+    return "@" if "@" in test else test[:2]
+
+
+def standing_by_kind(cases: Sequence[Case]) -> list[str]:
+    """A line of Markdown for each kind of test: how llorch stands against the fastest peers, at worst and at best."""
+    lines = []
+    judged = [(case, verdict) for case in cases if (verdict := verdict_in(case))]
+    for title, kind in KINDS:
+        found = sorted(
+            (pair for pair in judged if kind_of(pair[0]["test"]) == kind), key=lambda p: p[1].ratio
+        )
+        if not found:
+            continue
+        (worst, low), (_, high) = found[0], found[-1]
+        tests = ", ".join(f"`{test}`" for test in dict.fromkeys(case["test"] for case, _ in found))
+        n_lost = sum(verdict.ratio < 1 for _, verdict in found)
+        n_reached = sum(verdict.is_reached for _, verdict in found)
+        lines.append(
+            f"* **{title}** ({tests}): {ratio_text(low.ratio)} to {ratio_text(high.ratio)} the fastest peer of each "
+            f"test, least with {worst['model']['name']} {type_of(worst['model'])} (there {low.peer} is the fastest); slower "
+            f"than it in {n_lost} of {len(found)}; target {target_name(low)} reached in {n_reached}."
+        )
+    return lines
 
 
 def count(cases: Sequence[Case]) -> str:

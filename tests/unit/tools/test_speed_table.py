@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tools.performance import readme_table
 from tools.performance.performance_report import summarize
-from tools.performance.speed_table import table
+from tools.performance.speed_table import standing_by_kind, table
 
 
 def case_with(own: list[float], peer: list[float], test: str, shares: list[float]) -> dict[str, Any]:
@@ -49,6 +50,50 @@ def test_a_bundle_of_three_peers_that_has_no_verdicts_is_shown_with_them(
         in out
     )
     assert "11 ahead, 2 level, 2 behind; 7 of 15 targets reached" in out
+
+
+def test_a_page_has_the_newest_bundle_first_and_the_others_below_headings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = REPOSITORY / "proof_bundle" / "performance"
+    newest, amx = runs / "20261127-073301-9a3991ec", runs / "20261121-124348-bc392945"
+    page = tmp_path / "performance.md"
+    marks = [readme_table.BEGIN, readme_table.END, readme_table.BEGIN_OLDER, readme_table.END_OLDER]
+    page.write_text("top\n{}\nstale\n{}\nmiddle\n{}\nstale\n{}\nbottom\n".format(*marks))
+    assert readme_table.main([str(newest), str(amx), "--update", str(page)]) == 0
+    assert "updated" in capsys.readouterr().out
+    text = page.read_text()
+    assert "stale" not in text
+    first, rest = text.split("\nmiddle\n")
+    assert "OpenVINO GenAI" in first
+    assert "###" not in first
+    heading = (
+        "### 2026-11-21, Intel(R) Xeon(R) Processor, amx kernels: "
+        "synthetic 134M Q8_0, synthetic 1.1B Q8_0, synthetic 7B Q8_0"
+    )
+    assert rest.startswith(f"{readme_table.BEGIN_OLDER}\n\n{heading}\n\n| model |")
+    assert rest.endswith(f"{readme_table.END_OLDER}\nbottom\n")
+    assert readme_table.main([str(newest), str(amx), "--update", str(page)]) == 0
+    assert "unchanged" in capsys.readouterr().out
+    page.write_text(f"{marks[0]}\n{marks[1]}\n")
+    assert readme_table.main([str(newest), str(amx), "--update", str(page)]) == 2
+    assert "must hold these two lines" in capsys.readouterr().err
+
+
+def test_what_is_won_and_lost_is_said_for_each_kind_of_test() -> None:
+    cases = [
+        case_with([150, 150, 150], [100, 100, 100], "pp512", [0.5]),
+        case_with([130, 130, 130], [100, 100, 100], "pp128", [0.5]),
+        case_with([95, 95, 95], [100, 100, 100], "tg64", [0.97, 0.97, 0.97]),
+    ]
+    assert standing_by_kind(cases) == [
+        "* **prompts** (`pp128`, `pp512`): 1.30× to 1.50× the fastest peer of each test, least with toy Q8_0 (there "
+        "old is the fastest); slower than it in 0 of 2; target 1.4× reached in 1.",
+        "* **one sequence** (`tg64`): **0.95×** to **0.95×** the fastest peer of each test, least with toy Q8_0 (there "
+        "old is the fastest); slower than it in 1 of 1; target 1.05× or 95 % of bandwidth reached in 1.",
+    ]
+    alone = {"model": {"name": "toy", "file": "toy-q8_0.gguf"}, "test": "tg4"}
+    assert standing_by_kind([alone | {"engines": {"llorch": summarize([1.0])}}]) == []
 
 
 def test_a_test_the_peer_cannot_run_has_no_ratio() -> None:
