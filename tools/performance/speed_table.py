@@ -108,8 +108,8 @@ def standing_by_kind(cases: Sequence[Case]) -> list[str]:
         n_reached = sum(verdict.is_reached for _, verdict in found)
         lines.append(
             f"* **{title}** ({tests}): {ratio_text(low.ratio)} to {ratio_text(high.ratio)} the fastest peer of each "
-            f"test, least with {worst['model']['name']} {type_of(worst['model'])} (there {low.peer} is the fastest); slower "
-            f"than it in {n_lost} of {len(found)}; target {target_name(low)} reached in {n_reached}."
+            f"test, least with {worst['model']['name']} {type_of(worst['model'])} (there {low.peer} is the fastest); "
+            f"slower than it in {n_lost} of {len(found)}; target {target_name(low)} reached in {n_reached}."
         )
     return lines
 
