@@ -91,7 +91,8 @@ def load(
         logger.warning("%s", ignored)
     loaded = open_configured(chosen, progress, with_chat_template=False)
     try:
-        return Model(loaded, Engine(loaded, chosen), SamplingParams.from_settings(chosen), chosen.n_predict)
+        engine = Engine(loaded, chosen)
+        return Model(loaded, engine, SamplingParams.from_settings(chosen), chosen.most_tokens(engine.n_ctx))
     except BaseException:
         loaded.close()
         raise

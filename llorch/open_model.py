@@ -129,7 +129,7 @@ def open_model(
         pin_threads: whether every compute thread is bound to a core.
         override_pre: name of the pre-tokenizer, in place of the one the file names.
         chat_template: name, file or text of one, in place of the file's own.
-        progress: told about ``"compiling"`` and ``"loading"``.
+        progress: told about ``"kernels"``, ``"compiling"`` and ``"loading"``.
 
     Raises:
         InputError: the file cannot be used; `ModelError` says what is wrong inside it.

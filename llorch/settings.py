@@ -109,6 +109,10 @@ class Settings(BaseModel):
     metrics_without_key: bool = _setting("metrics_without_key")
     otel_endpoint: str | None = _setting("otel_endpoint")
 
+    def most_tokens(self, n_ctx: int) -> int:
+        """`n_predict` in a context of `n_ctx` tokens: -1 is all of it."""
+        return n_ctx if self.n_predict < 0 else self.n_predict
+
     @model_validator(mode="after")
     def _has_read_its_key(self) -> Self:
         """Refuse to look guarded without being so: nothing but `load_settings` reads the file."""

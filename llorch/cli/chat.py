@@ -34,7 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "terminal, else an answer to each line of stdin",
     )
     parser.add_argument("--system", metavar="TEXT", default="", help="system message")
-    add_field(parser, "n_predict", help="most tokens of an answer (default: as many as the context holds)")
+    add_field(
+        parser, "n_predict", help="most tokens of an answer; -1: as many as the context holds (default: -1)"
+    )
     for name in ("ctx_size", "threads", "draft", "override_pre", "chat_template", "seed"):
         add_field(parser, name)
     add_stop(parser)

@@ -24,6 +24,7 @@ class Progress:
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
         self._is_dirty = False
+        self._line = ""
 
     def __enter__(self) -> Progress:
         return self
@@ -43,8 +44,10 @@ class Progress:
             share = f"{done}/{total}" if total < 1000 else f"{100 * done // total} %"
             bar = f"[{'#' * filled}{'.' * (20 - filled)}] {share} "
         line = f"{bar}{what}"[: shutil.get_terminal_size().columns - 1]
+        if self._is_dirty and line == self._line:
+            return  # a share that has not changed would only make logs of terminals long
         print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-        self._is_dirty = True
+        self._is_dirty, self._line = True, line
 
     def clear(self) -> None:
         """Wipe the line."""

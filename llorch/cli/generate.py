@@ -33,7 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this command."""
     parser.add_argument("prompt", metavar="PROMPT", help="the text to continue, or - to read it from stdin")
     n_predict = SETTINGS["n_predict"].default
-    add_field(parser, "n_predict", help=f"most tokens to generate (default: {n_predict})")
+    add_field(
+        parser,
+        "n_predict",
+        help=f"most tokens to generate; -1: as many as the context holds (default: {n_predict})",
+    )
     for name in ("ctx_size", "threads", "draft", "override_pre", "seed"):
         add_field(parser, name)
     add_stop(parser)
@@ -53,8 +57,9 @@ def run(args: argparse.Namespace) -> int:
     loaded = load_with_progress(settings)
     try:
         token_ids = tuple(loaded.tokenizer.encode(prompt))
-        request = Request(JOB_ID, token_ids, params, settings.n_predict, stop)
-        events = CallerDriver(Engine(loaded, _for_one_sequence(settings))).events(request)
+        engine = Engine(loaded, _for_one_sequence(settings))
+        request = Request(JOB_ID, token_ids, params, settings.most_tokens(engine.n_ctx), stop)
+        events = CallerDriver(engine).events(request)
         end = _collect(events) if args.json else _stream(events)
     finally:
         loaded.close()

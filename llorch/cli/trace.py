@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     llama = loaded.llama
     try:
         token_ids = prompt_token_ids(reference, prompt, loaded.tokenizer)
-        request = Request(JOB_ID, token_ids, params, settings.n_predict)
+        n_ctx = settings.ctx_size or loaded.config.n_ctx_train
+        request = Request(JOB_ID, token_ids, params, settings.most_tokens(n_ctx))
         traced = record_run(
             loaded,
             settings,

@@ -195,7 +195,7 @@ class EngineService:
         submission = place
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
-        max_tokens = self.settings.n_predict if max_tokens is None else max_tokens
+        max_tokens = self.settings.most_tokens(self.n_ctx) if max_tokens is None else max_tokens
         if self.settings.max_answer_tokens:
             max_tokens = min(max_tokens, self.settings.max_answer_tokens)
         try:

@@ -45,12 +45,14 @@ class Kind:
         rule: in words, ``{name}`` standing for the field.
         limits: of values of `type`, as keywords of `pydantic.Field`.
         plain: makes a plain Python value of what a Python caller gave.
+        gaps: values within `limits` that are none.
     """
 
     type: Any
     rule: str
     limits: Mapping[str, Any] = field(default_factory=dict)
     plain: Callable[[object], object] = unchanged
+    gaps: tuple[int, ...] = ()
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -76,13 +78,18 @@ class Kind:
             self.adapter.validate_python(value)
         except ValidationError as error:
             return [_fault(dict(fault)) for fault in error.errors(include_url=False)]
-        return []
+        return [(None, f"got {described(value)}")] if self.gaps and value in self.gaps else []
 
 
 def integer(low: int, high: int | None = None) -> Kind:
     """Integers from `low` to `high`, both included."""
     limits = {"ge": low} | ({} if high is None else {"le": high})
     return Kind(int, f"an integer, {_range(low, high)}", limits, plain_integer)
+
+
+def positive_or_all() -> Kind:
+    """Integers from 1, and -1, which stands for as many as there can be."""
+    return Kind(int, "an integer, {name} >= 1, or -1", {"ge": -1}, plain_integer, gaps=(0,))
 
 
 def number(low: float, high: float, *, excludes_low: bool = False) -> Kind:

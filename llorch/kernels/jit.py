@@ -233,13 +233,14 @@ def load_units(units: Iterable[Unit], progress: Progress | None = None) -> bool:
 
     Args:
         units: those to load.
-        progress: told the title of each unit before it is loaded, and the end.
+        progress: told of each unit before it is loaded, and of the end: ``"kernels"`` for one that is in the cache and
+            for the end, the title of one that has to be compiled.
     """
     report = progress or ignore_progress
     wanted = [unit for unit in dict.fromkeys(units) if not unit.is_loaded]
     was_cached = True
     for done, unit in enumerate(wanted):
-        report(unit.title, done, len(wanted))
+        report("kernels" if object_cache.holds(unit.name) else unit.title, done, len(wanted))
         was_cached &= unit.load()
     report("kernels", len(wanted), len(wanted))
     return was_cached

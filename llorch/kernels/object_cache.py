@@ -65,6 +65,12 @@ def read(name: str) -> Code | None:
     return Code(symbol, data) if hashlib.sha256(data).hexdigest() == digest else None
 
 
+def holds(name: str) -> bool:
+    """Whether there is an entry of the unit `name`; `read` may yet refuse it."""
+    folder = directory()
+    return folder is not None and (folder / (name + _SUFFIX)).is_file()
+
+
 def write(name: str, code: Code) -> None:
     """Keep `code` as the entry of the unit `name`; a cache that cannot be written costs one warning."""
     folder = directory()

@@ -62,7 +62,8 @@ class Llama:
         kv_type: number type of the caches to come; another one costs compiling its kernels later.
         numa: ``"off"``, ``"distribute"``, ``"isolate"`` or ``"numactl"`` (`machine.places.node_groups`).
         pin_threads: whether every thread is bound to a core.
-        progress: told about ``"compiling"`` the kernels that these weights need, and ``"loading"`` the weights.
+        progress: told about ``"kernels"`` that these weights need and that the cache has, ``"compiling"`` others, and
+            ``"loading"`` the weights.
 
     Attributes:
         places: where the threads run.
@@ -108,7 +109,7 @@ class Llama:
         self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
         units = _units(self.residence, self._write(kv_type, False))
-        load_units(units, lambda _, done, total: report("compiling", done, total))
+        load_units(units, lambda what, *share: report(what if what == "kernels" else "compiling", *share))
         self._kv_type = kv_type
         self._fused = self._written(kv_type, observed=False)
         self.residence.fill(self.places, progress)

@@ -39,7 +39,7 @@ def verify(
         path: the model's file.
         settings: threads and residence of the weights.
         against: another program to compare with.
-        progress: told about compiling and loading.
+        progress: told about kernels, compiling and loading.
 
     Raises:
         InputError: the model cannot be used.

@@ -160,9 +160,10 @@ def _open(source: GGUFFile, log: _Log, n_threads: int, residence: str, progress:
     """Open the model; progress reports of the compiler divide its time into steps."""
 
     def watch(what: str, done: int, total: int) -> None:
-        if what == "compiling" and "check_config_and_weights_s" not in log.timings:
+        is_kernels = what in ("kernels", "compiling")
+        if is_kernels and "check_config_and_weights_s" not in log.timings:
             log.end("check_config_and_weights_s")
-        if what == "compiling" and done == total:
+        if is_kernels and done == total:
             log.end("load_kernels_s")
         progress(what, done, total)
 

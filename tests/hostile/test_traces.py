@@ -101,7 +101,7 @@ def test_what_is_no_number_of_runs_or_tokens_is_refused(
 ) -> None:
     out = ("-m", tiny_model, "-o", tmp_path / "t.json")
     assert "--warm: expected 0 or more runs, got -1" in refused(capsys, "Once", *out, "--warm", "-1")
-    assert "n_predict >= 1, got 0" in refused(capsys, "Once", *out, "-n", "0")
+    assert "n_predict >= 1, or -1, got 0" in refused(capsys, "Once", *out, "-n", "0")
     assert "the prompt is empty" in refused(capsys, "", *out)
     assert os.listdir(tmp_path) == []
 

@@ -261,6 +261,17 @@ def test_more_mistakes_that_need_a_model(
     assert "LLORCH_TEMPRATURE" in refused(capsys, "generate", "a", *model)
 
 
+def test_n_minus_one_goes_on_until_the_context_is_full(long_model: Path) -> None:
+    arguments = ("generate", "Hello", "-m", str(long_model), "-c", "40", "--temperature", "0", "--json", "-n")
+    document = json.loads(llorch(*arguments, "-1").stdout)
+    assert document["finish_reason"] == "length"
+    assert len(document["prompt_token_ids"]) + len(document["token_ids"]) == 40
+    for wrong in ("0", "-2"):
+        done = llorch(*arguments, wrong)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"expected an integer, n_predict >= 1, or -1, got {wrong}" in done.stderr
+
+
 def test_settings_come_from_flags_then_environment_then_file(long_model: Path, tmp_path: Path) -> None:
     config = tmp_path / "my.toml"
     config.write_text(f"model = {json.dumps(str(long_model))}\nn_predict = 3\ntemperature = 0\n")

@@ -36,6 +36,18 @@ def test_minus_one_means_to_the_end_of_the_context(small: LiveServer) -> None:
     assert answer["generation_settings"]["n_predict"] == -1
 
 
+def test_n_minus_one_of_the_server_means_the_same(tiny_model: Path, tmp_path: Path) -> None:
+    live = LiveServer(tiny_model, tmp_path / "log", "-c", "64", "-n", "-1", "-t", "1").wait_until_ready()
+    body = {"prompt": [300] * 60, "ignore_eos": True}
+    answer = live.post("/completion", json=body).json()
+    assert (answer["tokens_predicted"], answer["stop_type"]) == (4, "limit")
+    native = live.post(
+        "/generate", json={"token_ids": [300] * 61, "ignore_eos": True, "stream": False}
+    ).json()
+    assert (native["usage"]["completion_tokens"], native["finish_reason"]) == (3, "length")
+    assert live.stop() == 0
+
+
 def test_a_prompt_that_fills_the_context_is_refused_with_both_lengths(small: LiveServer) -> None:
     error = small.post("/completion", json={"prompt": [300] * 64}).json()["error"]
     assert error["type"] == "exceed_context_size_error"

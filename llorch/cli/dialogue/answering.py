@@ -179,7 +179,8 @@ def responsive(settings: Settings) -> Settings:
 
 def first_choices(settings: Settings, seed: int | None, stop: tuple[str, ...]) -> Choices:
     """The choices that flags, environment and settings file make; an answer is not cut unless one of them says so."""
-    limit = settings.n_predict if "n_predict" in settings.model_fields_set else None
+    is_limited = "n_predict" in settings.model_fields_set and settings.n_predict > 0
+    limit = settings.n_predict if is_limited else None
     return Choices(SamplingParams.from_settings(settings, seed=seed), limit, stop)
 
 

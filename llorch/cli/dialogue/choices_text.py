@@ -32,7 +32,7 @@ def with_choice(choices: Choices, name: str, text: str, first: Choices) -> Choic
         raise InputError(f"{shown(name)} cannot be set; " + (f"did you mean {meant}?" if meant else _known()))
     if name == LIMIT:
         limit = first.max_tokens if text == DEFAULT else _value(name, text)
-        return replace(choices, max_tokens=limit)
+        return replace(choices, max_tokens=None if limit == -1 else limit)
     value = getattr(first.params, name) if text == DEFAULT else _value(name, text)
     changed: dict[str, Any] = {name: value}
     return replace(choices, params=replace(choices.params, **changed))

@@ -82,13 +82,26 @@ def test_an_entry_that_cannot_be_linked_is_compiled_again(monkeypatch: pytest.Mo
     assert again(1, 2, int(out.ctypes.data)) == 3
 
 
-def test_progress_names_each_unit_that_is_not_loaded_yet() -> None:
+def test_progress_names_each_unit_that_is_not_loaded_yet(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(object_cache, "directory", lambda: tmp_path)
     told: list[tuple[str, int, int]] = []
     units = [fresh(sum_for_tests), fresh(call_for_tests)]
     load_units([*units, *units], lambda *now: told.append(now))
     assert told == [("sums, for tests", 0, 2), ("calls by address, for tests", 1, 2), ("kernels", 2, 2)]
     load_units(units, lambda *now: told.append(now))
     assert told[-1] == ("kernels", 0, 0)
+
+
+def test_units_from_the_cache_are_not_said_to_be_compiled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(object_cache, "directory", lambda: tmp_path)
+    told: list[str] = []
+    for _ in range(2):
+        load_units([fresh(sum_for_tests)], lambda what, *_: told.append(what))
+    assert told == ["sums, for tests", "kernels", "kernels", "kernels"]
 
 
 def test_kernels_cannot_allocate() -> None:

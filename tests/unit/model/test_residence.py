@@ -66,9 +66,10 @@ def test_progress_is_told_up_to_the_end_and_never_goes_back(tiny: Path, kind: st
     told: list[tuple[str, int, int]] = []
     with open_model(tiny, residence=kind, n_threads=2, progress=lambda *told_now: told.append(told_now)):
         pass
-    assert list(dict.fromkeys(what for what, _, _ in told)) == ["compiling", "loading"]
-    for stage in ("compiling", "loading"):
-        done = [n for what, n, _ in told if what == stage]
+    stages = [stage for stage in dict.fromkeys(what for what, _, _ in told) if stage != "compiling"]
+    assert stages == ["kernels", "loading"]
+    for stage in stages:
+        done = [n for what, n, _ in told if what == stage or (stage, what) == ("kernels", "compiling")]
         (total,) = {n for what, _, n in told if what == stage}
         assert done == sorted(done)
         assert done[-1] == total

@@ -29,6 +29,7 @@ def test_the_length_of_answers_is_a_choice_too() -> None:
     assert "n_predict = 12" in choices_lines(changed)
     assert with_choice(changed, "n_predict", "default", FIRST).max_tokens is None
     assert "n_predict = as many as the context holds" in choices_lines(FIRST)
+    assert with_choice(changed, "n_predict", "-1", FIRST).max_tokens is None
 
 
 def test_every_choice_is_listed() -> None:
