@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from llorch.cli import interrupt, streams
 from llorch.cli.options import add_common
@@ -92,8 +94,16 @@ def report(error: BaseException) -> int:
         message = f"not enough memory: {message}"
     elif not isinstance(error, LlorchError):
         message = f"internal error: {type(error).__name__}: {message} (LLORCH_DEBUG=1 shows where)"
-    print(f"llorch: error: {message}", file=sys.stderr)
+    print(f"llorch: error: {with_own_pip(message)}", file=sys.stderr)
     return code
+
+
+def with_own_pip(message: str) -> str:
+    """`message` with the path of the pip that installs for this Python, where the shell's `pip` is another one."""
+    pip = Path(sys.executable).with_name("pip")
+    if not pip.exists() or shutil.which("pip") == str(pip):
+        return message
+    return message.replace("pip install 'llorch[", f"{pip} install 'llorch[")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

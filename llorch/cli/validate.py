@@ -84,8 +84,9 @@ def _references(args: argparse.Namespace, settings: Settings) -> list[Reference]
     if not folders:
         if settings.model != DEMO:
             raise InputError(
-                "--reference DIR is missing; tools/reference/extract_checkpoints.py makes one for a GGUF file with "
-                "llama.cpp, extract_checkpoints_hf.py for a directory with transformers"
+                "--reference DIR is missing; in the clone, `python -m tools.reference.extract_checkpoints -m FILE -p "
+                "TEXT -o DIR` makes one of a GGUF file with llama.cpp, extract_checkpoints_hf of a directory with "
+                "transformers, extract_checkpoints_onnx of a graph (docs/validation.md)"
             )
         if not STORED_REFERENCES.is_dir():
             raise InputError(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from llorch.cli import console
+from llorch.cli.bundle_list import LIST, list_bundles, refuse_folder_of_bundles
 from llorch.errors import InputError
 from llorch.validation.bundle import Bundle
 from llorch.validation.checkpoints import Verdict
@@ -26,7 +27,14 @@ _SIGNATURES = {
 
 def add_seals(parser: argparse.ArgumentParser) -> None:
     """The flags that check a bundle and sign it."""
-    parser.add_argument("--verify", type=Path, metavar="BUNDLE", help="re-check a proof bundle, run no model")
+    parser.add_argument(
+        "--verify",
+        type=Path,
+        nargs="?",
+        const=LIST,
+        metavar="BUNDLE",
+        help="re-check a proof bundle, run no model; without BUNDLE: list those in the folder of --proof-dir",
+    )
     parser.add_argument(
         "--verify-key",
         type=Path,
@@ -42,7 +50,10 @@ def add_seals(parser: argparse.ArgumentParser) -> None:
 
 
 def verify_bundle(args: argparse.Namespace) -> int:
-    """Re-check a bundle; 0 when it holds and did not record a failure, 1 when not."""
+    """Re-check a bundle; 0 when it holds and did not record a failure, 1 when not. Without one, list them."""
+    if args.verify is LIST:
+        return list_bundles(args)
+    refuse_folder_of_bundles(args.verify)
     sign = signer(args.sign) if args.sign else None
     if sign is not None and (args.verify / SIGNATURE).exists():
         raise InputError(f"{args.verify} is signed already; remove {SIGNATURE} to sign it anew")

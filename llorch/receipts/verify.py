@@ -92,7 +92,10 @@ def _check_place(outcome: Outcome, receipt: Receipt, path: Path) -> None:
     finally:
         source.close()
     theirs = receipt.model.model_dump()
-    found = f"the file has sha256 {ours['sha256'][:16]}…, the receipt is of {theirs['sha256'][:16]}…"
+    found = (
+        f"{printable(path.name)} has sha256 {ours['sha256'][:16]}…, the receipt is of {theirs['sha256'][:16]}…; -m names "
+        "another file"
+    )
     outcome.check("model", ours["sha256"] == theirs["sha256"], found)
     if outcome.checks["model"]:
         names = [name for name in ("bytes", "tensors", "quantization") if ours[name] != theirs[name]]

@@ -150,8 +150,7 @@ class BundleWriter:
             raise InputError(
                 f"{RUN_ID_VARIABLE} {self.run_id!r}: expected letters, digits, '.', '_' and '-', at most 100"
             )
-        root = directory or Path(os.environ.get(DIRECTORY_VARIABLE) or "proof_bundle")
-        self.folder = root / kind / self.run_id
+        self.folder = proof_folder(directory) / kind / self.run_id
         if self.folder.exists():
             raise InputError(f"{self.folder} exists already; choose another {RUN_ID_VARIABLE}")
         existing = next(parent for parent in self.folder.absolute().parents if parent.exists())
@@ -249,6 +248,11 @@ def _json_bytes(document: Mapping[str, Any]) -> bytes:
 def _json_encoded(text: str) -> bytes:
     """JSON as UTF-8; lone surrogates, of names of files that are not UTF-8, are spelled out as in the summary."""
     return _SURROGATE.sub(lambda found: rf"\\u{ord(found[0]):04x}", text).encode()
+
+
+def proof_folder(directory: Path | None = None) -> Path:
+    """The folder of all bundles: `directory`, else `$LLORCH_PROOF_DIR`, else ``proof_bundle``."""
+    return directory or Path(os.environ.get(DIRECTORY_VARIABLE) or "proof_bundle")
 
 
 def new_run_id() -> str:

@@ -133,6 +133,36 @@ def test_bad_usage_exits_2_with_one_line(
     assert err.count("\n") == 1
 
 
+def test_verify_without_a_bundle_lists_those_there_are(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["validate", "--verify", "--proof-dir", str(tmp_path)]
+    assert "there are no proof bundles in" in error_of(capsys, words)
+    about = {"schema": "llorch-proof/2", "kind": "checkpoint", "files": {}}
+    bundles = {
+        "second": about | {"created": "2026-02-02", "passed": False},
+        "first": about | {"created": "2026-01-01\x1b[2J", "passed": True},
+        "broken": {},
+    }
+    for name, document in bundles.items():
+        (tmp_path / "checkpoint" / name).mkdir(parents=True)
+        (tmp_path / "checkpoint" / name / "bundle.json").write_text(json.dumps(document))
+    assert main(words) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:] for line in out[:-1]] == [
+        ["2026-01-01\\x1b[2J", "says", "passed", str(tmp_path / "checkpoint" / "first")],
+        ["2026-02-02", "says", "FAILED", str(tmp_path / "checkpoint" / "second")],
+    ]
+    assert out[-1].startswith("nothing was checked")
+    assert main([*words, "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {Path(one["bundle"]).name: one["passed"] for one in listed} == {"first": True, "second": False}
+    assert set(listed[0]) == {"bundle", "kind", "created", "passed"}
+    key = tmp_path / "key.pem"
+    assert "name it with --verify BUNDLE" in error_of(capsys, [*words, "--verify-key", str(key)])
+    assert "is no bundle, but holds 2" in error_of(capsys, ["validate", "--verify", str(tmp_path)])
+
+
 def keep_layer_1_only(folder: Path) -> None:
     """What `--layers 1` would have dumped."""
     import hashlib

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from llorch.cli.main import main
+from llorch.cli.main import main, with_own_pip
 from tests.support.commands import LLORCH
 
 
@@ -59,6 +61,20 @@ def test_help_names_flags_that_the_command_has(capsys: pytest.CaptureFixture[str
         text = " ".join(ended((command, "--help"), capsys)[1].split())
         assert "several times" in text
         assert not {"brackets", "max_tokens"} & set(text.replace(",", " ").split())
+
+
+def test_what_to_install_is_said_with_the_pip_of_this_python(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The shell's pip is another one in a clone, where tools/llorch made an environment."""
+    said = "it needs matplotlib: pip install 'llorch[plots]'"
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    assert with_own_pip(said) == said
+    (tmp_path / "pip").touch(mode=0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert with_own_pip(said) == f"it needs matplotlib: {tmp_path}/pip install 'llorch[plots]'"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert with_own_pip(said) == said
 
 
 def test_a_python_without_the_packages_is_told_how_to_get_them() -> None:
