@@ -93,8 +93,8 @@ def _check_place(outcome: Outcome, receipt: Receipt, path: Path) -> None:
         source.close()
     theirs = receipt.model.model_dump()
     found = (
-        f"{printable(path.name)} has sha256 {ours['sha256'][:16]}…, the receipt is of {theirs['sha256'][:16]}…; -m names "
-        "another file"
+        f"{printable(path.name)} has sha256 {ours['sha256'][:16]}…, the receipt is of {theirs['sha256'][:16]}…; -m "
+        "names another file"
     )
     outcome.check("model", ours["sha256"] == theirs["sha256"], found)
     if outcome.checks["model"]:
