@@ -212,7 +212,7 @@ def _prepare(tokenizer: Tokenizer, field: str) -> LLTokenizer:
     try:
         from llguidance import LLTokenizer, TokenizerWrapper
     except ImportError:
-        message = f"{field}: this server has no grammars; {INSTALL} adds them"
+        message = f"{field}: grammars are not installed here; {INSTALL} adds them"
         raise RequestError([FieldError(field, "grammars are installed", message)]) from None
     eog_ids = sorted(tokenizer.vocab.eog_ids)
     if not eog_ids:

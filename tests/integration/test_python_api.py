@@ -81,7 +81,7 @@ def test_two_streams_of_one_thread_go_on_by_turns(model: llorch.Model) -> None:
 
 def test_mistakes_are_named_when_the_call_is_made(model: llorch.Model) -> None:
     with pytest.raises(RequestError, match="temprature"):
-        model.generate("Once", temprature=1)
+        model.generate("Once", temprature=1)  # type: ignore[call-arg]
     with pytest.raises(RequestError, match="top_p"):
         model.stream("Once", top_p=3)
     with pytest.raises(ContextLengthError):
