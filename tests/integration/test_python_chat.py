@@ -106,11 +106,12 @@ def test_one_wrong_prompt_refuses_all_and_a_failure_ends_all(
 
 
 def failing() -> Generator[None]:
-    yield gone()
+    """Events of a generation that fails before the first."""
+    yield from map(fail, ["gone"])
 
 
-def gone() -> None:
-    raise EngineStoppedError("gone")
+def fail(reason: str) -> None:
+    raise EngineStoppedError(reason)
 
 
 def test_a_schema_a_grammar_an_expression_or_a_list_binds_the_answer(model: llorch.Model) -> None:
