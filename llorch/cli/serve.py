@@ -76,11 +76,12 @@ def _announce(service: EngineService, took_s: float) -> None:
     cpus = [cpu for node in llama.places.cpus_of_nodes for cpu in node]
     reason = "as set" if settings.threads else default_threads(cpus)[1]
     logger.info(
-        "%s is ready after %.1f s: %s of weights, %d threads (%s; %s), %s kernels",
+        "%s is ready after %.1f s: %s of weights, %d thread%s (%s; %s), %s kernels",
         settings.alias or loaded.name,
         took_s,
         human_bytes(sum(tensor.n_bytes for tensor in loaded.source.tensors.values())),
         llama.n_threads,
+        "" if llama.n_threads == 1 else "s",
         reason,
         llama.places,
         paths.path(),
