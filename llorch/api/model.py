@@ -12,6 +12,10 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
+from llorch.api.embedding import Pooling, check_pooling, embedding
 from llorch.api.generation import Generation, collected, in_turns, pieces
 from llorch.api.options import Options
 from llorch.api.rule import NAMES, constraint_of
@@ -24,7 +28,7 @@ from llorch.engine.events import PromptEvent, TokenLogprobs
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, encode_prompt
 from llorch.engine.session import CallerDriver
-from llorch.errors import EngineStoppedError, FieldError, InputError, RequestError
+from llorch.errors import EngineStoppedError, FieldError, InputError, NumericalError, RequestError
 from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
@@ -85,6 +89,7 @@ class Model:
         self._params = SamplingParams.from_settings(settings)
         self._driver = CallerDriver(engine)
         self._numbers = itertools.count(1)
+        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<llorch.Model {self.name!r}, context of {self.n_ctx} tokens>"
@@ -189,6 +194,26 @@ class Model:
                     return event.logprobs
         raise EngineStoppedError("the prompt was not read to its end")
 
+    def embed(self, text: str | Sequence[int], *, pooling: Pooling = "mean") -> NDArray[np.float32]:
+        """A vector for a text: float32 (n_embd,), of length 1. Products of two say how alike the model finds the texts.
+
+        Args:
+            text: a text, or token ids.
+            pooling: the ``"mean"`` over all tokens, or the ``"last"`` alone.
+
+        Raises:
+            RequestError, NumericalError, ForkedError: as `generate`.
+        """
+        check_pooling(pooling)
+        if self._is_closed:
+            raise EngineStoppedError("the model is closed")
+        request = self._request(text)
+        request.check(self._loaded.config.n_vocab, self.n_ctx, self.tokenizer.vocab.eog_ids)
+        vector = embedding(self._loaded, request.token_ids, pooling)
+        if not np.isfinite(vector).all():
+            raise NumericalError("the model computed NaN")
+        return vector
+
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generator[str]:
         """Like `generate`, but an iterator over the text as it is generated; leaving it ends the generation.
 
@@ -198,6 +223,7 @@ class Model:
 
     def close(self) -> None:
         """Stop the compute threads and free the memory. Idempotent."""
+        self._is_closed = True
         self._driver.close()
         self._loaded.close()
 
