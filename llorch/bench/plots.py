@@ -131,7 +131,10 @@ def speeds(title: str, y_label: str, panels: Sequence[Panel], note: str) -> byte
             xs, ys, spreads = zip(*sorted(points), strict=True)
             axes.errorbar(xs, ys, spreads, fmt="o-", color=colours[name], markersize=5, capsize=3, label=name)
         for name, limit in panel.limits.items():
-            axes.plot(*zip(*sorted(limit), strict=True), "--", color=colours[name], linewidth=1)
+            if len(limit) == 1:  # a line of one point would not be seen
+                axes.axhline(limit[0][1], linestyle="--", color=colours[name], linewidth=1)
+            else:
+                axes.plot(*zip(*sorted(limit), strict=True), "--", color=colours[name], linewidth=1)
         places = sorted({x for points in panel.series.values() for x, _, _ in points})
         if places[0] > 0:
             axes.set_xscale("log", base=2)

@@ -11,6 +11,17 @@ from typing import Any, NoReturn
 EXIT_USAGE = 2
 OF_TEXT = ("PROMPT", "TEXT", "MESSAGE")
 """Arguments that a shell makes several words of, unless they are quoted."""
+OTHERS_SAY = {
+    "--max-tokens": "--n-predict",
+    "--max-new-tokens": "--n-predict",
+    "--num-predict": "--n-predict",
+    "--max-model-len": "--ctx-size",
+    "--num-ctx": "--ctx-size",
+    "--n-ctx": "--ctx-size",
+    "--prompt": "PROMPT without a flag",
+    "-p": "PROMPT without a flag",
+}
+"""Flags of other programs, by what they are called here."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -42,7 +53,13 @@ class CommandParser(OneLineParser):
         known = self._option_string_actions
         flags = [word.split("=")[0] for word in left if word.startswith("-") and word not in ("-", *known)]
         if flags:
-            return f"there is no flag {flags[0]}{did_you_mean(flags[0], known)}"
+            meant = OTHERS_SAY.get(flags[0].replace("_", "-"), "")
+            takes = {
+                *known,
+                *(f"{action.metavar} without a flag" for action in self._get_positional_actions()),
+            }
+            hint = f" (here it is {meant})" if meant in takes else did_you_mean(flags[0], known)
+            return f"there is no flag {flags[0]}{hint}"
         hint = ""
         if any(action.metavar in OF_TEXT for action in self._actions):
             hint = "; a text of several words needs quotes"

@@ -99,6 +99,15 @@ def test_speeds_have_a_line_and_a_spread_for_each_series() -> None:
     assert n_of_colour(pixels, ORANGE) > 30
 
 
+def test_a_limit_of_one_point_is_a_line_that_can_be_seen() -> None:
+    series = {"tg128": [(2.0, 30.0, 0.0)]}
+    with_limit = speeds(
+        "Speed", "tokens per second", [Panel("threads", series, {"tg128": [(2.0, 40.0)]})], NOTE
+    )
+    without = speeds("Speed", "tokens per second", [Panel("threads", series, {})], NOTE)
+    assert n_of_colour(pixels_of(with_limit), BLUE) > n_of_colour(pixels_of(without), BLUE) + 300
+
+
 def test_speeds_close_to_each_other_have_plain_numbers_at_their_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     draw_text = RendererAgg.draw_text
