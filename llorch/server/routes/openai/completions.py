@@ -61,7 +61,11 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str
 def _length_faults(prompt: object, max_chars: int) -> list[FieldError]:
     rule = f"1 <= characters <= {max_chars}"
     return [
-        FieldError("prompt", rule, f"{subject}: expected {rule}; got {len(text)} characters")
+        FieldError(
+            "prompt",
+            rule,
+            f"{subject}: expected {rule} (max_prompt_chars of this server); got {len(text)} characters",
+        )
         for subject, text in _texts(prompt)
         if len(text) > max_chars
     ]

@@ -28,7 +28,11 @@ def plain_messages(value: object, max_chars: int) -> tuple[list[dict[str, Any]],
     if n_chars <= max_chars:
         return messages, []
     rule = f"characters of all messages <= {max_chars}"
-    return [], [FieldError("messages", rule, f"messages: expected {rule}; got {n_chars}")]
+    return [], [
+        FieldError(
+            "messages", rule, f"messages: expected {rule} (max_prompt_chars of this server); got {n_chars}"
+        )
+    ]
 
 
 def _n_chars(value: object) -> int:
