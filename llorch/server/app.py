@@ -17,7 +17,7 @@ from llorch.server.live_traces import LiveTraces
 from llorch.server.metrics.exposition import Exposition
 from llorch.server.openapi import DescribedApp
 from llorch.server.receipts import ReceiptDesk
-from llorch.server.routes import anthropic_messages, generate, health, metrics, page, trace
+from llorch.server.routes import anthropic_messages, docs, generate, health, metrics, page, trace
 from llorch.server.routes.anthropic_messages import anthropic_shape
 from llorch.server.routes.llama_server import router as llama_server
 from llorch.server.routes.llama_server.error_shape import PATHS, llama_server_shape
@@ -72,6 +72,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # `docs` has a page of our own, which needs no network
         redoc_url=None,
         redirect_slashes=False,  # the redirect would go to whatever the Host header says
     )
@@ -80,6 +81,7 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
     app.state.traces = LiveTraces(service)
     app.state.tracing = tracing
     app.state.receipts = ReceiptDesk(service)
+    app.include_router(docs.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(generate.router)

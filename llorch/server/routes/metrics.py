@@ -15,7 +15,8 @@ _DESCRIPTION = {"description": "Counts and times in Prometheus' text format, or 
 
 
 def metrics(request: Request) -> Response:
-    """Counts and times of requests, tokens and steps. No coroutine: it is made on another thread."""
+    """Counts and times of requests, tokens and steps."""
+    # No coroutine, so it is made on another thread.
     exposition: Exposition = request.app.state.metrics
     content, content_type = exposition.page(request.headers.get("accept", ""))
     return Response(content, headers={"Content-Type": content_type})
