@@ -6,8 +6,9 @@ Those of the second part need steps that few requests ask for; no setting gives 
 from __future__ import annotations
 
 from llorch.fields.field import DEFAULTS, Field
-from llorch.fields.kinds import biases, integer, json_biases, number, strings
+from llorch.fields.kinds import integer, number, strings
 from llorch.fields.orders import ordered
+from llorch.fields.token_kinds import biases, json_biases
 
 _INT32_MAX = 2**31 - 1
 STEPS = ("penalties", "dry", "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature")

@@ -19,12 +19,11 @@ from llorch.fields.kinds import (
     origins,
     path,
     positive_or_all,
-    prompt,
     strings,
     text,
-    token_ids,
 )
 from llorch.fields.sampling_table import SAMPLING
+from llorch.fields.token_kinds import prompt, token_ids
 
 _N_PREDICT = 256
 MAX_STOP_IDS = 128

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from llorch.fields.kinds import TOKEN_ID_KEY_SCHEMA, TOKEN_ID_SCHEMA
+from llorch.fields.token_kinds import TOKEN_ID_KEY_SCHEMA, TOKEN_ID_SCHEMA
 from llorch.open_model import OpenModel
 from llorch.server.cors import with_cors
 from llorch.server.request_log import RequestLog

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA
+from llorch.fields.kinds import MAX_TOKEN_ID
 from llorch.fields.table import FIELDS
+from llorch.fields.token_kinds import TOKEN_ID_SCHEMA
 from llorch.text.tokenizer import Tokenizer
 
 MAX_PAIRS = 1024

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from llorch.errors import FieldError, InputError, RequestError
-from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA, described
+from llorch.fields.kinds import MAX_TOKEN_ID, described
+from llorch.fields.token_kinds import TOKEN_ID_SCHEMA
 from llorch.text.tokenizer import Tokenizer
 
 Prompt: TypeAlias = tuple[str | int, ...]

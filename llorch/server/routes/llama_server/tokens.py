@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, Response
 from llorch.engine.service import EngineService
 from llorch.errors import FieldError, InputError, RequestError
 from llorch.fields.field import Field
-from llorch.fields.kinds import BOOLEAN, TOKEN_ID_SCHEMA, token_ids
+from llorch.fields.kinds import BOOLEAN
+from llorch.fields.token_kinds import TOKEN_ID_SCHEMA, token_ids
 from llorch.server.body import check_fields, object_schema, read_json_object
 from llorch.server.openapi import json_body, properties
 from llorch.server.ready import ready_model

@@ -16,7 +16,8 @@ from llorch.chat.text_rule import (
     RULES,
 )
 from llorch.chat.tools import MAX_TOOLS
-from llorch.fields.kinds import MAX_TOKEN_ID, TOKEN_ID_SCHEMA, Kind, described
+from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
+from llorch.fields.token_kinds import TOKEN_ID_SCHEMA
 
 INT32_MAX = 2**31 - 1
 MAX_PROMPTS = 64
