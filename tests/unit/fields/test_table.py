@@ -149,7 +149,7 @@ def test_a_boolean_is_no_number_and_the_rule_names_the_limits(field: Any) -> Non
         (
             "max_tokens",
             [1, 10**9, np.int64(5)],
-            [0, -1, 1.5, "5", True, np.True_, np.float64(5), np.array([5, 6])],
+            [-1, 1.5, "5", True, np.True_, np.float64(5), np.array([5, 6])],
         ),
         ("ignore_eos", [True, False], [0, "no", None]),
     ],
@@ -161,6 +161,11 @@ def test_python_callers_meet_the_limits_of_http(name: str, good: list[Any], bad:
         assert [fault.field for fault in in_python(**{name: value})] == [name]
         as_json = list(value) if isinstance(value, tuple) else value
         assert as_json is None or not as_request(name, as_json)
+
+
+def test_a_request_for_no_tokens_is_for_the_engine_and_not_for_generate() -> None:
+    assert in_python(max_tokens=0) == []
+    assert not as_request("max_tokens", 0)
 
 
 def test_only_python_callers_can_forbid_a_token() -> None:
