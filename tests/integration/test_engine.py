@@ -180,7 +180,7 @@ def test_a_prompt_that_fills_the_context_is_refused_and_one_token_less_is_not(lo
 
 def test_every_fault_of_a_request_is_named(loaded: OpenModel) -> None:
     engine = new_engine(loaded)
-    bad = Request("", (-1, 10**6), SamplingParams(logit_bias={10**6: 1.0}), 0, ("",))
+    bad = Request("", (-1, 10**6), SamplingParams(logit_bias={10**6: 1.0}), -1, ("",))
     with pytest.raises(RequestError) as caught:
         engine.add(bad)
     faulty = [error.field for error in caught.value.errors]

@@ -102,6 +102,4 @@ def test_a_trace_of_a_directory_is_held_against_transformers(
 
 
 def test_without_a_reference_the_program_that_makes_one_is_named(directories: dict[str, Path]) -> None:
-    assert "extract_checkpoints_hf.py for a directory" in refused(
-        "validate", "-m", str(directories["tiny-f32"])
-    )
+    assert "extract_checkpoints_hf of a directory" in refused("validate", "-m", str(directories["tiny-f32"]))
