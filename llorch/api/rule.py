@@ -30,11 +30,8 @@ def constraint_of(
     """
     given = {name: value for name, value in rules.items() if value is not None}
     if len(given) > 1:
-        rule = f"one of {', '.join(NAMES)}"
-        names = " and ".join(given)
-        raise RequestError(
-            [FieldError(name, rule, f"{names} exclude each other") for name in list(given)[:1]]
-        )
+        rule, names = f"one of {', '.join(NAMES)}", list(given)
+        raise RequestError([FieldError(names[0], rule, f"{' and '.join(names)} exclude each other")])
     for name, value in given.items():
         if name == "json_schema":
             return grammars().json_schema(value, field=name)
