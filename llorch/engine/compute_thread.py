@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import ErrorEvent
-from llorch.engine.file_watch import FileWatch
 from llorch.engine.ledger import Ledger, Stage
 from llorch.engine.session import Session
 from llorch.errors import EngineStoppedError, InputError, LlorchError
+from llorch.machine.file_watch import FileWatch
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
 from llorch.settings import Settings

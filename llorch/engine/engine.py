@@ -202,8 +202,7 @@ class Engine:
         Raises:
             KernelError: the model cannot compute any more.
         """
-        if self.watcher is not None:
-            self.watcher.begin_step()
+        begun_s = time.perf_counter()
         if self._scheduler.waiting:
             self._admit()
         chunks = [] if self._has_drafts else self._scheduler.steady()
@@ -211,14 +210,11 @@ class Engine:
         if not is_steady:
             chunks = self._schedule()
         if chunks:
-            begun_s = time.perf_counter()
             if self._has_drafts:
                 chunks = with_drafts(chunks, self.loaded.llama.n_batch, self._blocks)
-            self._compute(chunks, is_steady=is_steady)
+            self._compute(chunks, begun_s, is_steady=is_steady)
             n_rows = len(chunks) if is_steady else sum(c.n_tokens + len(c.draft) for c in chunks)
             self.tally.add_step(n_rows, time.perf_counter() - begun_s)
-        if self.watcher is not None:
-            self.watcher.end_step(self._scheduler, self.block_pool)
         return self._generations.take_events()
 
     def _schedule(self) -> list[Chunk]:
@@ -241,39 +237,44 @@ class Engine:
                 sequence.admitted_s = time.perf_counter()
                 logger.debug("%s begins", sequence.request.job_id, extra=sequence.request.log_fields)
 
-    def _compute(self, chunks: list[Chunk], *, is_steady: bool = False) -> None:
+    def _compute(self, chunks: list[Chunk], begun_s: float, *, is_steady: bool = False) -> None:
         """Compute a batch; if that raises, its sequences one by one, with the same bits, and fail those that raise.
 
-        In a steady step, nothing of a prompt is among the chunks.
+        The step began at `begun_s`; in a steady one, nothing of a prompt is among the chunks.
         """
+        watcher = self.watcher
+        if watcher is not None and chunks is not watcher.chunks:
+            watcher.begin_pass(chunks)
         try:
             batch = batch_of(chunks, self._blocks.tables)
-            watcher = self.watcher
-            stamps = watcher.begin_forward(chunks) if watcher is not None else None
-            begun_s = time.perf_counter()
+            stamps = watcher.stamps if watcher is not None else None
+            forward_s = time.perf_counter()
             logits = self.loaded.llama.forward(batch, self.kv_cache, stamps=stamps)
-            duration_s = time.perf_counter() - begun_s
+            duration_s = time.perf_counter() - forward_s
             n_prompt = n_looks = 0
             if not is_steady:  # the rows of prompts are the last
                 n_prompt = sum(chunk.n_tokens for chunk in chunks if chunk.sequence.n_pending > 1)
                 n_looks = int(batch.positions[batch.n_rows - n_prompt :].sum())
             self._pace.record(batch.n_rows - n_prompt, n_prompt, duration_s, n_looks=n_looks)
-            if watcher is not None:
-                watcher.end_forward()
         except KernelError:
             raise
         except Exception as error:
+            if watcher is not None:
+                watcher.fail_pass(begun_s)
             if len(chunks) == 1:
                 self._generations.fail(chunks[0].sequence, error)
                 return
             logger.warning("a step failed (%s); each of its generations goes on alone", type(error).__name__)
             for chunk in chunks:
-                self._compute([chunk])
+                self._compute([chunk], time.perf_counter())
         else:
             if not is_steady:
                 self.tally.add_prompts(chunks)
                 self._generations.report_progress(chunks)
             self._postprocessor.advance(chunks, logits)
+            if watcher is not None:
+                times = begun_s, forward_s, duration_s, time.perf_counter()
+                watcher.end_pass(times, self._scheduler, self.block_pool)
 
 
 def open_configured(

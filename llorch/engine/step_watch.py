@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from llorch.engine.block_pool import BlockPool
 from llorch.engine.scheduler import Chunk, Scheduler
 from llorch.observe.stamps import Stamps
 
+PassTimes: TypeAlias = tuple[float, float, float, float]
+"""Of a pass (clock of `time.perf_counter`): when its step began, when `forward` was called, how many seconds that took,
+and when tokens had been chosen from its logits.
+
+A step has several passes where one failed: its chunks are then computed one by one."""
+
 
 class StepWatcher(Protocol):
-    """Told about every step, on the thread that computes. It must be quick and must not raise."""
+    """Told about every step, on the thread that computes. It must be quick and must not raise.
 
-    def begin_step(self) -> None:
-        """A step begins: sequences are admitted and scheduled."""
+    Attributes:
+        chunks: those of passes that it need not be told of before they begin: the very list comes again only where each
+            of its sequences computes the one token that it has got since.
+        stamps: what passes stamp.
+    """
+
+    chunks: Sequence[Chunk] | None
+    stamps: Stamps
+
+    def begin_pass(self, chunks: Sequence[Chunk]) -> None:
+        """The pass of `chunks`, which are not those of before, begins."""
         ...
 
-    def begin_forward(self, chunks: Sequence[Chunk]) -> Stamps:
-        """The forward pass of `chunks` begins; returns what it stamps.
-
-        A step has several where one failed: its chunks are computed one by one. The very list of the pass before comes
-        again only where each of its sequences computes the one token that it has got since.
-        """
-        ...
-
-    def end_forward(self) -> None:
-        """Its logits are there: tokens are chosen from them."""
-        ...
-
-    def end_step(self, scheduler: Scheduler, pool: BlockPool) -> None:
-        """The step is over, whether it computed anything or not.
+    def end_pass(self, times: PassTimes, scheduler: Scheduler, pool: BlockPool) -> None:
+        """A pass is over.
 
         Args:
+            times: when.
             scheduler, pool: the state of the engine, to be read and not kept.
         """
+        ...
+
+    def fail_pass(self, begun_s: float) -> None:
+        """A pass that began then, as `PassTimes` has it, has raised."""
         ...

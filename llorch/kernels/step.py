@@ -9,7 +9,7 @@ from __future__ import annotations
 """Indices into a step: counts, addresses and strides in bytes (`model.llama` fills them).
 
 N_NODES: NUMA nodes that threads and tiles are shared out to; below 2 where they do not matter. TEAM_THREADS: threads of
-the team, of which neighbours are on the same node.
+the team, of which neighbours are on the same node. STAMPS: address of an `observe.stamps.Stamps`' log, or 0.
 """
 
 STEP_SIZE = 27

@@ -23,7 +23,8 @@ from llorch.kernels.emit.scalars import as_int64, atomic_load, atomic_store
 from llorch.kernels.interpreter import run_instructions
 from llorch.kernels.jit import load_units, unit
 from llorch.kernels.program import RECORD
-from llorch.kernels.step import N_NODES
+from llorch.kernels.stamp_log import stamp_pass
+from llorch.kernels.step import N_NODES, STAMPS
 from llorch.machine.memory import aligned_bytes
 from llorch.machine.places import bind, bound
 from llorch.machine.process import OwningProcess
@@ -78,6 +79,7 @@ def begin_step(control, generation, program, first, last, step, counters):
     atomic_store(control + b.STEP, step)
     atomic_store(control + b.COUNTERS, counters)
     n_active = generation % b.ACTIVE_LIMIT
+    stamp_pass(as_int64(step)[STAMPS], first, last, n_active)
     b.begin_round(control, n_active)
     atomic_store(control + b.GENERATION, generation)
     n_parked = 0

@@ -105,6 +105,7 @@ class Llama:
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
         self._inputs = StepInputs(self._step, n_batch, config.n_vocab, config.n_head_kv, self.n_threads)
+        self._stamps: Stamps | None = None
         self._lock = threading.Lock()
         self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
@@ -147,9 +148,10 @@ class Llama:
         """Of the compute threads beside the one that calls `forward`."""
         return self._team.thread_idents
 
-    def new_stamps(self, *, observed: bool = False) -> Stamps:
-        """Room for `forward`'s time stamps, of the observed program or of the other one."""
-        return Stamps(len(self.labels_of(observed=observed)), self.n_threads, is_observed=observed)
+    def new_stamps(self, max_bytes: int | None = None, *, observed: bool = False) -> Stamps:
+        """Room for `forward`'s time stamps, of the observed program or of the other one; `max_bytes` as `Stamps`'s."""
+        n_instructions = len(self.labels_of(observed=observed))
+        return Stamps(n_instructions, self.n_threads, max_bytes, is_observed=observed)
 
     def forward(
         self,
@@ -178,6 +180,8 @@ class Llama:
         with self._lock:
             n_outputs = len(batch.output_rows)
             self._fill_step(batch, kv_cache, n_outputs)
+            if stamps is not self._stamps:
+                self._step[st.STAMPS], self._stamps = stamps.address if stamps is not None else 0, stamps
             if probe is not None or (stamps is not None and stamps.is_observed):
                 self._run_observed(batch, kv_cache.kv_type, probe, stamps, n_outputs)
             else:
@@ -187,7 +191,6 @@ class Llama:
                 if n_outputs < batch.n_rows:  # rows of prompts are among them
                     work = self.row_cost.price(batch.n_rows, int(batch.positions.sum()))
                 n_active = self._choice.choose(batch.n_rows, work)
-                self._stamp(stamps, last, n_active)
                 begun_s = time.perf_counter()
                 self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
                 self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s, work)
@@ -204,12 +207,7 @@ class Llama:
             step[st.LOGITS], step[st.LOGITS_STRIDE] = self._logits.ctypes.data, self._logits.strides[0]
         self._rope.ensure(self._inputs.fill(batch) + 1)
         step[st.KEYS : st.BLOCK_VALUE_BYTES + 1] = cache.places
-        step[st.ROPE_TABLE], step[st.STAMPS] = self._rope.address, 0
-
-    def _stamp(self, stamps: Stamps | None, n_run: int, n_active: int) -> None:
-        """Have the next pass stamped, if that is wanted."""
-        if stamps is not None:
-            self._step[st.STAMPS], stamps.n_run, stamps.n_active = stamps.address, n_run, n_active
+        step[st.ROPE_TABLE] = self._rope.address
 
     def _run_observed(
         self, batch: Batch, kv_type: str, probe: Probe | None, stamps: Stamps | None, n_outputs: int
@@ -220,7 +218,6 @@ class Llama:
         observed = self._written(kv_type, observed=True)
         program, n_rows = observed.program, batch.n_rows
         last = len(program) if n_outputs or probe is not None else program.n_without_outputs
-        self._stamp(stamps, last, self.n_threads)
         keep = self._room_for_scores(batch) if stamps is not None else {}
         begun = 0
 

@@ -10,12 +10,10 @@ from llorch.engine.block_pool import BlockPool
 from llorch.engine.events import EndEvent, LastEvent
 from llorch.engine.ledger import Submission
 from llorch.engine.scheduler import Scheduler
+from llorch.engine.step_watch import PassTimes
 from llorch.model.llama import Llama
 from llorch.trace.recorder import Recorder
 from llorch.trace.records import RequestRecord
-
-MAX_STAMP_BYTES = 16 << 20
-"""Most memory for stamps: a million slices of operations, which is what viewers can still show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +41,19 @@ class LiveRecorder(Recorder):
     """
 
     def __init__(self, llama: Llama, limits: TraceLimits, on_full: Callable[[], None]) -> None:
-        super().__init__(llama, MAX_STAMP_BYTES, keeps_stamps=limits.has_operations)
-        self._max_steps = limits.max_steps
+        super().__init__(llama, keeps_stamps=limits.has_operations)
+        self._n_left = (
+            min(limits.max_steps, self.stamps.n_room) if limits.has_operations else limits.max_steps
+        )
         self._on_full = on_full
-        self._was_full = False
 
-    def end_step(self, scheduler: Scheduler, pool: BlockPool) -> None:
-        """Keep the step, unless the recorder is full."""
-        if self._was_full:
-            return
-        super().end_step(scheduler, pool)
-        if len(self._kept) >= self._max_steps or self._n_dropped:
-            self._was_full = True
-            self._on_full()
+    def end_pass(self, times: PassTimes, scheduler: Scheduler, pool: BlockPool) -> None:
+        """Keep the pass, unless the recorder is full."""
+        if self._n_left:
+            super().end_pass(times, scheduler, pool)
+            self._n_left -= 1
+            if not self._n_left:
+                self._on_full()
 
 
 def ended_request(submission: Submission, last: LastEvent) -> RequestRecord:

@@ -8,31 +8,18 @@ from time import perf_counter_ns
 
 from llorch.engine.block_pool import BlockPool
 from llorch.engine.scheduler import Chunk, Scheduler
+from llorch.engine.step_watch import PassTimes
 from llorch.model.llama import Llama
-from llorch.observe.stamps import Stamps
 from llorch.trace.core_clocks import CoreClocks
-from llorch.trace.notes import (
-    ADDRESS,
-    FAILED,
-    NO_CHUNKS,
-    Batch,
-    BatchNotes,
-    Pass,
-    PassNotes,
-    StateNotes,
-    chunk_records,
-    engine_state,
-    failed_pass,
-    noted_chunks,
-)
-from llorch.trace.records import Recording, StepRecord
+from llorch.trace.notes import NotedChunks, PassRun, noted_chunks
+from llorch.trace.records import FailedPass, Recording, StepRecord
 from llorch.trace.tick_clock import TickClock
 
-MAX_BYTES = 512 << 20
-"""Most memory for stamps; later steps are counted and not kept."""
+MAX_BYTES = 16 << 20
+"""Most memory for stamps: a million slices of operations, which is what viewers can still show."""
 
 _UNLIKE = -1
-"""In place of the number of running sequences: the next step to end is not like one that was noted."""
+"""In place of the number of running sequences: the next pass is not like one that was noted."""
 
 
 class Recorder:
@@ -40,11 +27,15 @@ class Recorder:
 
     Args:
         llama: the model of the engine that is watched.
-        max_bytes: most memory for stamps.
+        max_bytes: most memory for stamps; later passes are counted and not kept.
         keeps_stamps: whether the stamps of operations are kept; a step takes little room without them.
         observed: whether steps run the observed program, which writes out what is fused otherwise.
         watches_cores: whether it is noted how long threads were without a core, which costs some microseconds a step;
             the recorder is then made by the thread that computes.
+
+    Attributes:
+        chunks, stamps: as `StepWatcher` has them.
+        n_room: passes that it can keep.
     """
 
     def __init__(
@@ -56,129 +47,67 @@ class Recorder:
         observed: bool = False,
         watches_cores: bool = False,
     ) -> None:
-        self._stamps = llama.new_stamps(observed=observed)
+        self.chunks: Sequence[Chunk] | None = None
+        self.stamps = llama.new_stamps(max_bytes if keeps_stamps else None, observed=observed)
         self.keeps_stamps = keeps_stamps
-        if keeps_stamps:
-            self._stamps.reserve(max_bytes)
-        self._keep_stamps = self._stamps.keep if keeps_stamps else self._no_stamps
         self._clocks = CoreClocks(llama.thread_idents) if watches_cores else None
-        self._n_dropped = 0
-        self._kept: list[PassNotes] = []
-        self._failed: list[PassNotes] = []
+        self._runs: list[PassRun] = []
+        self._failed: list[FailedPass] = []
         self._n_cached = 0
-        self._noted = NO_CHUNKS
-        self._text: list[int] = []  # the first of their sequences
-        self._n_before = 0  # its tokens before the pass
-        self._batch: BatchNotes = (), 0, (), 0
-        self._state: StateNotes = 0, 0, 0, 0, 0
+        self._noted: NotedChunks
+        self._n_later = 0  # passes of the noted chunks before those of the latest run
+        self._times: list[PassTimes] = []  # of the latest run
         self._n_running = self._n_waiting = _UNLIKE
-        self._earlier: list[PassNotes] = []  # passes of this step but for the last
-        self._pass_begun_ns = self._forward_begun_ns = self._forward_ended_ns = 0
-        self._off_core_ns: tuple[int, ...] = ()
         self._clock = TickClock()
         self._begun_ns = perf_counter_ns()
         self._ended_ns: int | None = None
 
-    # Few instructions run in a step that is like the one before: each costs many times what it costs in a loop, for
-    # the model's pass has swept caches and forecasts.
-
-    def begin_step(self) -> None:
-        """Note when."""
-        self._pass_begun_ns = perf_counter_ns()
-
-    def begin_forward(self, chunks: Sequence[Chunk]) -> Stamps:
+    def begin_pass(self, chunks: Sequence[Chunk]) -> None:
         """Note whose rows are computed."""
-        if chunks is not self._noted.chunks:
-            self._note(chunks)
-        self._n_before = len(self._text)
-        self._forward_begun_ns = perf_counter_ns()
-        if self._clocks is not None:
-            self._clocks.begin()
-        return self._stamps
-
-    def end_forward(self) -> None:
-        """Note when."""
-        if self._clocks is not None:
-            self._off_core_ns = self._clocks.off_ns()
-        self._forward_ended_ns = perf_counter_ns()
-
-    def end_step(self, scheduler: Scheduler, pool: BlockPool) -> None:
-        """Keep the step, if it computed something and there is room."""
-        now_ns, begun_ns, forward_begun_ns = perf_counter_ns(), self._pass_begun_ns, self._forward_begun_ns
-        # A step like the one before that ends no generation chooses a token for each, and leaves the pool as it was.
-        if (
-            len(scheduler.running) != self._n_running
-            or len(scheduler.waiting) != self._n_waiting
-            or forward_begun_ns < begun_ns
-        ):
-            self._end_unlike(now_ns, scheduler, pool)
-            return
-        address, stamps = self._keep_stamps(), self._stamps
-        if not address:
-            self._n_dropped += 1
-            return
-        self._kept.append(
-            (
-                self._batch, self._state, self._n_before, begun_ns, forward_begun_ns, self._forward_ended_ns, now_ns,
-                address, stamps.n_run, stamps.n_active, self._off_core_ns,
-            )
-        )  # fmt: skip
-
-    def _note(self, chunks: Sequence[Chunk]) -> None:
-        """Take down whose rows the passes of `chunks` compute."""
-        if self._forward_begun_ns >= self._pass_begun_ns:  # in this step already
-            self._earlier.append(self._end_pass(perf_counter_ns(), self._state))
+        self._noted, self._n_later, self._times = noted_chunks(chunks), 0, []
+        self._n_running = _UNLIKE
+        if self._clocks is None:
+            self.chunks = chunks
         else:
-            self._earlier = []
-        self._noted = noted = noted_chunks(chunks)
-        self._text, self._n_running = noted.texts[0], _UNLIKE
+            self._clocks.begin()
 
-    def _no_stamps(self) -> int:
-        """In place of `Stamps.keep`, where none are kept."""
-        return self._stamps.address
+    def end_pass(self, times: PassTimes, scheduler: Scheduler, pool: BlockPool) -> None:
+        """Keep the pass."""
+        # Few instructions run where it is like the one before: each costs many times what it costs in a loop, for the
+        # pass has swept caches and forecasts. One that ends no generation chooses a token for each of the same
+        # sequences, and leaves the pool as it was.
+        if len(scheduler.running) == self._n_running and len(scheduler.waiting) == self._n_waiting:
+            self._times.append(times)
+        elif self._ended_ns is None:
+            self._begin_run(times, scheduler, pool)
 
-    def _end_pass(self, now_ns: int, state: StateNotes) -> PassNotes:
-        """The pass that is over now; in a step of several the next one begins."""
-        begun_ns, self._pass_begun_ns = self._pass_begun_ns, now_ns
-        forward_begun_ns, forward_ended_ns = self._forward_begun_ns, self._forward_ended_ns
-        noted, stamps, n_before, address = self._noted, self._stamps, self._n_before, FAILED
-        n_chosen: tuple[int, ...] = (0,) * len(noted.rows)
-        if forward_ended_ns > forward_begun_ns:
-            n_chosen = noted.n_chosen(n_before)
-            address = self._keep_stamps()
-            self._n_cached += noted.n_cached(n_chosen)
-        self._batch = noted.rows, noted.n_outputs, n_chosen, self._n_cached
-        return (
-            self._batch, state, n_before, begun_ns, forward_begun_ns, forward_ended_ns, now_ns,
-            address, stamps.n_run, stamps.n_active, self._off_core_ns,
-        )  # fmt: skip
+    def fail_pass(self, begun_s: float) -> None:
+        """Keep the pass apart."""
+        self.chunks, self._n_running, noted = None, _UNLIKE, self._noted
+        if self._ended_ns is None:
+            n_later = self._n_later + len(self._times)
+            chunks = noted.records((0,) * len(noted.rows), n_later)
+            self._failed.append(FailedPass(_ns(begun_s), perf_counter_ns(), chunks))
 
-    def _end_unlike(self, now_ns: int, scheduler: Scheduler, pool: BlockPool) -> None:
-        """End a step that is not like the one before."""
-        if self._forward_begun_ns < self._pass_begun_ns or self._ended_ns is not None:
-            return
-        n_running, n_waiting, n_kept = len(scheduler.running), len(scheduler.waiting), pool.n_kept
-        self._state = state = n_running, n_waiting, pool.n_blocks, pool.n_free - n_kept, n_kept
-        earlier, self._earlier = [Pass(*notes)._replace(state=state) for notes in self._earlier], []
-        for done in (*earlier, self._end_pass(now_ns, state)):
-            address = done[ADDRESS]
-            if address == FAILED:
-                self._failed.append(done)
-            elif address:
-                self._kept.append(done)
-            else:
-                self._n_dropped += 1
-        self._n_running, self._n_waiting = n_running, n_waiting
-
-    @property
-    def n_steps(self) -> int:
-        """Steps that were kept."""
-        return len(self._kept)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a step was not kept for lack of room."""
-        return self._n_dropped > 0
+    def _begin_run(self, times: PassTimes, scheduler: Scheduler, pool: BlockPool) -> None:
+        """Keep a pass that is not like the one before."""
+        n_later = self._n_later = self._n_later + len(self._times)
+        n_chosen, n_kept = self._noted.n_chosen(n_later), pool.n_kept
+        self._n_cached += self._noted.n_cached(n_chosen)
+        self._n_running, self._n_waiting = len(scheduler.running), len(scheduler.waiting)
+        self._times = [times]
+        self._runs.append(
+            PassRun(
+                noted=self._noted,
+                n_later=n_later,
+                n_chosen=n_chosen,
+                n_cached=self._n_cached,
+                state=(self._n_running, self._n_waiting, pool.n_blocks, pool.n_free - n_kept, n_kept),
+                first=self.stamps.n_begun - 1 if self.keeps_stamps else 0,
+                times=self._times,
+                off_core_ns=self._clocks.off_ns() if self._clocks is not None else (),
+            )
+        )
 
     @property
     def has_stopped(self) -> bool:
@@ -189,7 +118,7 @@ class Recorder:
         """Note that watching has ended. Idempotent; `finish` does it, too."""
         if self._ended_ns is None:
             self._ended_ns = perf_counter_ns()
-            self._n_running = _UNLIKE
+            self.chunks, self._n_running = None, _UNLIKE
             self._clock.stop()
 
     def finish(self) -> Recording:
@@ -205,24 +134,38 @@ class Recorder:
             begun_ns=self._begun_ns,
             ended_ns=self._ended_ns,
             steps=(),
-            n_dropped=self._n_dropped,
-            failed=tuple(map(failed_pass, self._failed)),
-            is_observed=self._stamps.is_observed,
+            n_dropped=sum(len(run.times) - self._n_kept(run) for run in self._runs),
+            failed=tuple(self._failed),
+            is_observed=self.stamps.is_observed,
         )
+
+    def _n_kept(self, run: PassRun) -> int:
+        """Passes of the run for which there was room."""
+        n = len(run.times)
+        return min(n, max(0, self.stamps.n_room - run.first)) if self.keeps_stamps else n
 
     def steps(self) -> Iterator[StepRecord]:
         """The steps of `finish`, one after the other, for callers who do not want to hold all of them."""
         self.stop()
-        for notes in self._kept:
-            kept = Pass(*notes)
-            n_run = kept.n_run if self.keeps_stamps else 0
-            yield StepRecord(
-                begun_ns=kept.begun_ns,
-                forward_ns=(kept.forward_begun_ns, kept.forward_ended_ns),
-                ended_ns=kept.ended_ns,
-                chunks=chunk_records(kept),
-                n_outputs=Batch(*kept.batch).n_outputs,
-                stamps_ns=self._clock.ns(self._stamps.kept_at(kept.address, n_run, kept.n_active)),
-                state=engine_state(kept),
-                off_core_ns=kept.off_core_ns[: kept.n_active],
-            )
+        for run in self._runs:
+            for i in range(self._n_kept(run)):
+                yield self._step(run, i)
+
+    def _step(self, run: PassRun, i: int) -> StepRecord:
+        """The record of pass `i` of a run."""
+        begun_s, forward_s, forward_lasted_s, ended_s = run.times[i]
+        ticks = self.stamps.of_pass(run.first + i) if self.keeps_stamps else self.stamps.ticks[:0]
+        return StepRecord(
+            begun_ns=_ns(begun_s),
+            forward_ns=(_ns(forward_s), _ns(forward_s + forward_lasted_s)),
+            ended_ns=_ns(ended_s),
+            chunks=run.noted.records(run.n_chosen, run.n_later + i),
+            n_outputs=run.noted.n_outputs,
+            stamps_ns=self._clock.ns(ticks),
+            state=run.engine_state,
+            off_core_ns=run.off_core_ns[: ticks.shape[1]],
+        )
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)

@@ -12,11 +12,8 @@ from llorch.errors import InputError, LlorchError
 from llorch.machine.memory import available_memory
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
-from llorch.trace.recorder import Recorder
+from llorch.trace.recorder import MAX_BYTES, Recorder
 from llorch.trace.records import Recording
-
-MAX_BYTES = 16 << 20
-"""Most memory for stamps: a million slices of operations, which is what viewers can still show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,11 +104,6 @@ class GGUFMetadata(Mapping[str, MetadataValue]):
         value = self._values.get(key)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
-    def array_length(self, key: str) -> int | None:
-        """Number of elements of an array, without decoding it; None for a scalar."""
-        array = self._arrays.get(key)
-        return None if array is None else array.n_elements
-
     def pair(self, key: str) -> bytes:
         """The key with its type and value, as in the file."""
         start, end = self._pairs[key]

@@ -30,7 +30,6 @@ as_float64 = _pointer_to(types.float64, F64)
 as_int64 = _pointer_to(types.int64, I64)
 as_int32 = _pointer_to(types.int32, I32)
 as_int8 = _pointer_to(types.int8, I8)
-as_uint8 = _pointer_to(types.uint8, I8)
 as_uint16 = _pointer_to(types.uint16, I16)
 
 
@@ -86,6 +85,12 @@ def ticks(builder: Any) -> Any:
 def prefetch_line(builder: Any, address: Int) -> None:
     """Ask for the cache line at `address`, to be brought into the second cache; never faults."""
     prefetch(address, level=2)
+
+
+@emitted(types.void(types.int64))
+def prefetch_to_write(builder: Any, address: Int) -> None:
+    """Ask for the cache line at `address`, to be brought into the first cache for this core alone; never faults."""
+    prefetch(address, for_writing=True)
 
 
 @emitted(types.int64(types.int64))

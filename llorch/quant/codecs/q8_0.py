@@ -13,7 +13,6 @@ from llorch.quant.codecs.floats import Bytes, Floats
 
 BLOCK_SIZE = 32
 SCALE_BYTES = 2
-BLOCK_BYTES = SCALE_BYTES + BLOCK_SIZE
 
 
 def decode_q8_0(data: Bytes) -> Floats:

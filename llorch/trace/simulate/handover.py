@@ -54,7 +54,6 @@ def measure_handover(n_threads: int) -> Handover:
     load_units(program.units())
     records, counters = program.records(), np.zeros((N_INSTRUCTIONS, 1), np.int64)
     stamps, step = Stamps(N_INSTRUCTIONS, n_threads), np.zeros(st.STEP_SIZE, np.int64)
-    stamps.n_run, stamps.n_active = N_INSTRUCTIONS, n_threads
     step[st.N_ROWS], step[st.STAMPS], step[st.TEAM_THREADS] = 1, stamps.address, n_threads
     team, clock = Team(n_threads, 0, _cores(n_threads)), TickClock()
     taken: list[list[NDArray[np.int64]]] = []

@@ -77,7 +77,7 @@ def test_a_probe_and_stamps_go_together(llama: Llama) -> None:
 def test_a_step_without_outputs_stops_before_them(llama: Llama) -> None:
     run, stamps = Run(llama), llama.new_stamps(observed=True)
     assert llama.forward(batch_of(run, n_outputs=0), run.cache, stamps=stamps).shape[0] == 0
-    labels = llama.labels_of(observed=True)[: stamps.n_run]
+    labels = llama.labels_of(observed=True)[: len(stamps.ticks)]
     assert labels[-1] == ("add", llama.config.n_layer - 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from llorch.engine.file_watch import FileWatch
+from llorch.machine.file_watch import FileWatch
 
 WAIT_S = 60.0
 """Only a failing test waits so long."""
