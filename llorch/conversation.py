@@ -54,7 +54,7 @@ class Conversation:
         probe: Probe | None = None,
     ) -> NDArray[np.float32]:
         """Compute one batch; arguments as in `Batch`. Logits are float32 (n_outputs, n_vocab), valid until the next."""
-        batch = Batch(token_ids, positions, slots, self.block_tables, output_rows)
+        batch = Batch.of(token_ids, positions, slots, self.block_tables, output_rows)
         return self._llama.forward(batch, self.cache, probe)
 
     def feed(

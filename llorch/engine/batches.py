@@ -38,12 +38,5 @@ def batch_of(chunks: Iterable[Chunk], block_tables: NDArray[np.int32]) -> Batch:
         positions += range(begin, begin + n_rows)
         slots += [sequence.slot] * n_rows
         output_rows += range(len(token_ids) - chunk.n_outputs, len(token_ids))
-    n = len(token_ids)
     rows = np.array([*token_ids, *positions, *slots, *output_rows], np.int32)
-    return Batch(
-        token_ids=rows[:n],
-        positions=rows[n : 2 * n],
-        slots=rows[2 * n : 3 * n],
-        block_tables=block_tables,
-        output_rows=rows[3 * n :],
-    )
+    return Batch(rows, len(token_ids), block_tables)

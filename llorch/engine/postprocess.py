@@ -47,10 +47,10 @@ class Postprocessor:
         """
         end = 0
         for chunk in chunks:
-            begin, end = end, end + chunk.n_outputs
+            end += chunk.n_outputs
             sequence = chunk.sequence
             try:
-                self._advance(chunk, logits[begin:end])
+                self._advance(chunk, logits, end)
             except Exception as error:
                 self._fail(sequence, error)
             except BaseException:
@@ -58,10 +58,11 @@ class Postprocessor:
                 sequence.n_computed = min(sequence.n_computed, len(sequence.token_ids) - 1)
                 raise
 
-    def _advance(self, chunk: Chunk, logits: NDArray[np.float32]) -> None:
+    def _advance(self, chunk: Chunk, logits: NDArray[np.float32], end: int) -> None:
+        """Advance one sequence, whose rows of `logits` end before row `end`."""
         sequence = chunk.sequence
         if sequence.lacks_prompt_logprobs:
-            self._judge_prompt(chunk, logits)
+            self._judge_prompt(chunk, logits[end - chunk.n_outputs : end])
         sequence.n_computed += chunk.n_tokens
         if sequence.n_pending:
             return
@@ -72,11 +73,11 @@ class Postprocessor:
             self._finish(sequence, "length")
             return
         if not chunk.draft:
-            self._sample(sequence, logits[-1], None)
+            self._sample(sequence, logits[end - 1], None)
             return
         sequence.n_drafted += len(chunk.draft)
         try:
-            self._sample_rows(sequence, logits[-1 - len(chunk.draft) :], chunk.draft)
+            self._sample_rows(sequence, logits[end - 1 - len(chunk.draft) : end], chunk.draft)
         except NumericalError:
             # Infinite values of a drafted token make NaN of rows before it: its weight there is 0, and 0 * inf is NaN.
             sequence.drafter = None

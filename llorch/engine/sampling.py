@@ -76,7 +76,7 @@ class Sampler:
         self._forbid(forbidden_ids if self._n_forbidding else ())
         is_plain = mask is None and not params.logit_bias and not params.has_penalties and not params.has_dry
         is_quick = params.is_usual and not keeps_candidates
-        self._takes_largest = is_plain and params.is_greedy and is_quick
+        self._is_quick = is_plain and is_quick
         self._chain: Chain | None = None
         self._compiled: CompiledDraw | None = None
         if not is_quick:
@@ -105,7 +105,7 @@ class Sampler:
             NumericalError: the logits hold NaN or +inf, or every token is forbidden.
             ConstraintError: what limits the choice fails, or leaves no token.
         """
-        token_id = self._largest(logits) if self._takes_largest else None
+        token_id = self._quick(logits) if self._is_quick else None
         if token_id is None:
             token_id = self._sample(logits)
         if self._forbidden_ids:
@@ -114,8 +114,10 @@ class Sampler:
                 self._forbid(())
         return token_id
 
-    def _largest(self, logits: NDArray[np.float32]) -> int | None:
-        """The most probable token, unless it is forbidden or no number: mostly, and then nothing has to be copied."""
+    def _quick(self, logits: NDArray[np.float32]) -> int | None:
+        """As `sample`, where no logit is changed before the choice; None if one has to be, or is no number."""
+        if self._compiled is not None:
+            return None if self._forbidden_ids else self._draw(self._compiled, logits)
         best = int(logits.argmax())
         return best if best not in self._forbidden_ids and math.isfinite(logits[best]) else None
 
@@ -152,7 +154,11 @@ class Sampler:
             token_id = self._chain.choose(logits)
             self.left = self._chain.left
         elif self._compiled is not None:
-            token_id = self._draw(self._compiled, logits)
+            drawn = self._draw(self._compiled, logits)
+            if drawn is None:
+                _best(logits)
+                drawn = draw(narrowed(Candidates.from_logits(logits), self.params), uniform(self._random))
+            token_id = drawn
         else:
             token_id = _best(logits)
         if self.params.has_penalties:
@@ -167,12 +173,10 @@ class Sampler:
         last_n = self.params.penalty_last_n
         return self._history if last_n < 0 else self._history[-last_n:]
 
-    def _draw(self, compiled: CompiledDraw, logits: NDArray[np.float32]) -> int:
+    @np.errstate(all="ignore")
+    def _draw(self, compiled: CompiledDraw, logits: NDArray[np.float32]) -> int | None:
         n = compiled.narrow(logits)
-        if n > 0:
-            return compiled.pick(n, uniform(self._random))
-        _best(logits)
-        return draw(narrowed(Candidates.from_logits(logits), self.params), uniform(self._random))
+        return compiled.pick(n, uniform(self._random)) if n > 0 else None
 
 
 def _best(logits: NDArray[np.float32]) -> int:

@@ -101,7 +101,7 @@ class Llama:
         self.residence = Residence(weights, kind, self.places.n_nodes)
         self._rope = RopeTable(config, weights.rope_freqs)
         self._state = RunState.empty(config, self.residence.weights, n_batch)
-        self._logits = np.zeros((0, config.n_vocab), np.float32)
+        self._logits = self._shown = np.zeros((0, config.n_vocab), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
         self._inputs = StepInputs(self._step, n_batch, config.n_vocab, config.n_head_kv, self.n_threads)
@@ -178,7 +178,7 @@ class Llama:
         """
         self._owner.check()
         with self._lock:
-            n_outputs = len(batch.output_rows)
+            n_outputs = batch.n_outputs
             self._fill_step(batch, kv_cache, n_outputs)
             if stamps is not self._stamps:
                 self._step[st.STAMPS], self._stamps = stamps.address if stamps is not None else 0, stamps
@@ -193,8 +193,10 @@ class Llama:
                 n_active = self._choice.choose(batch.n_rows, work)
                 begun_s = time.perf_counter()
                 self._team.run(fused.records, 0, last, self._step, fused.counters, n_active)
-                self._choice.record(batch.n_rows, n_active, time.perf_counter() - begun_s, work)
-            return self._logits[:n_outputs, : self.config.n_vocab]
+                self._choice.record(time.perf_counter() - begun_s)
+            if n_outputs != len(self._shown):  # to cut it out of the others takes a while in cold caches
+                self._shown = self._logits[:n_outputs, : self.config.n_vocab]
+            return self._shown
 
     def _fill_step(self, batch: Batch, cache: KVCache, n_outputs: int) -> None:
         """Write down what a step reads; `cache` must stay alive while it runs."""

@@ -52,19 +52,12 @@ class StepInputs:
             Its last position.
 
         Raises:
-            ValueError: its arrays do not go together, or something points outside the vocabulary, the tables or itself.
+            ValueError: something points outside the vocabulary, the tables or the batch.
         """
-        n_rows, n_outputs = len(batch.token_ids), len(batch.output_rows)
-        if not n_rows == len(batch.positions) == len(batch.slots):
-            raise ValueError("token_ids, positions and slots: expected as many of each")
-        values = self._values  # four copies are no slower than one `np.concatenate`
-        np.copyto(values[:n_rows], batch.token_ids, "safe")
-        np.copyto(values[n_rows : 2 * n_rows], batch.positions, "safe")
-        np.copyto(values[2 * n_rows : 3 * n_rows], batch.slots, "safe")
-        np.copyto(values[3 * n_rows : 3 * n_rows + n_outputs], batch.output_rows, "safe")
+        self._values[: len(batch.rows)] = batch.rows
         if batch.block_tables is not self._tables:
             self._point_to(batch.block_tables)
-        found = check_rows(*self._addresses, n_rows, n_outputs, *self._limits)
+        found = check_rows(*self._addresses, batch.n_rows, batch.n_outputs, *self._limits)
         if found < 0:
             raise ValueError(_fault(batch, self._limits[1]))
         if not found & 0xFFFFFFFF:

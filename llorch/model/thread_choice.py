@@ -39,6 +39,8 @@ class ThreadChoice:
     def __init__(self, n_threads: int) -> None:
         self._choices = [n_threads >> shift for shift in range(n_threads.bit_length())]
         self._searches: dict[tuple[int, bool], _Search] = {}
+        self._latest: _Search | None = None
+        self._price = 1.0
 
     def choose(self, n_rows: int, work: float = 0.0) -> int:
         """Threads for the next step of `n_rows` rows.
@@ -48,21 +50,20 @@ class ThreadChoice:
             work: what they cost, in rows at a prompt's begin, where some are a prompt's; else 0.
         """
         if n_rows >= LARGE_ROWS or len(self._choices) == 1:
+            self._latest = None
             return self._choices[0]
-        return self._choices[self._search(n_rows, work).choose()]
-
-    def record(self, n_rows: int, n_threads: int, duration_s: float, work: float = 0.0) -> None:
-        """Learn how long a step of `n_rows` rows took with `n_threads` threads."""
-        if n_rows < LARGE_ROWS and len(self._choices) > 1:
-            seconds = duration_s / (WEIGHTS_ROWS + work) if work else duration_s
-            self._search(n_rows, work).record(self._choices.index(n_threads), seconds)
-
-    def _search(self, n_rows: int, work: float) -> _Search:
+        self._price = WEIGHTS_ROWS + work if work else 1.0
         size = n_rows.bit_length(), work > 0
         search = self._searches.get(size)
         if search is None:
             search = self._searches[size] = _Search(len(self._choices))
-        return search
+        self._latest = search
+        return self._choices[search.choose()]
+
+    def record(self, duration_s: float) -> None:
+        """Learn how long the step took whose threads were chosen last."""
+        if self._latest is not None:
+            self._latest.record(duration_s / self._price)
 
 
 class _Search:
@@ -81,18 +82,18 @@ class _Search:
             self._begin_trial()
         return self._best if self._trial is None else self._trial
 
-    def record(self, choice: int, duration_s: float) -> None:
-        if choice == self._trial:
+    def record(self, duration_s: float) -> None:
+        if self._trial is not None:
             self._trial_times.append(duration_s)
-            is_hopeless = choice > self._best and duration_s > _HOPELESS * self._times[self._best]
+            is_hopeless = self._trial > self._best and duration_s > _HOPELESS * self._times[self._best]
             if is_hopeless or len(self._trial_times) == TRIAL_STEPS:
                 self._end_trial()
-        elif choice == self._best:
+        else:
             self._pause -= 1
-            before = self._times[choice]
+            before = self._times[self._best]
             if before < math.inf:
                 duration_s = before + _NEW_SHARE * (min(duration_s, _OUTLIER * before) - before)
-            self._times[choice] = duration_s
+            self._times[self._best] = duration_s
             if duration_s <= min(self._times):  # nearly always
                 return
             # Another is best now; what disturbs this one may be over soon.

@@ -44,13 +44,19 @@ class Detokenizer:
         Raises:
             InputError: the id is outside the vocabulary.
         """
+        is_plain = not self._is_start and not self._is_holding
+        if is_plain and (text := self._tokenizer.plain_texts.get(token_id)) is not None:
+            return text
         is_shown = self._special or token_id in self._shown_ids
         piece = self._tokenizer.token_bytes(token_id, special=is_shown)
         if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
             piece = self._tokenizer.without_prefix(token_id, piece)
             self._is_start = False
         if not self._is_holding and piece.isascii():  # nearly always
-            return piece.decode()
+            text = piece.decode()
+            if is_plain and not self._tokenizer.vocab.is_control(token_id):
+                self._tokenizer.plain_texts[token_id] = text
+            return text
         text = self._utf8.decode(piece)
         held, _ = self._utf8.getstate()
         self._is_holding = bool(held)

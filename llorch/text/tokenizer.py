@@ -35,11 +35,13 @@ class Tokenizer:
 
     Attributes:
         vocab: the vocabulary.
+        plain_texts: texts of tokens that are ASCII and no control tokens, of those that have been decoded one by one.
     """
 
     def __init__(self, vocab: Vocabulary, oddities: list[str] | None = None) -> None:
         """Prepare `vocab` for encoding; what is odd about it is appended to `oddities`."""
         self.vocab = vocab
+        self.plain_texts: dict[int, str] = {}
         self._encoder = _ENCODERS[vocab.model](vocab, [] if oddities is None else oddities)
         self._user_defined = _longest_first(vocab, (TokenType.USER_DEFINED,))
         self._special = _longest_first(vocab, SPECIAL_TYPES)

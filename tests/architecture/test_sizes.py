@@ -11,8 +11,8 @@ import llorch
 
 PACKAGE = Path(llorch.__file__).parent
 PATH_OF_A_TOKEN = ("formats/gguf", "quant", "kernels", "model", "text", "engine")
-BESIDE_IT = ("kernels/peaks.py",)
-"""What only measures the machine: no token passes it."""
+BESIDE_IT = ("kernels/clock.py", "kernels/peaks.py", "kernels/stamp_log.py")
+"""What only measures: no token passes it."""
 MOST_LINES = 12_000
 SILENT = {
     tokenize.COMMENT,

@@ -61,7 +61,9 @@ def direct(loaded: OpenModel, token_ids: tuple[int, ...]) -> NDArray[np.float64]
     rows = []
     for i, token_id in enumerate(token_ids):
         at, ids = np.array([i], np.int32), np.array([token_id], np.int32)
-        rows.append(loaded.llama.forward(Batch(ids, at, slots, tables, slots), cache)[0].astype(np.float64))
+        rows.append(
+            loaded.llama.forward(Batch.of(ids, at, slots, tables, slots), cache)[0].astype(np.float64)
+        )
     assert len(rows) == n
     logits = np.array(rows)
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))  # type: ignore[no-any-return]

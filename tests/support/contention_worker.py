@@ -25,7 +25,7 @@ def main() -> None:
     def decode(first: int, last: int) -> None:
         for position in range(first, last):
             token_ids, positions = np.array([5], np.int32), np.array([position], np.int32)
-            loaded.llama.forward(Batch(token_ids, positions, one, table, one), cache)
+            loaded.llama.forward(Batch.of(token_ids, positions, one, table, one), cache)
 
     decode(0, 16)
     begun = time.perf_counter()

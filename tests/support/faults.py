@@ -243,7 +243,9 @@ class LateLlama(Llama):
     """Every position is one too high."""
 
     def forward(self, batch: Batch, *args: Any, **kwargs: Any) -> Any:
-        return super().forward(dataclasses.replace(batch, positions=batch.positions + 1), *args, **kwargs)
+        later = Batch(batch.rows.copy(), batch.n_rows, batch.block_tables)
+        later.positions[:] += 1
+        return super().forward(later, *args, **kwargs)
 
 
 class RestlessLlama(Llama):

@@ -45,7 +45,7 @@ def test_an_engine_hashes_the_models_own_logits_whatever_bias_they_get(loaded: O
     assert end.token_ids == (7,)
     cache = KVCache(loaded.config, 1, "f16")
     rows = np.arange(3, dtype=np.int32)
-    batch = Batch(np.array(prompt, np.int32), rows, 0 * rows, np.zeros((1, 1), np.int32), rows[-1:])
+    batch = Batch.of(np.array(prompt, np.int32), rows, 0 * rows, np.zeros((1, 1), np.int32), rows[-1:])
     logits = loaded.llama.forward(batch, cache)
     assert end.logits is not None
     assert end.logits.digests == (hashlib.sha256(logits.tobytes()).digest(),)

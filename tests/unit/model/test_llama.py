@@ -216,7 +216,7 @@ def test_every_instruction_is_stamped_by_every_thread(tiny: Path, n_threads: int
         stamps = model.llama.new_stamps()
         run = Run(model.llama)
         rows = np.zeros(1, np.int32)
-        batch = Batch(rows + 5, rows, rows, run.tables, rows)
+        batch = Batch.of(rows + 5, rows, rows, run.tables, rows)
         model.llama.forward(batch, run.cache, stamps=stamps)
         ticks = stamps.ticks
         assert ticks.shape == (len(model.llama.labels), n_threads, 2)
@@ -241,7 +241,7 @@ def test_batches_that_do_not_fit_are_refused(tiny: Path) -> None:
             run.forward([(0, i, 5) for i in range(9)])
         empty = np.zeros(0, np.int32)
         with pytest.raises(ValueError, match="1 to 8 rows, got 0"):
-            model.llama.forward(Batch(empty, empty, empty, run.tables, empty), run.cache)
+            model.llama.forward(Batch.of(empty, empty, empty, run.tables, empty), run.cache)
 
 
 def test_two_models_run_side_by_side(tiny: Path, tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_batch_that_points_outside_is_refused_before_a_kernel_runs(
 ) -> None:
     fields = {name: np.zeros(1, np.int32) for name in ("token_ids", "positions", "slots", "output_rows")}
     fields[field][0] = value
-    batch = Batch(block_tables=np.zeros((1, 2), np.int32), **fields)
+    batch = Batch.of(block_tables=np.zeros((1, 2), np.int32), **fields)
     write_tiny_llama(tmp_path / "tiny.gguf")
     with open_model(tmp_path / "tiny.gguf") as model:
         cache = KVCache(model.config, 2)

@@ -36,7 +36,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
 
 def batch_of(run: Run, n: int = N, n_outputs: int = N) -> Batch:
     rows = np.arange(n, dtype=np.int32)
-    return Batch(np.array(token_ids_of(n), np.int32), rows, rows * 0, run.tables, rows[:n_outputs])
+    return Batch.of(np.array(token_ids_of(n), np.int32), rows, rows * 0, run.tables, rows[:n_outputs])
 
 
 def forward(llama: Llama, stamps: Stamps | None, probe: Recorder | None = None) -> NDArray[Any]:
@@ -126,7 +126,7 @@ def test_observed_steps_decode_over_a_long_context(tmp_path: Path) -> None:
         run = Run(llama, n_positions=320, kv_type="f16")
         run.prefill(token_ids_of(300))
         last = np.array([300], np.int32)
-        batch = Batch(last * 0 + 7, last, last * 0, run.tables, last * 0)
+        batch = Batch.of(last * 0 + 7, last, last * 0, run.tables, last * 0)
         fused = llama.forward(batch, run.cache).copy()
         observed = llama.forward(batch, run.cache, stamps=llama.new_stamps(observed=True))
         np.testing.assert_array_equal(bits(observed), bits(fused))

@@ -33,7 +33,7 @@ def batch_of(runs: list[tuple[int, int, int]]) -> Batch:
     slots = np.concatenate([np.full(n, slot) for slot, _, n in runs]).astype(np.int32)
     token_ids = (np.arange(len(slots)) * 7 % N_VOCAB).astype(np.int32)
     tables = np.arange(N_SLOTS * N_BLOCKS, dtype=np.int32).reshape(N_SLOTS, N_BLOCKS)
-    return Batch(token_ids, positions, slots, tables, np.arange(0, len(slots), 3, dtype=np.int32))
+    return Batch.of(token_ids, positions, slots, tables, np.arange(0, len(slots), 3, dtype=np.int32))
 
 
 run = st.tuples(
@@ -69,7 +69,7 @@ def test_tables_that_do_not_lie_together_are_copied_with_every_batch() -> None:
     tables = np.asfortranarray(batch.block_tables)
     for _ in range(2):
         tables[1, 2] += 1
-        inputs.fill(Batch(batch.token_ids, batch.positions, batch.slots, tables, batch.output_rows))
+        inputs.fill(Batch.of(batch.token_ids, batch.positions, batch.slots, tables, batch.output_rows))
         assert inputs._tables[1, 2] == tables[1, 2]
         assert step[fields.TABLE_STRIDE] == 4 * N_BLOCKS
 
@@ -128,16 +128,13 @@ def test_tasks_of_the_same_rows_and_parts_are_written_once(monkeypatch: pytest.M
 
 
 def test_arrays_of_other_lengths_or_types_are_refused() -> None:
-    inputs, _ = new_inputs()
     batch = batch_of([(2, 0, 10)])
     for positions, message in (
         (batch.positions[:9], "as many of each"),
-        (batch.positions[:, None], "broadcast"),
+        (batch.positions[:, None], "dimensions"),
     ):
         with pytest.raises(ValueError, match=message):
-            inputs.fill(Batch(batch.token_ids, positions, batch.slots, batch.block_tables, batch.output_rows))
+            Batch.of(batch.token_ids, positions, batch.slots, batch.block_tables, batch.output_rows)
     wide = batch.token_ids.astype(np.int64)
     with pytest.raises(TypeError, match="safe"):
-        inputs.fill(
-            Batch(wide, batch.positions, batch.slots, batch.block_tables, batch.output_rows)  # type: ignore[arg-type]
-        )
+        Batch.of(wide, batch.positions, batch.slots, batch.block_tables, batch.output_rows)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ def simulate(choice: ThreadChoice, n_rows: int, n_steps: int, cost: Callable[[in
     chosen = []
     for _ in range(n_steps):
         n_threads = choice.choose(n_rows)
-        choice.record(n_rows, n_threads, cost(n_threads))
+        choice.record(cost(n_threads))
         chosen.append(n_threads)
     return chosen
 
@@ -69,7 +69,8 @@ def test_threads_that_others_disturb_are_left_out_until_they_leave() -> None:
 def test_one_slow_step_does_not_change_the_choice() -> None:
     choice = ThreadChoice(2)
     simulate(choice, 1, 300, lambda n: 1e-3 / n)
-    choice.record(1, 2, 5e-4 * 3)
+    assert choice.choose(1) == 2
+    choice.record(5e-4 * 3)
     assert choice.choose(1) == 2
 
 
@@ -78,7 +79,7 @@ def test_steps_of_different_sizes_are_judged_apart() -> None:
     for _ in range(500):
         for n_rows, prefers in ((1, 1), (32, 2)):
             n_threads = choice.choose(n_rows)
-            choice.record(n_rows, n_threads, 1e-3 if n_threads == prefers else 2e-3)
+            choice.record(1e-3 if n_threads == prefers else 2e-3)
     small = simulate(choice, 1, 60, lambda n: n * 1e-3)
     large = simulate(choice, 32, 60, lambda n: 1e-3 / n)
     assert small.count(1) >= 55
@@ -88,15 +89,17 @@ def test_steps_of_different_sizes_are_judged_apart() -> None:
 def test_steps_that_are_cut_to_last_equally_long_are_compared_by_their_work() -> None:
     """With one thread they hold half as much. What they last says nothing, and one thread would never be left again."""
     choice = ThreadChoice(2)
-    used = []
+    used, work = [], 20.0
     for i in range(2_000):
-        work = 20.0
         n_threads = choice.choose(24, work)
+        alone_s = 0.025 * (WEIGHTS_ROWS + work) / (WEIGHTS_ROWS + 20.0)
         if i < 50:  # another program has one of the two CPUs
-            n_threads_s = 0.025 if n_threads == 1 else 0.06
+            choice.record(alone_s if n_threads == 1 else 2.4 * alone_s)
         else:
-            n_threads_s, work = 0.025, work if n_threads == 1 else 2 * work + WEIGHTS_ROWS
-        choice.record(24, n_threads, n_threads_s, work)
+            choice.record(alone_s / n_threads)
+            work = (
+                20.0 if n_threads == 1 else 2 * 20.0 + WEIGHTS_ROWS
+            )  # the next lasts 0.025 s, if nothing changes
         used.append(n_threads)
     assert 1 in used[:50]
     assert used[300:].count(2) > 0.98 * 1_700
