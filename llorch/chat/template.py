@@ -78,6 +78,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | None = None,
+        begun: str = "",
     ) -> str:
         """The text of a conversation, control tokens spelled out.
 
@@ -86,11 +87,12 @@ class ChatTemplate:
             tools: descriptions of functions, as OpenAI's API has them.
             add_generation_prompt: begin the answer.
             variables: more that the template may ask for.
+            begun: a text that the answer begins with.
 
         Raises:
             RequestError: the template cannot be used, refuses the messages, or does too much.
         """
-        parts = self._parts(messages, tools, add_generation_prompt, variables or {})
+        parts = self._parts(messages, tools, add_generation_prompt, variables or {}, begun)
         return "".join(part if isinstance(part, str) else self._texts[part] for part in parts)
 
     def prompt_ids(
@@ -101,6 +103,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         variables: Mapping[str, Any] | None = None,
+        begun: str = "",
     ) -> list[int]:
         """Token ids of a conversation: control tokens where the template itself writes them, and one BOS at most.
 
@@ -110,11 +113,12 @@ class ChatTemplate:
             tools: descriptions of functions, as OpenAI's API has them.
             add_generation_prompt: begin the answer.
             variables: more that the template may ask for.
+            begun: a text that the answer begins with.
 
         Raises:
             RequestError: the template cannot be used, refuses the messages, or does too much.
         """
-        parts = self._parts(messages, tools, add_generation_prompt, variables or {})
+        parts = self._parts(messages, tools, add_generation_prompt, variables or {}, begun)
         bos_id = tokenizer.vocab.bos_id
         if bos_id is not None:
             while parts[:2] == [bos_id, bos_id]:
@@ -139,6 +143,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None,
         add_generation_prompt: bool,
         variables: Mapping[str, Any],
+        begun: str,
     ) -> list[str | int]:
         if self.problem is not None:
             raise _refusal(
@@ -154,7 +159,7 @@ class ChatTemplate:
         template = self._template if not tools or self._tool_template is None else self._tool_template
         given = {**self._habits.variables(messages, tools, add_generation_prompt), **variables}
         try:
-            return template.parts(given)
+            parts = template.parts(given)
         except UnfitValue as fault:
             raise _refusal("valid values", f"messages: {fault}") from None
         except TemplateFault as fault:
@@ -162,6 +167,8 @@ class ChatTemplate:
             raise _refusal(
                 "what the chat template takes", f"the model's chat template {does}: {fault}"
             ) from None
+        last = parts.pop() if begun and parts and isinstance(parts[-1], str) else ""
+        return [*parts, f"{last}{begun}"] if begun else parts
 
 
 def _refusal(constraint: str, message: str) -> RequestError:

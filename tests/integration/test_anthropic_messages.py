@@ -99,7 +99,7 @@ def test_an_assistants_turn_at_the_end_is_the_beginning_of_the_answer(server: Li
         server.post("/v1/messages/count_tokens", json={"messages": some}).json()["input_tokens"]
         for some in (USER, messages)
     ]
-    assert counts[1] == counts[0] + begun
+    assert counts[0] < counts[1] <= counts[0] + begun  # it goes on in the words that open the turn
     assert answered(server, messages=messages[-1:])["usage"]["output_tokens"] == 6
     answer = answered(server, messages=messages)
     assert answer["content"] != answered(server)["content"]

@@ -137,8 +137,7 @@ def _prompt_ids(messages: list[dict[str, Any]], loaded: OpenModel) -> list[int]:
     """The chat as token ids; an assistant's turn at its end is the beginning of the answer."""
     begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
     turns = messages if begun is None else messages[:-1] or [{"role": "user", "content": ""}]
-    token_ids = loaded.chat_template.prompt_ids(loaded.tokenizer, turns)
-    return token_ids + loaded.tokenizer.encode(begun or "", add_bos=False)
+    return loaded.chat_template.prompt_ids(loaded.tokenizer, turns, begun=begun or "")
 
 
 _ANSWER = stream_or_json("A `message`; with `stream` named events", properties(id="string", content="array"))

@@ -38,7 +38,14 @@ from llorch.server.routes.openai.structure import FREE, Structure, constraint_of
 router = APIRouter(tags=["OpenAI"])
 
 PROMPT_FIELDS = {
-    name: CHAT[name] for name in ("tools", "tool_choice", "add_generation_prompt", "chat_template_kwargs")
+    name: CHAT[name]
+    for name in (
+        "tools",
+        "tool_choice",
+        "add_generation_prompt",
+        "continue_final_message",
+        "chat_template_kwargs",
+    )
 }
 """Fields that the prompt depends on, beside the messages."""
 
@@ -55,9 +62,25 @@ def parse_chat(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, Any]
     if body.get("top_logprobs") and body.get("logprobs") is not True:
         faults.append(FieldError("top_logprobs", "with logprobs", "top_logprobs needs logprobs: true"))
     faults += refused_faults(body, REFUSED_IN_CHATS)
+    if body.get("continue_final_message") is True:
+        faults += _continuation_faults(body, messages)
     structure = parse_structure(body, faults, has_tools=True)
     given = check_fields(body, CHAT, more_faults=faults, ignores_unknown=True)
     return {**given, "messages": messages, **({} if structure == FREE else {"structure": structure})}
+
+
+def _continuation_faults(body: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """What keeps the last message from being the beginning of the answer; `messages` are none if they are at fault."""
+    name = "continue_final_message"
+    faults = []
+    if body.get("add_generation_prompt") is True:
+        faults.append(FieldError(name, "not both", f"{name} and add_generation_prompt exclude each other"))
+    if messages and (len(messages) < 2 or messages[-1]["role"] != "assistant" or not messages[-1]["content"]):
+        rule = "a text of the assistant as the last of several messages"
+        faults.append(FieldError(name, rule, f"{name}: expected {rule}"))
+    elif messages and "tool_calls" in messages[-1]:
+        faults.append(FieldError(name, "no tool_calls", f"{name}: the last message must have no tool_calls"))
+    return faults
 
 
 @router.post("/v1/chat/completions", summary="Answer a chat", **chat_operation(CHAT))
@@ -141,12 +164,17 @@ async def read_prompt(request: Request, max_prompt_chars: int) -> dict[str, Any]
 def template_arguments(given: Mapping[str, Any], loaded: OpenModel) -> dict[str, Any]:
     """What the methods of `ChatTemplate` take of the checked fields of a chat."""
     structure: Structure = given.get("structure", FREE)
-    messages, tools = structure.prompt_of(loaded.structure, given["messages"])
+    said, begun = given["messages"], ""
+    if given.get("continue_final_message", False):
+        *said, last = said
+        begun = last["content"]
+    messages, tools = structure.prompt_of(loaded.structure, said)
     return {
         "messages": messages,
         "tools": tools,
-        "add_generation_prompt": given.get("add_generation_prompt", True),
+        "add_generation_prompt": bool(begun) or given.get("add_generation_prompt", True),
         "variables": given.get("chat_template_kwargs", {}),
+        "begun": begun,
     }
 
 

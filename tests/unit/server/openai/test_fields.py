@@ -110,7 +110,7 @@ def test_fields_that_would_change_the_answer_are_taken_only_without_effect() -> 
     completion(n=3, best_of=3)
     assert names(completion, best_of=2, suffix="x") == {"best_of", "suffix"}
     assert names(completion, n=3, best_of=1) == {"best_of"}
-    chat(modalities=["text"], functions=[], continue_final_message=False)
+    chat(modalities=["text"], functions=[])
     assert names(chat, audio={"voice": "a"}, modalities=["text", "audio"], prediction={}, functions=[{}]) == {
         "audio", "modalities", "prediction", "functions",
     }  # fmt: skip
