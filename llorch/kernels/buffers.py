@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from llorch.kernels.jit import Unit
 from llorch.kernels.layout import CHUNK, FLOAT_LANES, round_up
-from llorch.machine.memory import aligned_zeros
+from llorch.machine.memory import aligned_rows
 
 
 @dataclass(slots=True)
 class Rows:
-    """float32 rows of `n` values, `stride` bytes apart, padded to whole cache lines.
+    """float32 rows of `n` values, `stride` bytes apart, each in whole cache lines of its own.
 
     Attributes:
         data: float32 (n_rows, padded n).
@@ -29,7 +29,7 @@ class Rows:
     @classmethod
     def empty(cls, n_rows: int, n: int) -> Rows:
         """Zeroed rows for up to `n_rows` tokens."""
-        return cls(aligned_zeros((n_rows, round_up(n, FLOAT_LANES)), np.float32), n)
+        return cls(aligned_rows(n_rows, round_up(n, FLOAT_LANES), np.float32), n)
 
     @property
     def address(self) -> int:

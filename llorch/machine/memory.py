@@ -42,3 +42,14 @@ def aligned_zeros(shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[An
     raw = np.zeros(n_bytes + CACHE_LINE, np.uint8)
     start = -int(raw.ctypes.data) % CACHE_LINE
     return raw[start : start + n_bytes].view(dtype).reshape(shape)
+
+
+def aligned_rows(n_rows: int, n: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """Zeros (n_rows, n), a view: rows that begin with a cache line and are an odd number of them apart.
+
+    Else the same column of many rows, which products read and write one after the other, would share few sets of a
+    cache, and displace each other: with rows of 6 KiB, two sets of 64.
+    """
+    per_line = CACHE_LINE // np.dtype(dtype).itemsize
+    n_lines = -(-n // per_line) | 1
+    return aligned_zeros((n_rows, n_lines * per_line), dtype)[:, :n]

@@ -36,7 +36,7 @@ from llorch.kernels.emit.values import (
 from llorch.kernels.jit import unit
 from llorch.kernels.layout import FLOAT_LANES as LANES
 from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES
-from llorch.machine.memory import aligned_zeros
+from llorch.machine.memory import aligned_rows, aligned_zeros
 
 QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE = range(1, 7)
 """Places in the form's table, each with its row stride: int8 (n_rows, n), or int16 (`BYTE_COLUMN_BYTES`), float32
@@ -110,7 +110,7 @@ def fill_int8_rows(table, x, row, start, n):
 
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
     return [
-        aligned_zeros((n_rows, n), np.int8 if BYTE_COLUMN_BYTES == 1 else np.int16),
+        aligned_rows(n_rows, n, np.int8 if BYTE_COLUMN_BYTES == 1 else np.int16),
         aligned_zeros((n_rows, 1), np.float32),
         aligned_zeros((n_rows, 1), np.int32),
     ]

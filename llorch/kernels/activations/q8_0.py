@@ -18,7 +18,7 @@ from llorch.kernels.emit.scalars import as_int64
 from llorch.kernels.emit.values import I8, I16, I32, Int, load, loop, store, vector
 from llorch.kernels.jit import kernel, unit
 from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES, UNIT
-from llorch.machine.memory import aligned_zeros
+from llorch.machine.memory import aligned_rows, aligned_zeros
 
 (
     QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE, SUMS_8, SUMS_8_STRIDE, SUMS_16, SUMS_16_STRIDE,
@@ -104,9 +104,9 @@ def fill_q8_0(table, x, row, start, n):
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
     of_blocks = (np.float32, np.int32, np.int32, np.int32, np.float32)
     return [
-        aligned_zeros((n_rows, n), np.int8),
+        aligned_rows(n_rows, n, np.int8),
         *(aligned_zeros((n_rows, n // _BLOCK), dtype) for dtype in of_blocks),
-        *(aligned_zeros((n_rows, n), np.int16) for _ in range(_IS_WIDENED)),
+        *(aligned_rows(n_rows, n, np.int16) for _ in range(_IS_WIDENED)),
     ]
 
 

@@ -8,7 +8,7 @@ from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.emit.quantize import quantize_256
 from llorch.kernels.emit.scalars import as_int64
 from llorch.kernels.jit import unit
-from llorch.machine.memory import aligned_zeros
+from llorch.machine.memory import aligned_rows, aligned_zeros
 
 (
     QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS_OF_16, SUMS_OF_16_STRIDE, SUMS_OF_32, SUMS_OF_32_STRIDE,
@@ -46,7 +46,7 @@ def fill_q8_k(table, x, row, start, n):
 
 def _allocate(n_rows: int, n: int) -> list[np.ndarray]:
     return [
-        aligned_zeros((n_rows, n), np.int8),
+        aligned_rows(n_rows, n, np.int8),
         aligned_zeros((n_rows, n // _BLOCK), np.float32),
         aligned_zeros((n_rows, n // 16), np.int16),
         aligned_zeros((n_rows, n // 32), np.int16),

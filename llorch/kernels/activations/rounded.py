@@ -16,7 +16,7 @@ from llorch.kernels.convert import round_to_bfloat, round_to_half
 from llorch.kernels.emit.scalars import as_float32, as_int64, as_uint16, bits_of_float32
 from llorch.kernels.jit import inlined, unit
 from llorch.kernels.layout import FLOAT_LANES, round_up
-from llorch.machine.memory import aligned_zeros
+from llorch.machine.memory import aligned_rows
 
 VALUES, VALUE_STRIDE = range(1, 3)
 """Places in the form's table, and in that of float32 rows: float32, for bfloat16 uint16 (n_rows, n), padded to whole
@@ -46,7 +46,7 @@ def _floats(n_rows: int, n: int) -> list[np.ndarray]:
 
 
 def _pairs(n_rows: int, n: int) -> list[np.ndarray]:
-    return [aligned_zeros((n_rows, round_up(n, 2 * FLOAT_LANES)), np.uint16)]
+    return [aligned_rows(n_rows, round_up(n, 2 * FLOAT_LANES), np.uint16)]
 
 
 F16 = ActivationForm("F16", _floats, _make_fill("F16", as_float32, 4, round_to_half))

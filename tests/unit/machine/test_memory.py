@@ -42,3 +42,14 @@ def test_aligned_zeros_are_zeros_of_the_shape_wanted() -> None:
     data = memory.aligned_zeros((3, 5), np.int32)
     assert (data.shape, data.dtype.name, data.ctypes.data % memory.CACHE_LINE) == ((3, 5), "int32", 0)
     assert not data.any()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.float32])
+@pytest.mark.parametrize("n", [1, 64, 100, 576, 1536, 4096])
+def test_aligned_rows_are_zeros_an_odd_number_of_cache_lines_apart(n: int, dtype: type[np.generic]) -> None:
+    rows = memory.aligned_rows(5, n, dtype)
+    assert (rows.shape, rows.dtype, rows.any()) == ((5, n), np.dtype(dtype), False)
+    assert rows.ctypes.data % 64 == 0
+    n_lines, rest = divmod(rows.strides[0], 64)
+    assert (n_lines % 2, rest) == (1, 0)
+    assert 0 <= rows.strides[0] - n * rows.itemsize < 128
