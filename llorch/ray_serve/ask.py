@@ -67,13 +67,16 @@ def prefix_keys(credentials: bytes, body: bytes) -> tuple[bytes, ...]:
 
 def _texts(body: Mapping[str, Any]) -> Iterator[str]:
     """What templates and tokenizers would begin with, in their order; not exactly the prompt, but equal where it is."""
-    for name in ("tools", "system", "prompt", "input_prefix"):
+    for name in ("tools", "system", "instructions", "prompt", "input_prefix"):
         value = body.get(name)
         if isinstance(value, str):
             yield value
         elif value:
             yield json.dumps(value)
-    messages = body.get("messages")
-    if isinstance(messages, list):
-        for message in messages:
-            yield json.dumps(message, sort_keys=True)
+    for name in ("messages", "input"):
+        turns = body.get(name)
+        if isinstance(turns, str):
+            yield turns
+        elif isinstance(turns, list):
+            for turn in turns:
+                yield json.dumps(turn, sort_keys=True)

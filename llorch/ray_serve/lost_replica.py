@@ -12,7 +12,7 @@ LOST = ErrorEvent(
     "replica_lost", "the replica that computed this answer is gone; send the request again", True
 )
 
-_NAMED = ("/generate", "/v1/messages")
+_NAMED = ("/generate", "/v1/messages", "/v1/responses")
 """Paths whose streams name their events."""
 
 

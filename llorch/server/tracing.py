@@ -38,7 +38,7 @@ _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 """Either makes traces without a setting of ours; then all is as OpenTelemetry's environment says."""
 _MISSING = "spans need OpenTelemetry: pip install 'llorch[otel]'"
 _NOISY = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk._shared_internal")
-_CHAT_PATHS = ("/chat/completions", "/v1/chat/completions", "/v1/messages")
+_CHAT_PATHS = ("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses")
 
 
 def tracing_of(service: EngineService) -> Tracing | None:

@@ -26,6 +26,8 @@ VALID: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
     "/v1/chat/completions": {"messages": MESSAGES, "max_tokens": 1},
     "/v1/chat/completions/input_tokens": {"messages": MESSAGES},
+    "/v1/responses": {"input": "Hi", "max_output_tokens": 1},
+    "/v1/responses/input_tokens": {"input": "Hi"},
     "/v1/messages": {"messages": MESSAGES, "max_tokens": 1},
     "/v1/messages/count_tokens": {"messages": MESSAGES},
     "/trace/start": {},
@@ -125,7 +127,8 @@ def test_null_in_every_other_field_is_as_if_nothing_were_said(
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in VALID if path not in ("/v1/completions", "/v1/chat/completions")]
+    "path",
+    [path for path in VALID if path not in ("/v1/completions", "/v1/chat/completions", "/v1/responses")],
 )
 def test_odd_values_of_every_field_are_answered_or_refused(
     client: httpx.Client, fields: dict[str, Any], path: str

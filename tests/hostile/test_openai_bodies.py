@@ -16,6 +16,8 @@ from llorch.server.routes.openai.fields import (
     REFUSED_IN_CHATS,
     REFUSED_IN_COMPLETIONS,
 )
+from llorch.server.routes.openai.responses.fields import REFUSED as REFUSED_IN_RESPONSES
+from llorch.server.routes.openai.responses.fields import RESPONSES
 from tests.support.live_server import WAIT_S, LiveServer
 
 ODD_VALUES: list[object] = [
@@ -25,11 +27,16 @@ ODD_VALUES: list[object] = [
 VALID: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
+    "/v1/responses": {"input": "Hi", "max_output_tokens": 1},
 }
 FIELDS = {
     "/v1/completions": [*COMPLETION, *REFUSED_IN_COMPLETIONS, "best_of", "user", "metadata"],
     "/v1/chat/completions": [
         *CHAT, *REFUSED_IN_CHATS, "messages", "tools", "tool_choice", "response_format", "user", "parallel_tool_calls",
+    ],
+    "/v1/responses": [
+        *RESPONSES, *REFUSED_IN_RESPONSES, "previous_response_id", "conversation", "include", "reasoning", "store",
+        "user",
     ],
 }  # fmt: skip
 

@@ -23,6 +23,7 @@ PATHS: dict[str, dict[str, Any]] = {
     "/v1/completions": TEXT,
     "/v1/chat/completions": CHAT,
     "/completion": {"prompt": "Hello", "n_predict": 60000, "ignore_eos": True},
+    "/v1/responses": {"input": "Hello", "max_output_tokens": 60000, "ignore_eos": True},
     # Its answers may end by themselves, so it is the prompt that keeps it busy.
     "/v1/messages": {"messages": [{"role": "user", "content": "word " * 6000}], "max_tokens": 60000},
 }

@@ -22,6 +22,7 @@ CHAT = [{"role": "user", "content": "Hello"}]
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hello", "max_tokens": 6},
     "/v1/chat/completions": {"messages": CHAT, "max_tokens": 6},
+    "/v1/responses": {"input": "Hello", "max_output_tokens": 6},
     "/completion": {"prompt": "Hello", "n_predict": 6},
     "/generate": {"prompt": "Hello", "max_tokens": 6},
 }

@@ -101,6 +101,8 @@ def test_every_api_ends_the_text_as_at_its_limit_of_tokens(limited: str) -> None
     completion = post(limited, "/v1/completions", **LONG).json()
     assert completion["choices"][0]["finish_reason"] == "length"
     assert post(limited, "/completion", **LONG, n_predict=-1).json()["stop_type"] == "limit"
+    response = post(limited, "/v1/responses", input="Hello", ignore_eos=True).json()
+    assert response["incomplete_details"] == {"reason": "max_output_tokens"}
     message = post(limited, "/v1/messages", **CHAT).json()
     assert message["stop_reason"] in ("max_tokens", "end_turn")  # here the model may end its text
 
@@ -115,6 +117,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/generate": {**LONG, "stream": False, "timeout_s": AT_ONCE_S},
     "/v1/chat/completions": {**CHAT, "timeout": AT_ONCE_S},
     "/v1/completions": {**LONG, "timeout": AT_ONCE_S},
+    "/v1/responses": {"input": "Hello", "timeout": AT_ONCE_S},
     "/completion": {**LONG, "timeout": AT_ONCE_S},
     "/v1/messages": {**CHAT, "timeout": AT_ONCE_S},
 }
@@ -164,6 +167,10 @@ def test_streams_say_it_in_an_error_event(busy: LiveServer) -> None:
     native = busy.post("/completion", json={**BODIES["/completion"], "stream": True})
     error = data_of(native.text)[-1]["error"]
     assert (error["code"], error["type"]) == (504, "server_error")
+    response = busy.post("/v1/responses", json={**BODIES["/v1/responses"], "stream": True})
+    failed = data_of(response.text)[-1]
+    assert (failed["type"], failed["response"]["error"]["code"]) == ("response.failed", "server_error")
+    assert "time was over" in failed["response"]["error"]["message"]
     anthropic = busy.post("/v1/messages", json={**BODIES["/v1/messages"], "stream": True})
     assert data_of(anthropic.text)[-1]["error"]["type"] == "timeout_error"
 

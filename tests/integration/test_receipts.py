@@ -146,6 +146,17 @@ def test_a_chat_and_llama_servers_completion_bear_one_too(
     assert last["receipt"]["logits"] == completion["receipt"]["logits"]
 
 
+def test_a_response_bears_the_receipt_of_the_same_chat(
+    server: LiveServer, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"input": "Hello", "max_output_tokens": 5, "receipt": True, "seed": 1}
+    response = server.post("/v1/responses", json=asked).json()
+    assert verdict(response, tiny_model, tmp_path, capsys)["verdict"] == "verified"
+    chat = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5, "receipt": True, "seed": 1}
+    twin = server.post("/v1/chat/completions", json=chat).json()["choices"][0]
+    assert response["receipt"]["logits"] == twin["receipt"]["logits"]
+
+
 def chunks_of(server: LiveServer, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     with server.stream(path, json=body) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]

@@ -77,6 +77,7 @@ def test_the_id_of_a_client_comes_back_and_stands_in_every_line(live: LiveServer
         ("PUT", "/generate", 405),
         ("POST", "/generate", 415),
         ("POST", "/v1/chat/completions", 415),
+        ("POST", "/v1/responses", 415),
         ("POST", "/v1/messages", 415),
         ("GET", "/props", 200),
         ("GET", "/metrics", 200),

@@ -89,6 +89,16 @@ def test_no_span_holds_text(live: LiveServer, collector: Collector) -> None:
     assert "secret" not in text
 
 
+def test_a_response_is_a_chat_under_its_own_name(live: LiveServer, collector: Collector) -> None:
+    answer = live.post("/v1/responses", json={"model": "m", "input": "Hello", "max_output_tokens": 3}).json()
+    for _ in wait_until(60):
+        found = [attributes_of(span) for span in collector.spans if span.name == "chat m"]
+        if said := [one for one in found if one["gen_ai.response.id"] == answer["id"]]:
+            break
+    assert said[0]["gen_ai.usage.output_tokens"] == answer["usage"]["output_tokens"]
+    assert said[0]["gen_ai.operation.name"] == "chat"
+
+
 def test_an_aborted_generation_has_a_span_of_its_own_end(live: LiveServer, collector: Collector) -> None:
     with live.stream("/generate", json={**ENDLESS, "job_id": "leaves"}) as answer:
         stream = events(answer.iter_lines())

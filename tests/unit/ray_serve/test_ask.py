@@ -29,6 +29,16 @@ def test_a_conversation_keeps_its_keys_as_it_goes_on() -> None:
     assert after[: len(before)] == before
 
 
+def test_a_conversation_of_items_does_so_too() -> None:
+    items = [{"role": "user", "content": "u" * 300}]
+    before = keys(instructions="s" * 300, input=items)
+    after = keys(instructions="s" * 300, input=[*items, {"type": "message", "role": "assistant"}])
+    assert len(before) > 3
+    assert after[: len(before)] == before
+    assert keys(input="u" * 300)
+    assert keys(instructions="t" * 300, input=items)[0] != before[0]
+
+
 def test_clients_share_no_keys() -> None:
     assert not set(keys(b"one", prompt="a" * 500)) & set(keys(b"two", prompt="a" * 500))
 
@@ -60,6 +70,8 @@ def test_bodies_without_a_text_have_no_keys(body: bytes) -> None:
     [
         ("POST", "/generate", True),
         ("POST", "/v1/chat/completions", True),
+        ("POST", "/v1/responses", True),
+        ("POST", "/v1/responses/input_tokens", False),
         ("POST", "/v1/messages", True),
         ("POST", "/v1/messages/count_tokens", False),
         ("POST", "/v1/chat/completions/input_tokens", False),

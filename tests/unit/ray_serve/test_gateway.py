@@ -88,7 +88,9 @@ def test_answers_are_those_of_the_application_with_the_name_of_the_replica(servi
     assert ask(gateway(service), "POST", "/v1/chat/nothing", json={}).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/generate", "/v1/completions", "/v1/messages", "/completion"])
+@pytest.mark.parametrize(
+    "path", ["/generate", "/v1/completions", "/v1/responses", "/v1/messages", "/completion"]
+)
 def test_a_stream_that_breaks_off_ends_with_an_error_of_its_api(service: EngineService, path: str) -> None:
     body: dict[str, Any] = {"prompt": "Hello", "max_tokens": 8, "stream": True}
     if path == "/v1/messages":
@@ -98,6 +100,8 @@ def test_a_stream_that_breaks_off_ends_with_an_error_of_its_api(service: EngineS
             "stream": True,
             "model": "m",
         }
+    if path == "/v1/responses":
+        body = {"input": "Hello", "max_output_tokens": 8, "stream": True}
     if path == "/completion":
         body = {"prompt": "Hello", "n_predict": 8, "stream": True}
     response = ask(gateway(service, breaks_after=2), "POST", path, json=body)
@@ -112,6 +116,9 @@ def test_a_stream_that_breaks_off_ends_with_an_error_of_its_api(service: EngineS
     elif path == "/v1/messages":
         assert lines[0] == "event: error"
         assert (data["type"], data["error"]["type"]) == ("error", "overloaded_error")
+    elif path == "/v1/responses":
+        assert lines[0] == "event: error"
+        assert (data["error"]["type"], data["error"]["code"]) == ("server_error", "replica_lost")
     else:
         assert len(lines) == 1
         assert "the replica that computed this answer is gone" in data["error"]["message"]

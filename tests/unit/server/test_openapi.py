@@ -33,7 +33,7 @@ def body_of(described: dict[str, Any], path: str) -> dict[str, Any]:
 
 def test_every_status_is_there(described: dict[str, Any]) -> None:
     assert set(described["paths"]["/generate"]["post"]["responses"]) == {"200", "409", "504", *POSTED}
-    for path in ("/v1/completions", "/v1/chat/completions"):
+    for path in ("/v1/completions", "/v1/chat/completions", "/v1/responses"):
         assert set(described["paths"][path]["post"]["responses"]) == {"200", "504", *POSTED}
     assert set(described["paths"]["/cancel"]["post"]["responses"]) == {"200", "404", *POSTED}
     for path in ("/trace/start", "/trace/stop"):
@@ -123,6 +123,7 @@ def test_numbers_up_to_the_largest_id_and_no_others_fit(largest: int) -> None:
 def test_bodies_of_openais_routes_may_have_more_fields(described: dict[str, Any]) -> None:
     assert body_of(described, "/v1/completions")["required"] == ["prompt"]
     assert body_of(described, "/v1/chat/completions")["required"] == ["messages"]
+    assert body_of(described, "/v1/responses")["required"] == ["input"]
     assert body_of(described, "/v1/completions")["additionalProperties"] is True
     assert body_of(described, "/generate")["additionalProperties"] is False
 

@@ -109,7 +109,7 @@ async def create_chat_completion(request: Request) -> Response:
     asked = keywords_of_choices(
         request,
         given,
-        [{"encode": _encoder(given)}],
+        [{"encode": prompt_encoder(given)}],
         answer.id,
         max_tokens=given.get(limit, -1),
         n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
@@ -144,7 +144,7 @@ async def count_input_tokens(request: Request) -> dict[str, str | int]:
     service: EngineService = request.app.state.service
     given = await read_prompt(request, service.settings.max_prompt_chars)
     try:
-        token_ids = await asyncio.to_thread(_encoder(given), ready_model(service))
+        token_ids = await asyncio.to_thread(prompt_encoder(given), ready_model(service))
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
@@ -178,7 +178,7 @@ def template_arguments(given: Mapping[str, Any], loaded: OpenModel) -> dict[str,
     }
 
 
-def _encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
+def prompt_encoder(given: Mapping[str, Any]) -> Callable[[OpenModel], Sequence[int]]:
     """What makes the prompt of a chat; called for each choice, it works once."""
     made: list[Sequence[int]] = []
 

@@ -121,7 +121,7 @@ LIMIT = _kind(
 OBJECT = _kind("an object", _check_object, {"type": "object"})
 
 
-def _looked_at_elsewhere(rule: str, schema: dict[str, Any]) -> Kind:
+def looked_at_elsewhere(rule: str, schema: dict[str, Any]) -> Kind:
     """A kind for values that `structure.py` checks, where several fields meet."""
     return _kind(rule, lambda value: value, schema)
 
@@ -131,7 +131,7 @@ _SCHEMA = {
     "properties": {"schema": {"type": "object"}, "strict": {"type": ["boolean", "null"]}},
     "required": ["schema"],
 }
-RESPONSE_FORMAT = _looked_at_elsewhere(
+RESPONSE_FORMAT = looked_at_elsewhere(
     "an object of type text, json_object or json_schema",
     {
         "anyOf": [
@@ -156,11 +156,11 @@ _CHOICE = {
     "maxItems": MAX_CHOICES,
 }
 _JSON = {"anyOf": [{"type": "object"}, {"const": ""}]}
-GRAMMAR = _looked_at_elsewhere(RULES["grammar"], _GRAMMAR)
-REGEX = _looked_at_elsewhere(RULES["regex"], _REGEX)
-CHOICE = _looked_at_elsewhere(RULES["choice"], _CHOICE)
-SCHEMA_OR_TEXT = _looked_at_elsewhere("a JSON schema, an object or its JSON", _JSON)
-STRUCTURED_OUTPUTS = _looked_at_elsewhere(
+GRAMMAR = looked_at_elsewhere(RULES["grammar"], _GRAMMAR)
+REGEX = looked_at_elsewhere(RULES["regex"], _REGEX)
+CHOICE = looked_at_elsewhere(RULES["choice"], _CHOICE)
+SCHEMA_OR_TEXT = looked_at_elsewhere("a JSON schema, an object or its JSON", _JSON)
+STRUCTURED_OUTPUTS = looked_at_elsewhere(
     "an object with one of json, json_object, regex, choice, grammar",
     {
         "type": "object",
@@ -182,7 +182,7 @@ STRUCTURED_OUTPUTS = _looked_at_elsewhere(
         "additionalProperties": False,
     },
 )
-TOOLS = _looked_at_elsewhere(
+TOOLS = looked_at_elsewhere(
     "a list of functions",
     {
         "type": "array",
@@ -206,7 +206,7 @@ TOOLS = _looked_at_elsewhere(
         },
     },
 )
-TOOL_CHOICE = _looked_at_elsewhere(
+TOOL_CHOICE = looked_at_elsewhere(
     "none, auto, required, or a function",
     # The name of a function must be one of `tools`, which no schema can say.
     {"enum": ["none", "auto", "required"]},

@@ -96,6 +96,6 @@ def params_of_choice(params: SamplingParams, k: int) -> SamplingParams:
     return dataclasses.replace(params, seed=(params.seed + k) % 2**64)
 
 
-def new_id(prefix: str) -> str:
-    """A name for an answer."""
-    return f"{prefix}-{uuid.uuid4().hex}"
+def new_id(prefix: str, joint: str = "-") -> str:
+    """A name for an answer, or for a part of one: `prefix`, `joint`, and what no other name has."""
+    return f"{prefix}{joint}{uuid.uuid4().hex}"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from llorch.server.routes.openai import chat, completions, models
+from llorch.server.routes.openai.responses import route as responses
 
 router = APIRouter()
 router.include_router(models.router)
 router.include_router(completions.router)
 router.include_router(chat.router)
+router.include_router(responses.router)

@@ -95,6 +95,12 @@ _ONE_RULE = [
 ]
 """At most one field binds the answer."""
 
+_NO_FORMAT = _with(format={"anyOf": [{"type": "null"}, _with(type={"const": "text"})]})
+_RESPONSE_END_RULE = [
+    _END_RULE[0],
+    _with(text={"anyOf": [{"type": "null"}, _NO_FORMAT]}, tool_choice={"enum": ["none", "auto", None]}),
+]
+"""The same of responses."""
 _TOOL_RULES = [
     [
         _with(tool_choice={"enum": ["none", "auto", None]}),
@@ -124,12 +130,16 @@ def _posted(
     schema = object_schema(known, required)
     schema["properties"] |= own
     schema["required"] = [*required, *own]
-    schema["additionalProperties"] = True
-    schema["allOf"] = [{"anyOf": schemas} for schemas in [*rules, _END_RULE, _ONE_RULE]]
-    return {
-        "responses": {200: stream_or_json(words, _ANSWER), **refusals(GENERATED, _ERRORS)},
-        "openapi_extra": json_body(schema),
-    }
+    return _operation(schema, [*rules, _END_RULE, _ONE_RULE], stream_or_json(words, _ANSWER))
+
+
+def _operation(
+    schema: dict[str, Any], rules: list[list[dict[str, Any]]], answer: dict[str, Any]
+) -> dict[str, Any]:
+    """Keywords of a route whose bodies have this schema and fit at least one of each of `rules`."""
+    schema |= {"additionalProperties": True, "allOf": [{"anyOf": schemas} for schemas in rules]}
+    responses = {200: answer, **refusals(GENERATED, _ERRORS)}
+    return {"responses": responses, "openapi_extra": json_body(schema)}
 
 
 def completion_operation(known: Mapping[str, Field]) -> dict[str, Any]:
@@ -168,12 +178,31 @@ def prompt_schema(known: Mapping[str, Field]) -> dict[str, Any]:
     return schema
 
 
+def response_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/responses`, which takes the fields `known`."""
+    words = "A `response`; with `stream` the events that make it"
+    answer = properties(id="string", object="string", status="string", output="array", usage="object")
+    rules = [*_TOOL_RULES, _RESPONSE_END_RULE]
+    return _operation(object_schema(known, ("input",)), rules, stream_or_json(words, answer))
+
+
+def counted_response_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route that counts the tokens of a response's prompt, which takes the fields `known`."""
+    schema = object_schema(known, ("input",)) | {"additionalProperties": True}
+    schema["allOf"] = [{"anyOf": schemas} for schemas in _TOOL_RULES]
+    return _counted(schema)
+
+
 def counted_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of a route that counts the tokens of a chat: it takes `messages` and the fields `known`."""
+    return _counted(prompt_schema(known))
+
+
+def _counted(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords of a route that counts tokens, and whose bodies have this schema."""
     counted = {"schema": properties(object="string", input_tokens="integer")}
     answer = {"description": "How many there are", "content": {"application/json": counted}}
-    body = json_body(prompt_schema(known))
-    return {"responses": {200: answer, **refusals(POSTED, _ERRORS)}, "openapi_extra": body}
+    return {"responses": {200: answer, **refusals(POSTED, _ERRORS)}, "openapi_extra": json_body(schema)}
 
 
 def _is_true(name: str) -> dict[str, Any]:

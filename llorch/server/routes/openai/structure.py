@@ -109,7 +109,7 @@ class Structure:
 FREE = Structure()
 """Any text."""
 
-_FIELDS = (*CONSTRAINTS, "tools")
+_FIELDS = (*CONSTRAINTS, "tools", "text")
 
 
 async def parsed(
