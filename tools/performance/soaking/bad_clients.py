@@ -15,13 +15,16 @@ LONG: dict[str, Any] = {"prompt": SHARED, "max_tokens": 400, "ignore_eos": True}
 """A request whose answer takes a while."""
 CROWD = 24
 """Requests at once: more than may wait."""
-PATHS = ("/generate", "/v1/completions", "/v1/chat/completions", "/completion", "/v1/messages", "/tokenize")
+PATHS = (
+    "/generate", "/v1/completions", "/v1/chat/completions", "/completion", "/v1/messages", "/v1/responses", "/tokenize",
+)  # fmt: skip
 STRANGE: tuple[Any, ...] = (
     None, True, -1, 2**70, 1e308, "", "\x00", "x" * 5000, [], [[]], {}, {"a": []}, [None], "\ud800", float("nan"),
 )  # fmt: skip
 FIELDS = (
     "prompt",
     "messages",
+    "input",
     "max_tokens",
     "temperature",
     "stop",
@@ -101,6 +104,7 @@ async def unfinished_head(port: int, chance: random.Random) -> str:
 async def wrong_types(port: int, chance: random.Random) -> str:
     """Fields with values that nobody could mean; what can be meant is answered."""
     fields = {"prompt": "Hello", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    fields["input"] = "Hello"
     fields |= {chance.choice(FIELDS): chance.choice(STRANGE) for _ in range(chance.randrange(1, 4))}
     body: Any = chance.choice((fields, fields, fields, chance.choice(STRANGE)))
     reply = await ask(port, request("POST", chance.choice(PATHS), json.dumps(body).encode()))

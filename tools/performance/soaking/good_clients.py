@@ -128,6 +128,19 @@ async def openai_chat(port: int, chance: random.Random) -> str:
     return _ended(reply, is_stream) if checked(reply) else "busy"
 
 
+async def openai_response(port: int, chance: random.Random) -> str:
+    """`/v1/responses`, whole or streamed."""
+    is_stream = chance.random() < 0.5
+    fields = {"input": text(chance), "max_output_tokens": chance.choice((1, 30)), "stream": is_stream}
+    reply = await ask(port, post("/v1/responses", fields))
+    if not checked(reply):
+        return "busy"
+    last = reply.frames()[-1]["response"] if is_stream else reply.json()
+    if last["status"] not in ("completed", "incomplete"):
+        raise SoakError(f"/v1/responses: no end: {reply.body[-300:]!r}")
+    return "ok"
+
+
 async def anthropic_messages(port: int, chance: random.Random) -> str:
     """`/v1/messages`, whole."""
     fields = {
@@ -179,6 +192,7 @@ GOOD: tuple[Client, ...] = (
     generate_whole,
     openai_completion,
     openai_chat,
+    openai_response,
     anthropic_messages,
     llama_server_completion,
     small_questions,

@@ -112,6 +112,8 @@ def test_outputs_may_come_in_parts() -> None:
             "input[1].content[0].text", "got 5"),
         ([{"role": "assistant", "content": "a"}, CALL, {"role": "assistant", "content": 5}],
             "input[2].content", "got 5"),
+        ([{"role": "assistant", "content": 5}, CALL, {"role": "assistant", "content": "a"}],
+            "input[0].content", "got 5"),
         ([{"role": "assistant", "content": "\ud800"}, CALL, {"role": "assistant", "content": "a"}],
             "input[0].content", "lone"),
     ],

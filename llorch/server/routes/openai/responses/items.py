@@ -141,18 +141,19 @@ class _Turns:
     def _join(self, content: Any, place: str) -> None:
         """Append text to the message that has the calls in front of it: templates know one message an answer."""
         message, name = self.messages[-1], f"messages[{len(self.messages) - 1}].content"
-        before = message["content"] or []
-        if isinstance(before, str):
-            self._places[f"{name}[0]"] = self._places[name]
-            self._places[f"{name}[0].text"] = self._places[name]
-            before = [{"type": "text", "text": before}]
-        parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
-        for i in range(len(parts)):
-            shown = f"{place}.content[{i}]" if isinstance(content, list) else f"{place}.content"
-            self._places[f"{name}[{len(before) + i}]"] = shown
-            if not isinstance(content, list):
-                self._places[f"{name}[{len(before) + i}].text"] = shown
+        before = message["content"]
+        if not isinstance(before, list):
+            before = [] if before is None else self._parts(before, self._places[name], name, 0)
+        parts = self._parts(content, f"{place}.content", name, len(before))
         message["content"] = [*before, *parts]
+
+    def _parts(self, content: Any, place: str, name: str, first: int) -> list[Any]:
+        """The content at `place` as parts, which become those of the content `name` from number `first` on."""
+        if isinstance(content, list):
+            self._places |= {f"{name}[{first + i}]": f"{place}[{i}]" for i in range(len(content))}
+            return content
+        self._places |= {f"{name}[{first}]": place, f"{name}[{first}].text": place}
+        return [{"type": "text", "text": content}]
 
     def _content(self, value: object, place: str) -> Any:
         """The content of a message as chats have it."""
