@@ -12,10 +12,8 @@ from tools.conformance.clients.openai_structure import WEATHER, Place
 
 
 def _chat(target: Target, **fields: Any) -> Any:
-    fields = {"temperature": 0, "max_tokens": 12, "max_retries": 0, **fields}
-    return langchain_openai.ChatOpenAI(
-        model=target.model, base_url=target.v1, api_key=target.key, use_responses_api=False, **fields
-    )
+    fields = {"temperature": 0, "max_tokens": 12, "max_retries": 0, "use_responses_api": False, **fields}
+    return langchain_openai.ChatOpenAI(model=target.model, base_url=target.v1, api_key=target.key, **fields)
 
 
 def invoke(target: Target) -> None:
@@ -66,7 +64,32 @@ def tools(target: Target) -> None:
     expect(bool(answer.text), "no words after the result")
 
 
-CHECKS: list[Check] = [invoke, completion, structured, tools]
+def responses(target: Target) -> None:
+    """With `use_responses_api` it answers as through chats; structure, tools and their results work, too."""
+    messages = [SystemMessage("Be terse."), HumanMessage("Say hi.")]
+    chat = _chat(target, use_responses_api=True)
+    whole = chat.invoke(messages)
+    expect_equal("text", whole.text, _chat(target).invoke(messages).text)
+    chunks = list(chat.stream(messages))
+    expect_equal("streamed", "".join(chunk.text for chunk in chunks), whole.text)
+    counted = [chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata]
+    expect_equal("usage of the stream", sum(counted), whole.usage_metadata["output_tokens"])
+    again = chat.invoke([*messages, whole, HumanMessage("Again.")])
+    expect(again.usage_metadata["input_tokens"] > whole.usage_metadata["total_tokens"], "no earlier turns")
+    chat = _chat(target, use_responses_api=True, max_tokens=120)
+    for method in ("json_schema", "function_calling"):
+        found = chat.with_structured_output(Place, method=method).invoke("A village?")
+        expect(isinstance(found, Place), f"{method} gave no instance")
+    question = HumanMessage("What is the weather in Paris?")
+    called = chat.bind_tools([WEATHER], tool_choice="get_weather").invoke([question])
+    (call,) = called.tool_calls
+    expect_equal("tool", call["name"], "get_weather")
+    result = ToolMessage("blue sky", tool_call_id=call["id"])
+    answer = chat.bind_tools([WEATHER], tool_choice="none").invoke([question, called, result])
+    expect(bool(answer.text), "no words after the result")
+
+
+CHECKS: list[Check] = [invoke, completion, structured, tools, responses]
 
 if __name__ == "__main__":
     main(CHECKS)

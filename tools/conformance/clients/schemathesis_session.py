@@ -28,7 +28,7 @@ not_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "504"]
 """504 is what whoever asks for an answer within a microsecond gets, and no failure of the server."""
 
 
-PARTED = ("/v1/completions", "/v1/chat/completions")
+PARTED = ("/v1/completions", "/v1/chat/completions", "/v1/responses")
 """Routes whose schemas have two parts."""
 SAMPLING = (
     "samplers", "typical_p", "top_n_sigma", "xtc_probability", "xtc_threshold", "dynatemp_range", "dynatemp_exponent",
@@ -41,7 +41,12 @@ CONSTRAINTS = (
 CHOICES = ("n", "echo", "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls")
 GRAMMARS = r'^(root ::= "[a-z ]*"( [|] "[a-z ]*")*)?$'
 """Some texts of the format `gbnf`, which no schema can describe whole."""
-TEXT = {"prompt": {"type": "string", "minLength": 1, "maxLength": 64}}
+TEXT = {
+    "prompt": {"type": "string", "minLength": 1, "maxLength": 64},
+    "input": {"type": "string", "maxLength": 16},
+    "instructions": {"type": "string", "maxLength": 8},
+}
+"""Prompts that fit the small context."""
 
 
 def with_grammars(value: Any) -> Any:
