@@ -33,7 +33,11 @@ VALID: dict[str, dict[str, Any]] = {
     "/trace/start": {},
     "/trace/stop": {},
 }
-NEEDS: dict[str, dict[str, Any]] = {"top_logprobs": {"logprobs": True}, "token_ids": {"prompt": None}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "top_logprobs": {"logprobs": True},
+    "token_ids": {"prompt": None},
+    "continue_final_message": {"messages": [*MESSAGES, {"role": "assistant", "content": "I"}]},
+}
 """What must stand beside these fields, on `/generate` and in chats."""
 EXPECTED = {"/cancel": {404}, "/trace/start": {200, 409}, "/trace/stop": {200, 409}}
 """Statuses of valid bodies, where that is not 200: there is no such job, and no trace, or one already."""
@@ -75,7 +79,10 @@ def post(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Respons
 
 
 def beside(path: str, name: str) -> dict[str, Any]:
-    return {**VALID[path], **(NEEDS.get(name, {}) if path.startswith(("/v1/chat", "/generate")) else {})}
+    return {
+        **VALID[path],
+        **(NEEDS.get(name, {}) if path.startswith(("/v1/chat", "/generate", "/apply")) else {}),
+    }
 
 
 def kinds_of(schema: dict[str, Any]) -> list[dict[str, Any]]:
