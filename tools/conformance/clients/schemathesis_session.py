@@ -41,6 +41,8 @@ CONSTRAINTS = (
 CHOICES = ("n", "echo", "logprobs", "top_logprobs", "tools", "tool_choice", "parallel_tool_calls")
 GRAMMARS = r'^(root ::= "[a-z ]*"( [|] "[a-z ]*")*)?$'
 """Some texts of the format `gbnf`, which no schema can describe whole."""
+UNSAID = {"continue_final_message": {"enum": [False, None]}}
+"""Values that are taken only beside others, as no schema can say: true wants an assistant's last message."""
 TEXT = {
     "prompt": {"type": "string", "minLength": 1, "maxLength": 64},
     "input": {"type": "string", "maxLength": 16},
@@ -50,9 +52,10 @@ TEXT = {
 
 
 def with_grammars(value: Any) -> Any:
-    """A document in which what has the format `gbnf` has the pattern `GRAMMARS`."""
+    """A document in which what has the format `gbnf` has the pattern `GRAMMARS`, and fields are as in `UNSAID`."""
     if isinstance(value, dict):
-        more = {"pattern": GRAMMARS} if value.get("format") == "gbnf" else {}
+        more: dict[str, Any] = {"pattern": GRAMMARS} if value.get("format") == "gbnf" else {}
+        more |= {name: schema for name, schema in UNSAID.items() if name in value}
         return {name: with_grammars(one) for name, one in value.items()} | more
     return [with_grammars(one) for one in value] if isinstance(value, list) else value
 
