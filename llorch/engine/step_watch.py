@@ -21,7 +21,7 @@ class StepWatcher(Protocol):
 
     Attributes:
         chunks: those of passes that it need not be told of before they begin: the very list comes again only where each
-            of its sequences computes the one token that it has got since.
+            of its sequences computes the one token that it has got since. None after steps that it was not told of.
         stamps: what passes stamp.
     """
 

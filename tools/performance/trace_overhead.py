@@ -107,6 +107,8 @@ class Turns:
     def _group(self, watcher: StepWatcher | None) -> float:
         """The median of a group of steps, in microseconds."""
         self._engine.watcher = watcher
+        if watcher is not None:
+            watcher.chunks = None  # their tokens have come without it since
         lasted_ns = []
         for _ in range(GROUP):
             begun_ns = time.perf_counter_ns()
