@@ -15,7 +15,6 @@ from typing import Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from llorch.api.embedding import Pooling, check_pooling, embedding
 from llorch.api.generation import Generation, collected, in_turns, pieces
 from llorch.api.options import Options
 from llorch.api.rule import NAMES, constraint_of
@@ -23,12 +22,13 @@ from llorch.chat.choose import choose_chat_template
 from llorch.chat.grammar import Grammars
 from llorch.chat.messages import checked_messages
 from llorch.chat.template import ChatTemplate
+from llorch.embedding.pooling import Pooler, Pooling, check_pooling
 from llorch.engine.engine import Engine, open_configured
 from llorch.engine.events import PromptEvent, TokenLogprobs
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request, encode_prompt
 from llorch.engine.session import CallerDriver
-from llorch.errors import EngineStoppedError, FieldError, InputError, NumericalError, RequestError
+from llorch.errors import EngineStoppedError, FieldError, InputError, RequestError
 from llorch.fields.table import FIELDS
 from llorch.open_model import OpenModel
 from llorch.progress import Progress, ignore_progress
@@ -89,7 +89,6 @@ class Model:
         self._params = SamplingParams.from_settings(settings)
         self._driver = CallerDriver(engine)
         self._numbers = itertools.count(1)
-        self._is_closed = False
 
     def __repr__(self) -> str:
         return f"<llorch.Model {self.name!r}, context of {self.n_ctx} tokens>"
@@ -205,14 +204,11 @@ class Model:
             RequestError, NumericalError, ForkedError: as `generate`.
         """
         check_pooling(pooling)
-        if self._is_closed:
-            raise EngineStoppedError("the model is closed")
-        request = self._request(text)
-        request.check(self._loaded.config.n_vocab, self.n_ctx, self.tokenizer.vocab.eog_ids)
-        vector = embedding(self._loaded, request.token_ids, pooling)
-        if not np.isfinite(vector).all():
-            raise NumericalError("the model computed NaN")
-        return vector
+        pooler = Pooler(self._loaded, pooling)
+        request = replace(self._request(text), max_tokens=0, states_to=pooler)
+        for _ in self._driver.events(request):
+            pass
+        return pooler.vector()
 
     def stream(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Generator[str]:
         """Like `generate`, but an iterator over the text as it is generated; leaving it ends the generation.
@@ -223,7 +219,6 @@ class Model:
 
     def close(self) -> None:
         """Stop the compute threads and free the memory. Idempotent."""
-        self._is_closed = True
         self._driver.close()
         self._loaded.close()
 

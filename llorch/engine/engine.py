@@ -271,7 +271,7 @@ class Engine:
             if not is_steady:
                 self.tally.add_prompts(chunks)
                 self._generations.report_progress(chunks)
-            self._postprocessor.advance(chunks, logits)
+            self._postprocessor.advance(chunks, logits, self.loaded.llama.states)
             if watcher is not None:
                 times = begun_s, forward_s, duration_s, time.perf_counter()
                 watcher.end_pass(times, self._scheduler, self.block_pool)

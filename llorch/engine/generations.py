@@ -62,19 +62,16 @@ class Generations:
                 elapsed_s = time.perf_counter() - sequence.admitted_s
                 self.emit(sequence, ProgressEvent(sequence.n_prompt, sequence.n_cached, n_done, elapsed_s))
 
-    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
-        """End a generation as it should, or because it was aborted."""
-        self._end(sequence, reason)
-
     def time_out(self, sequence: Sequence) -> None:
         """End a generation whose deadline has passed: what there is of the text is its answer, if there is some."""
         if sequence.n_generated:
-            self._end(sequence, "length", timed_out=True)
+            self.finish(sequence, "length", timed_out=True)
             return
         self._drop(sequence)
         self.emit(sequence, TIMED_OUT)
 
-    def _end(self, sequence: Sequence, reason: FinishReason, *, timed_out: bool = False) -> None:
+    def finish(self, sequence: Sequence, reason: FinishReason, *, timed_out: bool = False) -> None:
+        """End a generation as it should, or because it was aborted, or because its time is over."""
         self._drop(sequence)
         request = sequence.request
         logger.debug(

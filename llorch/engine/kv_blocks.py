@@ -178,9 +178,9 @@ class KVBlocks:
         if not self._keeps_prefixes:
             return 0
         request = sequence.request
-        reads_all = request.cache_prompt and request.n_prompt_logprobs is None
+        wants_rows = request.n_prompt_logprobs is not None or request.states_to is not None
         last = len(sequence.token_ids) - 1
-        return last if reads_all else min(sequence.n_seen, last)
+        return last if request.cache_prompt and not wants_rows else min(sequence.n_seen, last)
 
     def _key(self, sequence: Sequence, i: int) -> bytes:
         """The key of its block `i`."""

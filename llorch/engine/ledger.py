@@ -124,12 +124,15 @@ class Ledger:
             self._stage = stage
             return True
 
-    def reserve(self, job_ids: Sequence[str], owner: str = "") -> list[Submission]:
+    def reserve(
+        self, job_ids: Sequence[str], owner: str = "", *, has_begun: bool = False
+    ) -> list[Submission]:
         """Places for all generations of a request of the running event loop, or for none.
 
         Args:
             job_ids: names of the generations.
             owner: whose request it is.
+            has_begun: they go on with a request whose other generations have ended, so that they need not wait again.
 
         Raises:
             EngineStoppedError: the stage is not ``"ready"``.
@@ -143,7 +146,7 @@ class Ledger:
                 raise duplicate_job()
             n_open = sum(submission.owner == owner for submission in self._open.values())
             n_waiting = max(n_open - self.n_slots, 0)
-            if n_open + len(job_ids) > self.n_slots + self.max_waiting:
+            if n_open + len(job_ids) > self.n_slots + self.max_waiting and not has_begun:
                 self.tally.n_queue_full += len(job_ids)
                 retry_after_s = math.ceil(self._busy_s * (n_waiting + len(job_ids)) / self.n_slots)
                 raise QueueFullError(n_waiting, min(max(retry_after_s, 1), MAX_RETRY_AFTER_S))

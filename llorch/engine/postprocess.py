@@ -38,18 +38,21 @@ class Postprocessor:
         self._finish = finish
         self._fail = fail
 
-    def advance(self, chunks: list[Chunk], logits: NDArray[np.float32]) -> None:
+    def advance(self, chunks: list[Chunk], logits: NDArray[np.float32], states: NDArray[np.float32]) -> None:
         """Count what was computed; sample for the sequences that have nothing pending any more.
 
         Args:
             chunks: what the step computed.
             logits: float32 (n_outputs, n_vocab), of each chunk's last `n_outputs` rows, chunk after chunk.
+            states: float32 (at least n_rows, n_embd), what left the last layer, of all rows, chunk after chunk.
         """
-        end = 0
+        end = row = 0
         for chunk in chunks:
             end += chunk.n_outputs
             sequence = chunk.sequence
             try:
+                if (reader := sequence.request.states_to) is not None:
+                    reader.read(sequence.n_computed, states[row : row + chunk.n_tokens])
                 self._advance(chunk, logits, end)
             except Exception as error:
                 self._fail(sequence, error)
@@ -57,6 +60,7 @@ class Postprocessor:
                 # Ctrl-C in a thread that computes for others, who need the token: it is computed again.
                 sequence.n_computed = min(sequence.n_computed, len(sequence.token_ids) - 1)
                 raise
+            row += chunk.n_tokens + len(chunk.draft)
 
     def _advance(self, chunk: Chunk, logits: NDArray[np.float32], end: int) -> None:
         """Advance one sequence, whose rows of `logits` end before row `end`."""

@@ -11,6 +11,7 @@ from llorch.engine.constraint import Constraint
 from llorch.engine.params import SamplingParams
 from llorch.errors import ContextLengthError, DuplicateJobError, FieldError, InputError, RequestError, shown
 from llorch.fields.table import FIELDS, MAX_LOGPROBS
+from llorch.observe.states import StatesReader
 from llorch.text.tokenizer import Tokenizer
 
 
@@ -37,6 +38,7 @@ class Request:
         n_prompt_logprobs: the same for the tokens of the prompt, of which none comes from the cache then.
         constraint: makes what limits the choice of tokens, anew for each generation (a grammar).
         shown_ids: control tokens that are visible in the text, as marks in it.
+        states_to: gets what leaves the last layer for the tokens of the prompt; none comes from the cache then.
         wants_progress: report how much of the prompt has been read.
         hashes_logits: note, with the end, from which logits its tokens were chosen.
         request_id: of the HTTP request it belongs to, for the log.
@@ -57,6 +59,7 @@ class Request:
     n_prompt_logprobs: int | None = None
     constraint: Callable[[], Constraint] | None = None
     shown_ids: frozenset[int] = frozenset()
+    states_to: StatesReader | None = None
     wants_progress: bool = False
     hashes_logits: bool = False
     request_id: str = ""
@@ -104,7 +107,7 @@ class Request:
         if faults:
             raise RequestError(faults)
         if len(self.token_ids) + min(self.max_tokens, 1) > n_ctx:
-            raise ContextLengthError(len(self.token_ids), n_ctx)
+            raise ContextLengthError(len(self.token_ids), n_ctx, has_answer=self.max_tokens > 0)
 
     def _logprobs_faults(self) -> list[FieldError]:
         rule = f"an integer, 0 <= n <= {MAX_LOGPROBS}, or None"

@@ -43,6 +43,7 @@ class EngineService:
 
     Attributes:
         settings: how to run.
+        ledger: which requests are open, and how the others have ended.
         compiler_wait_s: how long `stop` waits for a compiler, which cannot be interrupted. A process that ends in the
             usual way crashes if it does so meanwhile; one that ends by `os._exit` need not wait.
     """
@@ -54,23 +55,23 @@ class EngineService:
         self.settings = settings
         self.compiler_wait_s = JOIN_S
         self._owner = OwningProcess()
-        self._ledger = Ledger(settings.parallel, settings.max_waiting)
-        self._thread = ComputeThread(settings, self._ledger, progress=progress, opener=opener)
+        self.ledger = Ledger(settings.parallel, settings.max_waiting)
+        self._thread = ComputeThread(settings, self.ledger, progress=progress, opener=opener)
 
     @property
     def stage(self) -> Stage:
         """What the service is doing; requests are taken while it is ``"ready"``."""
-        return self._ledger.stage
+        return self.ledger.stage
 
     @property
     def reason(self) -> str | None:
         """Why requests will not be taken any more, for the people who send them; None before that."""
-        return self._ledger.reason
+        return self.ledger.reason
 
     @property
     def n_open(self) -> int:
         """Requests that have not had their last event."""
-        return self._ledger.n_open
+        return self.ledger.n_open
 
     @property
     def loaded(self) -> OpenModel | None:
@@ -99,11 +100,6 @@ class EngineService:
         return StepTally() if session is None else session.tally
 
     @property
-    def ledger(self) -> Ledger:
-        """Which requests are open, and how the others have ended."""
-        return self._ledger
-
-    @property
     def session(self) -> Session | None:
         """Where requests go, once the model is ready."""
         return self._thread.session
@@ -119,7 +115,12 @@ class EngineService:
         self._thread.wait_until_ready(timeout_s)
 
     def reserve(
-        self, job_ids: Sequence[str | None], *, owner: str = "", timeout_s: float | None = None
+        self,
+        job_ids: Sequence[str | None],
+        *,
+        owner: str = "",
+        timeout_s: float | None = None,
+        has_begun: bool = False,
     ) -> list[Submission]:
         """Places for all generations of a request, or for none; each is for `submit` or `withdraw`.
 
@@ -128,6 +129,7 @@ class EngineService:
             owner: whose request it is.
             timeout_s: seconds after which they end, counted from now; the setting `request_timeout_s` may end them
                 earlier.
+            has_begun: as `Ledger.reserve` has it.
 
         Raises:
             EngineStoppedError: the engine does not take requests (yet, or any more).
@@ -136,15 +138,12 @@ class EngineService:
             ForkedError: this process was forked from the one that started the service.
         """
         self._owner.check()
-        faults = [
-            fault
-            for job_id in job_ids
-            if job_id is not None
-            for fault in FIELDS["job_id"].python_faults(job_id)
-        ]
+        given = [job_id for job_id in job_ids if job_id is not None]
+        faults = [fault for job_id in given for fault in FIELDS["job_id"].python_faults(job_id)]
         if faults:
             raise RequestError(faults)
-        places = self._ledger.reserve([job_id or uuid.uuid4().hex for job_id in job_ids], owner)
+        names = [job_id or uuid.uuid4().hex for job_id in job_ids]
+        places = self.ledger.reserve(names, owner, has_begun=has_begun)
         limits = [limit for limit in (timeout_s, self.settings.request_timeout_s) if limit]
         for place in places if limits else ():
             place.deadline = place.loop.call_later(min(limits), self._time_out, place)
@@ -152,7 +151,7 @@ class EngineService:
 
     def withdraw(self, place: Submission) -> None:
         """Give back a place that nothing was submitted for; on its event loop's thread."""
-        self._ledger.release(place)
+        self.ledger.release(place)
 
     async def submit(
         self,
@@ -213,7 +212,7 @@ class EngineService:
             if request.params.has_dry:
                 await asyncio.to_thread(session.prepare, request)
         except BaseException:
-            self._ledger.release(submission)
+            self.ledger.release(submission)
             raise
         submission.request = request
         session.add(request)
@@ -229,7 +228,7 @@ class EngineService:
         Returns:
             Whether `owner` had an unfinished one of that name.
         """
-        submission = self._ledger.find(job_id)
+        submission = self.ledger.find(job_id)
         if submission is None or submission.owner != owner:
             return False
         self.release(submission)
@@ -237,14 +236,14 @@ class EngineService:
 
     def release(self, submission: Submission) -> None:
         """End the generation of `submission` if it is unfinished, because its client is gone. Idempotent."""
-        if self._ledger.holds(submission):
+        if self.ledger.holds(submission):
             submission.is_cancelled = True
             if submission.request is not None and self._thread.session is not None:
                 self._thread.session.abort(submission.request)
 
     def _time_out(self, submission: Submission) -> None:
         """End the generation of `submission`, whose deadline has passed; after it has been tokenised."""
-        if self._ledger.holds(submission):
+        if self.ledger.holds(submission):
             submission.is_late = True
             if submission.request is not None and self._thread.session is not None:
                 self._thread.session.time_out(submission.request)
@@ -259,7 +258,7 @@ class EngineService:
         """
         if not self._owner.is_current:
             return
-        self._ledger.advance("stopping")
+        self.ledger.advance("stopping")
         deadline_s = time.monotonic() + (self.settings.shutdown_grace_s if grace_s is None else grace_s)
         try:
             while self.n_open and time.monotonic() < deadline_s:
@@ -268,7 +267,7 @@ class EngineService:
             self._thread.stop()
         is_loading = self._thread.session is None
         await asyncio.to_thread(self._thread.join, self.compiler_wait_s if is_loading else JOIN_S)
-        self._ledger.close("stopped", STOPPED)
+        self.ledger.close("stopped", STOPPED)
 
     async def _prompt_ids(
         self,

@@ -19,7 +19,6 @@ from llorch.engine.engine import Engine
 from llorch.engine.events import ErrorEvent, Event, LastEvent, StepEvent
 from llorch.engine.request import Request, duplicate_job
 from llorch.engine.snapshot import EngineSnapshot
-from llorch.engine.step_watch import StepWatcher
 from llorch.engine.tally import StepTally
 from llorch.errors import ConstraintError, EngineStoppedError, LlorchError, NumericalError, RequestError
 from llorch.machine.process import OwningProcess
@@ -42,12 +41,8 @@ class _Abort:
 
 
 @dataclass(frozen=True, slots=True)
-class _Watch:
-    """Exchange the engine's watcher, if it is `before`."""
-
-    before: StepWatcher | None
-    after: StepWatcher | None
-    done: Callable[[], None]
+class _Call:
+    work: Callable[[Engine], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class Session:
         """
         self._engine = engine
         self._deliver = deliver
-        self._inbox: queue.SimpleQueue[_Add | _Abort | _Watch | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Add | _Abort | _Call | _Stop] = queue.SimpleQueue()
 
     @property
     def n_ctx(self) -> int:
@@ -103,13 +98,9 @@ class Session:
         """End a generation whose deadline has passed within one step, if it is unfinished."""
         self._inbox.put(_Abort(request, is_late=True))
 
-    def begin_watch(self, watcher: StepWatcher, done: Callable[[], None]) -> None:
-        """Have `watcher` told about every step, if nobody else is; `done` is called between two steps, and is quick."""
-        self._inbox.put(_Watch(None, watcher, done))
-
-    def end_watch(self, watcher: StepWatcher, done: Callable[[], None]) -> None:
-        """Tell `watcher` nothing more from when `done` is called."""
-        self._inbox.put(_Watch(watcher, None, done))
+    def between_steps(self, work: Callable[[Engine], None]) -> None:
+        """Have `work` called with the engine, on the thread that pumps it; it must be quick and must not raise."""
+        self._inbox.put(_Call(work))
 
     def stop(self) -> None:
         """Abort every generation; the next `pump` is the last."""
@@ -146,10 +137,8 @@ class Session:
                 return failures, False
             if isinstance(message, _Add):
                 failures += self._add(message.request)
-            elif isinstance(message, _Watch):
-                if self._engine.watcher is message.before:
-                    self._engine.watcher = message.after
-                message.done()
+            elif isinstance(message, _Call):
+                message.work(self._engine)
             elif self._engine.holds(message.request):
                 end = self._engine.time_out if message.is_late else self._engine.abort
                 end(message.request.job_id)

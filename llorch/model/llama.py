@@ -144,6 +144,14 @@ class Llama:
         return self._written(self._kv_type, observed=observed).program.labels
 
     @property
+    def states(self) -> NDArray[np.float32]:
+        """What has left the last layer for the rows of the latest batch, the first ones of (n_batch, n_embd).
+
+        Float32, a view that is valid until the next call of `forward`.
+        """
+        return self._state.x.view(self.n_batch)
+
+    @property
     def thread_idents(self) -> list[int]:
         """Of the compute threads beside the one that calls `forward`."""
         return self._team.thread_idents

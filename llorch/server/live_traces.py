@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 
+from llorch.engine.engine import Engine
 from llorch.engine.events import LastEvent
 from llorch.engine.ledger import Submission
 from llorch.engine.service import EngineService
@@ -58,7 +59,7 @@ class LiveTrace:
 
     async def begin(self) -> None:
         """Record from the next step on; an idle engine begins at once."""
-        self._session.begin_watch(self._recorder, lambda: self._tell(self._has_begun))
+        self._session.between_steps(self._begin_watch)
         try:
             await self._wait(self._has_begun)
         finally:  # also where nobody waits any more
@@ -85,10 +86,18 @@ class LiveTrace:
         return messages_of(self._recorder, self.requests, self._loaded, settings.kv_type, name=name)
 
     def _end(self) -> None:
-        self._session.end_watch(self._recorder, self._note_end_of_watch)
+        self._session.between_steps(self._end_watch)
 
-    def _note_end_of_watch(self) -> None:
-        """Between two steps, on the compute thread."""
+    def _begin_watch(self, engine: Engine) -> None:
+        """On the compute thread; there is one watcher at a time."""
+        if engine.watcher is None:
+            engine.watcher = self._recorder
+        self._tell(self._has_begun)
+
+    def _end_watch(self, engine: Engine) -> None:
+        """On the compute thread; nobody takes off another's watcher."""
+        if engine.watcher is self._recorder:
+            engine.watcher = None
         if not self._recorder.has_stopped:
             self._recorder.stop()
             snapshot = self._service.snapshot()

@@ -23,7 +23,7 @@ LAYERS = [
     {"formats", "kernels", "pulled", "setting_sources", "text"},
     {"chat", "model", "model_files"},
     {"conversation", "convert", "environment", "open_model", "settings"},
-    {"bench", "engine"},
+    {"bench", "embedding", "engine"},
     {"api", "quality", "receipts", "trace"},
     {"server", "validation"},
     {"report"},

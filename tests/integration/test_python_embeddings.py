@@ -23,7 +23,7 @@ def test_a_vector_is_the_mean_of_the_normed_rows_with_length_one(real_model: Pat
         vector = model.embed(TEXT)
         seen = Recorder(frozenset({"result_norm"}))
         ids = model.tokenizer.encode(TEXT)
-        Conversation(model._loaded.llama, 64).feed(ids, all_rows=True, probe=seen)
+        Conversation(model._loaded.llama, 64, kv_type="f16").feed(ids, all_rows=True, probe=seen)
         rows = seen.values["result_norm"]
         assert rows.shape == (len(ids), len(vector))
         assert vector.dtype == np.float32

@@ -22,7 +22,6 @@ from llorch.errors import (
 )
 from llorch.open_model import OpenModel
 from llorch.settings import Settings
-from llorch.trace.recorder import Recorder
 from tests.support.generations import check_protocol, end_of, run
 
 WAIT_S = 60.0
@@ -266,17 +265,12 @@ def test_a_closed_driver_computes_no_more(engine: Engine) -> None:
         list(driver.events(request("b")))
 
 
-def test_a_watcher_is_put_on_and_taken_off_between_two_steps_in_the_order_of_the_messages(
-    engine: Engine, loaded: OpenModel
-) -> None:
+def test_work_between_two_steps_is_done_in_the_order_of_the_messages(engine: Engine) -> None:
     session = Session(engine, Outbox().deliver)
-    first, second = Recorder(loaded.llama), Recorder(loaded.llama)
-    seen: list[object] = []
-    session.begin_watch(first, lambda: seen.append(engine.watcher))
-    session.begin_watch(second, lambda: seen.append(engine.watcher))
-    session.end_watch(second, lambda: seen.append(engine.watcher))
+    seen: list[tuple[int, Engine, bool]] = []
+    session.between_steps(lambda engine: seen.append((1, engine, engine.has_work)))
+    session.add(request("a"))
+    session.between_steps(lambda engine: seen.append((2, engine, engine.has_work)))
+    assert seen == []
     session.pump(wait=False)
-    assert seen == [first, first, first], "there is one at a time, and nobody takes off another's"
-    session.end_watch(first, lambda: seen.append(engine.watcher))
-    session.pump(wait=False)
-    assert seen[-1] is None
+    assert seen == [(1, engine, False), (2, engine, True)]

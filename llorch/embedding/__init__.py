@@ -1,0 +1,1 @@
+"""Vectors of texts: what Python's `embed` and the server's routes share."""
