@@ -73,12 +73,15 @@ class RequestError(InputError):
 class ContextLengthError(RequestError):
     """The prompt does not fit the context. Nothing is ever truncated silently."""
 
-    def __init__(self, n_prompt_tokens: int, n_ctx: int, *, has_answer: bool = True) -> None:
-        message = f"the prompt has {n_prompt_tokens} tokens and the context holds {n_ctx}"
+    def __init__(
+        self, n_prompt_tokens: int, n_ctx: int, *, has_answer: bool = True, field: str = "prompt"
+    ) -> None:
+        subject = "the prompt" if field == "prompt" else field
+        message = f"{subject} has {n_prompt_tokens} tokens and the context holds {n_ctx}"
         if has_answer:
             message += " (one of them must stay free for the answer)"
         sign = "<" if has_answer else "<="
-        super().__init__([FieldError("prompt", f"n_prompt_tokens {sign} n_ctx ({n_ctx})", message)])
+        super().__init__([FieldError(field, f"n_prompt_tokens {sign} n_ctx ({n_ctx})", message)])
         self.n_prompt_tokens = n_prompt_tokens
         self.n_ctx = n_ctx
         self.has_answer = has_answer

@@ -82,6 +82,8 @@ class Settings(BaseModel):
     frequency_penalty: float = _setting("frequency_penalty")
     penalty_last_n: int = _setting("penalty_last_n")
 
+    pooling: Literal["mean", "last"] = _setting("pooling")
+
     host: str = _setting("host")
     port: int = _setting("port")
     socket_mode: Literal["600", "660", "666"] = _setting("socket_mode")

@@ -21,7 +21,7 @@ _TAKEN: dict[int | str, str] = {
     0: "-cb --cont-batching --jinja --slots --props --metrics --warmup --no-warmup -kvu "
     "--kv-unified --no-context-shift --log-prefix --no-log-prefix --log-timestamps --no-log-timestamps --perf "
     "--no-perf --offline --repack -kvo --kv-offload -nkvo --no-kv-offload --no-host --no-mmproj "
-    "--cache-idle-slots",
+    "--cache-idle-slots --embedding --embeddings",
     1: "-ngl --gpu-layers --n-gpu-layers -dev --device -sm --split-mode -mg --main-gpu -ts --tensor-split "
     "--threads-http -sps --slot-prompt-similarity --poll",
     "?": "-fa --flash-attn --log-colors -fit --fit",
@@ -41,7 +41,8 @@ _REFUSED = {
     "-md --model-draft --spec-draft-model --spec-type": "--draft ngram drafts without a second model",
     "--lora --lora-scaled --control-vector": "llorch has no adapters",
     "-mm --mmproj -mmu --mmproj-url": "llorch reads no images",
-    "--embedding --embeddings --rerank --reranking --pooling": "llorch only generates text",
+    "--rerank --reranking": "llorch generates texts and makes vectors of them",
+    "--embd-normalize": f"{_IN_REQUESTS} (embd_normalize)",
     "--api-prefix": _PROXY,
     "--path": "llorch serves its own page",
     "--grammar --grammar-file": f"{_IN_REQUESTS} (grammar)",

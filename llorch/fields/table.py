@@ -109,6 +109,8 @@ TABLE = (
     Field("job_id", text("a string of 1 to 64 characters from A-Z a-z 0-9 . _ : -", "^[A-Za-z0-9._:-]{1,64}$"), None,
           is_request=True, others_say=("request_id", "id"),
           words="name for `POST /cancel`; made when absent"),
+    Field("pooling", choice("mean", "last"), "mean", DEFAULTS,
+          words='embeddings: one vector is made of those of all tokens, their "mean", or it is that of the "last" one'),
 
     Field("host", text(), "127.0.0.1", SERVER, metavar="ADDRESS",
           words="where to listen; 127.0.0.1: this machine only; with any other address, set an api_key; a path, which "

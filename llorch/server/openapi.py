@@ -31,6 +31,8 @@ WITHOUT_TOOLS: dict[str, Any] = {
     "properties": {"tools": {"anyOf": [{"type": "null"}, {"type": "array", "maxItems": 0}]}},
 }
 """A body that brings no tools, which is all that models without a form of calls take."""
+VECTOR_SIZE_SCHEMA: dict[str, Any] = {"title": "size of vectors", "type": "integer", "minimum": 1}
+"""The size of the model's vectors, which is known once it is loaded."""
 ASKED = (401, 403, 500, 503)
 """Refusals of every request."""
 POSTED = (400, *ASKED, 408, 413, 415)
@@ -54,29 +56,31 @@ class DescribedApp(FastAPI):
         loaded = self.state.service.loaded
         if self.openapi_schema is None or loaded is not self._model:
             self._model, self.openapi_schema = loaded, None
-            n_vocab = None if loaded is None else loaded.config.n_vocab
-            _make_exact(
-                super().openapi(), n_vocab, loaded is None or loaded.structure.tool_format is not None
-            )
+            _make_exact(super().openapi(), loaded)
         assert self.openapi_schema is not None  # FastAPI keeps what it made
         return self.openapi_schema
 
 
-def _make_exact(node: Any, n_vocab: int | None, has_tools: bool) -> None:
+def _make_exact(node: Any, loaded: OpenModel | None) -> None:
     """Make integers of the bounds in `node` that are some; 2^64 stands for 2^64 - 1, which is no float64.
 
-    `WITHOUT_TOOLS` is made to hold always where the model can call tools.
+    Once the model is loaded, token ids and sizes of vectors have its bounds. `WITHOUT_TOOLS` is made to hold always
+    where it can call tools.
     """
+    n_vocab = None if loaded is None else loaded.config.n_vocab
     items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for item in items:
-        _make_exact(item, n_vocab, has_tools)
+        _make_exact(item, loaded)
     if isinstance(node, dict):
         for name in ("minimum", "maximum"):
             bound = node.get(name)
             if isinstance(bound, float) and bound.is_integer():
                 node[name] = min(int(bound), 2**64 - 1)
+        has_tools = loaded is None or loaded.structure.tool_format is not None
         if has_tools and node.get("title") == WITHOUT_TOOLS["title"]:
             del node["properties"]
+        if loaded is not None and node.get("title") == VECTOR_SIZE_SCHEMA["title"]:
+            node["minimum"] = node["maximum"] = loaded.config.n_embd
         if n_vocab is not None and node.get("title") == TOKEN_ID_SCHEMA["title"]:
             node["maximum"] = n_vocab - 1
         if n_vocab is not None and node.get("title") == TOKEN_ID_KEY_SCHEMA["title"]:

@@ -38,7 +38,11 @@ _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 """Either makes traces without a setting of ours; then all is as OpenTelemetry's environment says."""
 _MISSING = "spans need OpenTelemetry: pip install 'llorch[otel]'"
 _NOISY = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk._shared_internal")
-_CHAT_PATHS = ("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses")
+_OPERATIONS = {
+    **dict.fromkeys(("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"), "chat"),
+    **dict.fromkeys(("/embedding", "/embeddings", "/v1/embeddings"), "embeddings"),
+}
+"""Names that the conventions have for what a path does."""
 
 
 def tracing_of(service: EngineService) -> Tracing | None:
@@ -137,7 +141,7 @@ class Tracing:
         headers = Headers(scope=scope)
         parent = propagate.extract({name: headers[name] for name in headers.keys()})  # noqa: SIM118
         span = self._tracer.start_span(scope["method"], context=parent, kind=trace.SpanKind.SERVER)
-        operation = "chat" if scope["path"] in _CHAT_PATHS else "text_completion"
+        operation = _OPERATIONS.get(scope["path"], "text_completion")
         request.span = _RequestSpan(span, operation)
 
     def end(self, request: RequestScope, method: str, route: str, status: int) -> None:

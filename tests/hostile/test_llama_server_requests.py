@@ -13,7 +13,15 @@ from tests.support.live_server import NO_TLS, LiveServer
 from tests.support.raw_http import exchange, request, status_of
 
 JSON = {"Content-Type": "application/json"}
-POSTED = ("/completion", "/completions", "/tokenize", "/detokenize", "/apply-template")
+POSTED = (
+    "/completion",
+    "/completions",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/embedding",
+    "/embeddings",
+)
 ASKED = ("/tokenizer_info", "/props", "/slots")
 
 GOOD = {"prompt": "Hello", "n_predict": 1}

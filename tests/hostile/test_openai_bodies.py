@@ -13,6 +13,7 @@ import pytest
 from llorch.server.routes.openai.fields import (
     CHAT,
     COMPLETION,
+    EMBEDDING,
     REFUSED_IN_CHATS,
     REFUSED_IN_COMPLETIONS,
 )
@@ -28,6 +29,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/v1/completions": {"prompt": "Hi", "max_tokens": 1},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
     "/v1/responses": {"input": "Hi", "max_output_tokens": 1},
+    "/v1/embeddings": {"input": "Hi"},
 }
 FIELDS = {
     "/v1/completions": [*COMPLETION, *REFUSED_IN_COMPLETIONS, "best_of", "user", "metadata"],
@@ -38,6 +40,7 @@ FIELDS = {
         *RESPONSES, *REFUSED_IN_RESPONSES, "previous_response_id", "conversation", "include", "reasoning", "store",
         "user",
     ],
+    "/v1/embeddings": [*EMBEDDING, "user"],
 }  # fmt: skip
 
 

@@ -22,6 +22,8 @@ ONE: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}]},
     "/completion": {"prompt": "Hello"},
     "/v1/messages": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
+    "/v1/embeddings": {"input": "Hello"},
+    "/embedding": {"content": "Hello"},
 }
 SEVERAL: list[tuple[str, dict[str, Any]]] = [
     ("/v1/completions", {"n": 2}),

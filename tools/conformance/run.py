@@ -28,7 +28,13 @@ from tools.conformance.served import KEY, ServerError, llama_server_command, llo
 from tools.setup.own_environment import ROOT, InstallError
 
 CLIENTS: dict[str, tuple[str, ...]] = {
-    "openai": ("openai_session", "openai_completions", "openai_structure", "openai_responses"),
+    "openai": (
+        "openai_session",
+        "openai_completions",
+        "openai_structure",
+        "openai_responses",
+        "openai_embeddings",
+    ),
     "agents": ("agents_session",),
     "litellm": ("litellm_session",),
     "langchain": ("langchain_session",),

@@ -1,4 +1,4 @@
-"""`langchain-openai`: chat models, completions, structured output, tools."""
+"""`langchain-openai`: chat models, completions, structured output, tools, embeddings."""
 
 from __future__ import annotations
 
@@ -89,7 +89,22 @@ def responses(target: Target) -> None:
     expect(bool(answer.text), "no words after the result")
 
 
-CHECKS: list[Check] = [invoke, completion, structured, tools, responses]
+def embeddings(target: Target) -> None:
+    """Documents and queries get vectors; texts travel as they are where the client does not tokenise them itself."""
+    model = langchain_openai.OpenAIEmbeddings(
+        model=target.model,
+        base_url=target.v1,
+        api_key=target.key,
+        check_embedding_ctx_length=False,
+        max_retries=0,
+    )
+    texts = ["A cat sleeps.", "Granite is a rock."]
+    found = model.embed_documents(texts)
+    expect_equal("queries", [model.embed_query(text) for text in texts], found)
+    expect(found[0] != found[1], "two texts, one vector")
+
+
+CHECKS: list[Check] = [invoke, completion, structured, tools, responses, embeddings]
 
 if __name__ == "__main__":
     main(CHECKS)

@@ -83,7 +83,17 @@ def errors(target: Target) -> None:
     )
 
 
-CHECKS: list[Check] = [completion, text_completion, tools, errors]
+def embeddings(target: Target) -> None:
+    """Texts get vectors, in their order, with usage; what is no input is a bad request."""
+    ask = {name: value for name, value in _ask(target).items() if name not in ("max_tokens", "temperature")}
+    found = litellm.embedding(input=["A cat sleeps.", "Granite is a rock."], **ask)
+    alone = litellm.embedding(input=["Granite is a rock."], **ask)
+    expect_equal("alone", alone.data[0]["embedding"], found.data[1]["embedding"])
+    expect(found.usage.prompt_tokens > alone.usage.prompt_tokens > 0, "no usage")
+    expect_error(litellm.BadRequestError, "no input", litellm.embedding, input=[], **ask)
+
+
+CHECKS: list[Check] = [completion, text_completion, tools, errors, embeddings]
 
 if __name__ == "__main__":
     main(CHECKS)

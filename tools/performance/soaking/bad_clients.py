@@ -16,8 +16,15 @@ LONG: dict[str, Any] = {"prompt": SHARED, "max_tokens": 400, "ignore_eos": True}
 CROWD = 24
 """Requests at once: more than may wait."""
 PATHS = (
-    "/generate", "/v1/completions", "/v1/chat/completions", "/completion", "/v1/messages", "/v1/responses", "/tokenize",
-)  # fmt: skip
+    "/generate",
+    "/v1/completions",
+    "/v1/chat/completions",
+    "/completion",
+    "/v1/messages",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/tokenize",
+)
 STRANGE: tuple[Any, ...] = (
     None, True, -1, 2**70, 1e308, "", "\x00", "x" * 5000, [], [[]], {}, {"a": []}, [None], "\ud800", float("nan"),
 )  # fmt: skip

@@ -15,6 +15,7 @@ PATHS = (
     "/apply-template",
     "/completion",
     "/detokenize",
+    "/embedding",
     "/props",
     "/slots",
     "/tokenize",

@@ -31,30 +31,36 @@ _ONE_SCHEMA: list[dict[str, Any]] = [
         "required": ["prompt_string"],
     },
 ]
-PROMPT_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        *_ONE_SCHEMA,
-        {"type": "array", "minItems": 1, "maxItems": MAX_PROMPTS, "items": {"anyOf": _ONE_SCHEMA}},
-    ]
-}
+
+
+def prompt_schema(most: int = MAX_PROMPTS) -> dict[str, Any]:
+    """JSON schema of a field that holds up to `most` prompts."""
+    prompts = {"type": "array", "minItems": 1, "maxItems": most, "items": {"anyOf": _ONE_SCHEMA}}
+    return {"anyOf": [*_ONE_SCHEMA, prompts]}
+
+
+PROMPT_SCHEMA: dict[str, Any] = prompt_schema()
 """JSON schema of the field `prompt`."""
 
 _RULE = "a string, a list of token ids and strings, or a list of such prompts"
 
 
-def prompt_faults(value: object, max_chars: int | None, name: str = "prompt") -> list[FieldError]:
+def prompt_faults(
+    value: object, max_chars: int | None, name: str = "prompt", *, most: int = MAX_PROMPTS
+) -> list[FieldError]:
     """What is wrong with `value`, as JSON has it, as prompts.
 
     Args:
         value: null counts as missing.
         max_chars: most characters of one prompt; None: the body's size is limit enough.
         name: of the field.
+        most: prompts that there may be.
     """
     if value is None:
         return [FieldError(name, _RULE, f"{name} is required")]
     parts = _split(value)
-    if not 1 <= len(parts) <= MAX_PROMPTS:
-        return [_fault(name, f"1 <= prompts <= {MAX_PROMPTS}", str(len(parts)))]
+    if not 1 <= len(parts) <= most:
+        return [_fault(name, f"1 <= prompts <= {most}", str(len(parts)))]
     faults = []
     for index, part in enumerate(parts):
         subject = name if len(parts) == 1 else f"{name}[{index}]"

@@ -21,7 +21,7 @@ from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.completion_text import CompletionText
 from llorch.server.routes.openai.errors import renamed
 from llorch.server.routes.openai.fields import COMPLETION, REFUSED_IN_COMPLETIONS, refused_faults
-from llorch.server.routes.openai.kinds import is_token_ids, prompt_list
+from llorch.server.routes.openai.kinds import length_faults, prompt_list
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import (
     keywords_of_choices,
@@ -44,7 +44,7 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str
     Raises:
         RequestError: with every fault of the body.
     """
-    faults = _length_faults(body.get("prompt"), max_prompt_chars)
+    faults = length_faults(body.get("prompt"), max_prompt_chars)
     if body.get("max_tokens") == 0 and body.get("echo") is not True:
         faults.append(FieldError("max_tokens", "max_tokens >= 1", "max_tokens: 0 needs echo"))
     best_of, n = body.get("best_of"), body.get("n") or 1
@@ -56,28 +56,6 @@ def parse_completion(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str
     structure = parse_structure(body, faults, has_tools=False)
     given = check_fields(body, COMPLETION, required=("prompt",), more_faults=faults, ignores_unknown=True)
     return given if structure == FREE else {**given, "structure": structure}
-
-
-def _length_faults(prompt: object, max_chars: int) -> list[FieldError]:
-    rule = f"1 <= characters <= {max_chars}"
-    return [
-        FieldError(
-            "prompt",
-            rule,
-            f"{subject}: expected {rule} (max_prompt_chars of this server); got {len(text)} characters",
-        )
-        for subject, text in _texts(prompt)
-        if len(text) > max_chars
-    ]
-
-
-def _texts(prompt: object) -> list[tuple[str, str]]:
-    """The texts of `prompt` and what to call them."""
-    if isinstance(prompt, str):
-        return [("prompt", prompt)]
-    if not isinstance(prompt, list) or is_token_ids(prompt):
-        return []
-    return [(f"prompt[{i}]", text) for i, text in enumerate(prompt) if isinstance(text, str)]
 
 
 @router.post("/v1/completions", summary="Continue texts", **completion_operation(COMPLETION))

@@ -49,11 +49,14 @@ def openai_shape(error: Exception) -> Response:
         return _refusal(error, error.status, error.headers, _CODES.get(error.status))
     if isinstance(error, ContextLengthError):
         # Clients look for OpenAI's words, "maximum context length is".
+        field = error.errors[0].field
+        free = ", one of which must stay free for the answer" if error.has_answer else ""
+        subject = "the prompt" if field == "prompt" else field
         message = (
-            f"this model's maximum context length is {error.n_ctx} tokens, one of which must stay free for the "
-            f"answer; the prompt has {error.n_prompt_tokens}"
+            f"this model's maximum context length is {error.n_ctx} tokens{free}; {subject} has "
+            f"{error.n_prompt_tokens}"
         )
-        fault = FieldError(error.errors[0].field, error.errors[0].constraint, message)
+        fault = FieldError(field, error.errors[0].constraint, message)
         return _refusal(RequestError([fault]), code="context_length_exceeded")
     if isinstance(error, RequestError):
         return _refusal(error)

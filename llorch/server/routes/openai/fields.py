@@ -11,12 +11,14 @@ from typing import Any
 
 from llorch.errors import FieldError
 from llorch.fields.field import Field
-from llorch.fields.kinds import BOOLEAN, Kind, integer
+from llorch.fields.kinds import BOOLEAN, Kind, choice, integer
 from llorch.fields.sampling_table import RARE_SAMPLING
 from llorch.fields.table import FIELDS, MAX_LOGPROBS
 from llorch.server.routes.openai.kinds import (
     CHOICE,
+    DIMENSIONS,
     GRAMMAR,
+    INPUTS,
     INT32_MAX,
     LIMIT,
     NAME,
@@ -103,6 +105,15 @@ CHAT = {entry.name: entry for entry in (
     _own("tool_choice", TOOL_CHOICE, "`none`, `auto`, `required`, or the function that must be called; default auto"),
     _own("parallel_tool_calls", BOOLEAN, "whether there may be several calls; default true"),
     *_SHARED,
+)}
+EMBEDDING = {entry.name: entry for entry in (
+    _own("input", INPUTS, "text, token ids, or a list of either; the answer has a vector for each"),
+    _own("model", NAME, "any name: the one model of the server answers, and the answer says its name"),
+    _own("encoding_format", choice("float", "base64"),
+         "`float`, the default: an array of numbers; `base64`: the bytes of float32 numbers, little-endian"),
+    _own("dimensions", DIMENSIONS, "how many numbers a vector has; only the model's own size"),
+    _own("pooling", choice("mean", "last"), "over all tokens or of the last one; default: the setting `pooling`"),
+    _own("timeout", FIELDS["timeout_s"].kind, FIELDS["timeout_s"].words),
 )}
 # fmt: on
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -16,12 +17,15 @@ from llorch.chat.text_rule import (
     RULES,
 )
 from llorch.chat.tools import MAX_TOOLS
+from llorch.errors import FieldError
 from llorch.fields.kinds import MAX_TOKEN_ID, Kind, described
 from llorch.fields.token_kinds import TOKEN_ID_SCHEMA
+from llorch.server.embeddings import MAX_INPUTS
+from llorch.server.openapi import VECTOR_SIZE_SCHEMA
 
 INT32_MAX = 2**31 - 1
 MAX_PROMPTS = 64
-"""Prompts of one request; each needs a place in line."""
+"""Prompts of one request for texts; each needs a place in line."""
 
 _IDS = {"type": "array", "items": TOKEN_ID_SCHEMA, "minItems": 1}
 _TEXT = {"type": "string", "minLength": 1}
@@ -52,14 +56,37 @@ def prompt_list(value: object) -> list[str | list[int]]:
     return value if isinstance(value, list) and not is_token_ids(value) else [value]  # type: ignore[list-item]
 
 
-def _check_prompts(value: object) -> object:
+def length_faults(value: object, max_chars: int, name: str = "prompt") -> list[FieldError]:
+    """A fault for each text among the prompts in the field `name` that is longer than `max_chars`."""
+    rule = f"1 <= characters <= {max_chars}"
+    return [
+        FieldError(
+            name,
+            rule,
+            f"{subject}: expected {rule} (max_prompt_chars of this server); got {len(text)} characters",
+        )
+        for subject, text in _texts(value, name)
+        if len(text) > max_chars
+    ]
+
+
+def _texts(value: object, name: str) -> list[tuple[str, str]]:
+    """The texts among prompts and what to call them."""
+    if isinstance(value, str):
+        return [(name, value)]
+    if not isinstance(value, list) or is_token_ids(value):
+        return []
+    return [(f"{name}[{i}]", text) for i, text in enumerate(value) if isinstance(text, str)]
+
+
+def _check_prompts(value: object, most: int) -> object:
     if _is_text(value) or is_token_ids(value):
         return value
     if not isinstance(value, list) or not value:
         raise _bad(f"got {described(value)}")
     if not any(isinstance(item, str | list) for item in value):
         raise _bad(f"got a list of {len(value)} that are no token ids")
-    if len(value) > MAX_PROMPTS:
+    if len(value) > most:
         raise _bad(f"got {len(value)} prompts")
     for i, item in enumerate(value):
         if not (_is_text(item) or is_token_ids(item)):
@@ -82,6 +109,12 @@ def _check_limit(value: object) -> object:
     return value
 
 
+def _check_dimensions(value: object) -> object:
+    if type(value) is not int or value < 1:
+        raise _bad(f"got {described(value)}")
+    return value
+
+
 def _check_object(value: object) -> object:
     if not isinstance(value, dict):
         raise _bad(f"got {described(value)}")
@@ -96,18 +129,15 @@ def _kind(rule: str, check: Any, schema: dict[str, Any]) -> Kind:
     return Kind(Annotated[Any, BeforeValidator(check), WithJsonSchema(schema)], rule)
 
 
-PROMPTS = _kind(
-    "text, token ids, or a list of up to "
-    f"{MAX_PROMPTS} of either; none empty, and no lone surrogates, which are no characters",
-    _check_prompts,
-    {
-        "oneOf": [
-            _TEXT,
-            _IDS,
-            {"type": "array", "items": {"anyOf": [_TEXT, _IDS]}, "minItems": 1, "maxItems": MAX_PROMPTS},
-        ]
-    },
-)
+def _prompts(most: int) -> Kind:
+    items = {"type": "array", "items": {"anyOf": [_TEXT, _IDS]}, "minItems": 1, "maxItems": most}
+    rule = "text, token ids, or a list of up to "
+    rule += f"{most} of either; none empty, and no lone surrogates, which are no characters"
+    return _kind(rule, partial(_check_prompts, most=most), {"oneOf": [_TEXT, _IDS, items]})
+
+
+PROMPTS = _prompts(MAX_PROMPTS)
+INPUTS = _prompts(MAX_INPUTS)
 STREAM_OPTIONS = _kind(
     "an object with include_usage, true or false",
     _check_stream_options,
@@ -118,6 +148,7 @@ LIMIT = _kind(
     _check_limit,
     {"anyOf": [{"const": -1}, {"type": "integer", "minimum": 1, "maximum": INT32_MAX}]},
 )
+DIMENSIONS = _kind("an integer, {name} >= 1", _check_dimensions, VECTOR_SIZE_SCHEMA)
 OBJECT = _kind("an object", _check_object, {"type": "object"})
 
 

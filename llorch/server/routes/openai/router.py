@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from llorch.server.routes.openai import chat, completions, models
+from llorch.server.routes.openai import chat, completions, embeddings, models
 from llorch.server.routes.openai.responses import route as responses
 
 router = APIRouter()
@@ -12,3 +12,4 @@ router.include_router(models.router)
 router.include_router(completions.router)
 router.include_router(chat.router)
 router.include_router(responses.router)
+router.include_router(embeddings.router)

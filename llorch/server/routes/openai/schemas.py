@@ -169,6 +169,15 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 
+def embedding_operation(known: Mapping[str, Field]) -> dict[str, Any]:
+    """Keywords of the route `POST /v1/embeddings`, which takes the fields `known`."""
+    schema = object_schema(known, ("input",))
+    schema["additionalProperties"] = True
+    found = {"schema": properties(object="string", data="array", model="string", usage="object")}
+    answer = {"description": "A `list` of `embedding`", "content": {"application/json": found}}
+    return {"responses": {200: answer, **refusals(GENERATED, _ERRORS)}, "openapi_extra": json_body(schema)}
+
+
 def prompt_schema(known: Mapping[str, Field]) -> dict[str, Any]:
     """JSON schema of a body that says the prompt of a chat: it has `messages` and the fields `known`."""
     schema = object_schema(known)
