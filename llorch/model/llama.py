@@ -70,6 +70,7 @@ class Llama:
         residence: where the weights live (`Residence`).
         residence_reason: why.
         row_cost: what rows cost, about.
+        states: float32 (n_batch, n_embd); its first rows are what left the last layer for those of the latest batch.
 
     Raises:
         ModelError: a block scale is NaN or infinite.
@@ -101,6 +102,7 @@ class Llama:
         self.residence = Residence(weights, kind, self.places.n_nodes)
         self._rope = RopeTable(config, weights.rope_freqs)
         self._state = RunState.empty(config, self.residence.weights, n_batch)
+        self.states = self._state.x.view(n_batch)
         self._logits = self._shown = np.zeros((0, config.n_vocab), np.float32)
         self._step = np.zeros(st.STEP_SIZE, np.int64)
         self._step[st.N_NODES], self._step[st.TEAM_THREADS] = self.places.n_nodes, self.n_threads
@@ -142,14 +144,6 @@ class Llama:
     def labels_of(self, *, observed: bool) -> list[tuple[str, int]]:
         """`labels` of the observed program, or of the other one."""
         return self._written(self._kv_type, observed=observed).program.labels
-
-    @property
-    def states(self) -> NDArray[np.float32]:
-        """What has left the last layer for the rows of the latest batch, the first ones of (n_batch, n_embd).
-
-        Float32, a view that is valid until the next call of `forward`.
-        """
-        return self._state.x.view(self.n_batch)
 
     @property
     def thread_idents(self) -> list[int]:

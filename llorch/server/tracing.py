@@ -233,9 +233,10 @@ def _attributes(submission: Submission, last: LastEvent, operation: str, model: 
     if submission.owner:
         attributes["llorch.owner"] = submission.owner
     if (request := submission.request) is not None:
-        for name in ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty"):
-            attributes[f"gen_ai.request.{name}"] = getattr(request.params, name)
-        attributes["gen_ai.request.max_tokens"] = request.max_tokens
+        if request.states_to is None:  # else nothing is chosen
+            for name in ("temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty"):
+                attributes[f"gen_ai.request.{name}"] = getattr(request.params, name)
+            attributes["gen_ai.request.max_tokens"] = request.max_tokens
         attributes["gen_ai.usage.input_tokens"] = submission.n_prompt
     if isinstance(last, ErrorEvent):
         attributes["error.type"] = last.code

@@ -78,6 +78,21 @@ def test_a_request_is_a_span_with_its_generation_and_the_parts_of_that_below(
     assert collector.paths == {"/v1/traces"}
 
 
+def test_each_text_of_an_embedding_has_a_span(live: LiveServer, collector: Collector) -> None:
+    body = {"model": "m", "input": ["whisper", "secretly", "whispered"]}
+    usage = live.post("/v1/embeddings", json=body).json()["usage"]
+    (request,) = collector.wait_for("POST /v1/embeddings")
+    for _ in wait_until(60):
+        texts = [span for span in collector.spans if span.name == "embeddings m"]
+        if len(texts) == 3:
+            break
+    assert {span.parent_span_id for span in texts} == {request.span_id}
+    said = [attributes_of(span) for span in texts]
+    assert sum(one["gen_ai.usage.input_tokens"] for one in said) == usage["prompt_tokens"]
+    assert {one["gen_ai.operation.name"] for one in said} == {"embeddings"}
+    assert not any("gen_ai.request.temperature" in one for one in said)
+
+
 def test_no_span_holds_text(live: LiveServer, collector: Collector) -> None:
     messages = [{"role": "user", "content": "whisper something"}]
     body = {"model": "m", "messages": messages, "max_tokens": 3, "stop": ["whispered"]}
