@@ -132,15 +132,16 @@ class Ledger:
         Args:
             job_ids: names of the generations.
             owner: whose request it is.
-            has_begun: they go on with a request whose other generations have ended, so that they need not wait again.
+            has_begun: they go on with a request that has places already: a full line and a service that is stopping
+                refuse them not.
 
         Raises:
-            EngineStoppedError: the stage is not ``"ready"``.
+            EngineStoppedError: the stage is not ``"ready"``, nor ``"stopping"`` for those.
             RequestError: a name is taken.
             QueueFullError: there are not so many places.
         """
         with self._lock:
-            if self._stage != "ready":
+            if self._stage not in (("ready", "stopping") if has_begun else ("ready",)):
                 raise EngineStoppedError(f"no requests are taken now ({self._stage})")
             if len({*job_ids} - self._open.keys()) < len(job_ids):
                 raise duplicate_job()

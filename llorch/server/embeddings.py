@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import math
 import time
@@ -99,8 +100,9 @@ async def embed(
             job.n_tokens = sum(map(len, token_ids))
             poolers = [Pooler(loaded, pooling) for _ in texts]
             order = sorted(range(len(texts)), key=lambda i: len(token_ids[i]))
-            for first in range(0, len(texts), job.n_side):
-                await job.compute([(token_ids[i], poolers[i]) for i in order[first : first + job.n_side]])
+            waves = [order[first : first + job.n_side] for first in range(0, len(texts), job.n_side)]
+            for wave, following in itertools.zip_longest(waves, waves[1:], fillvalue=()):
+                await job.compute([(token_ids[i], poolers[i]) for i in wave], len(following))
     finally:
         job.close()
     vectors = await asyncio.to_thread(lambda: [pooler.vector(norm) for pooler in poolers])
@@ -131,14 +133,16 @@ class _Job:
         self._has_left = False
         self._n_places = self._n_computed = 0
         self._places: list[Submission] = []
-        self._reserve(self.n_side)
+        self._next_places = self._reserve(self.n_side)
 
-    async def compute(self, texts: Sequence[tuple[Sequence[int], Pooler]]) -> None:
-        """Let poolers read their texts; for the first ones, there are places already."""
+    async def compute(self, texts: Sequence[tuple[Sequence[int], Pooler]], n_following: int) -> None:
+        """Let poolers read their texts, for which there are places; take places for so many texts that follow.
+
+        So a request is in line from its begin to its end, and a server that stops waits for it as for any other.
+        """
         if self._has_left:
             self._fail(_ABORTED)
-        if self._n_computed:
-            self._reserve(len(texts))
+        self._places, self._next_places = self._next_places, self._reserve(n_following)
         for place, (token_ids, pooler) in zip(self._places, texts, strict=True):
             options: dict[str, Any] = {"owner": self._owner, "states_to": pooler}
             await self._service.submit(place=place, token_ids=token_ids, max_tokens=0, options=options)
@@ -156,12 +160,12 @@ class _Job:
     def leave(self) -> None:
         """End what is being computed, since nobody waits for it."""
         self._has_left = True
-        for place in self._places:
+        for place in (*self._places, *self._next_places):
             self._service.release(place)
 
     def close(self) -> None:
         """End what is unfinished, and log one line: counts and times, never text."""
-        for place in self._places:
+        for place in (*self._places, *self._next_places):
             if place.request is None:
                 self._service.withdraw(place)
             else:
@@ -186,12 +190,14 @@ class _Job:
         counts = f"{self._n_computed} of {self._n_texts} texts, {self.n_tokens} tokens"
         logger.info("%s%s: %s, %s in %.2f s", self._id, of, self._outcome, counts, total_s, extra=extra)
 
-    def _reserve(self, n: int) -> None:
+    def _reserve(self, n: int) -> list[Submission]:
+        if not n:
+            return []
         left_s = self._ends_s - time.monotonic()
         if left_s <= 0:
             self._fail(_TOO_LATE)
         begin, self._n_places = self._n_places, self._n_places + n
-        self._places = self._service.reserve(
+        places = self._service.reserve(
             [f"{self._id}.{i}" for i in range(begin, begin + n)],
             owner=self._owner,
             timeout_s=None if left_s == math.inf else left_s,
@@ -199,6 +205,7 @@ class _Job:
         )
         if (scope := current_scope.get()) is not None:
             scope.job_ids[:] = [self._id]  # one name in the log, not two thousand
+        return places
 
     def _fail(self, event: ErrorEvent) -> NoReturn:
         """Raise what the end of a generation means for the request."""

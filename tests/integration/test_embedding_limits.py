@@ -217,6 +217,24 @@ def test_a_server_that_stops_says_so(long_model: Path) -> None:
     do(work())
 
 
+def test_a_server_that_stops_lets_what_has_begun_end(long_model: Path) -> None:
+    service = running(long_model)
+
+    async def work() -> None:
+        transport = httpx.ASGITransport(create_app(service), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            body = {"input": [[5] * 2000] * 4}
+            asked = asyncio.create_task(client.post("/v1/embeddings", json=body))
+            await until(lambda: service.n_open == 2)  # the first is computed, and the next has a place
+            stopping = asyncio.create_task(service.stop(60))
+            await until(lambda: service.stage == "stopping")
+            assert (await client.post("/v1/embeddings", json={"input": "a"})).status_code == 503
+            assert (await asked).status_code == 200
+            await stopping
+
+    do(work())
+
+
 def test_a_stream_of_another_owner_begins_while_texts_are_computed(long_model: Path) -> None:
     """One sequence is left for others, and long texts do not keep a stream from its first token."""
     service = running(long_model, parallel=2, max_waiting=8)
@@ -226,7 +244,7 @@ def test_a_stream_of_another_owner_begins_while_texts_are_computed(long_model: P
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             body = {"input": [[5] * 20_000] * 4}
             asked = asyncio.create_task(client.post("/v1/embeddings", json=body))
-            await until(lambda: service.n_open == 1)
+            await until(lambda: service.n_open == 2)
             answer = await service.submit(**ENDLESS)
             async for event in stream(answer):
                 if isinstance(event, TokenEvent) and event.i == 20:

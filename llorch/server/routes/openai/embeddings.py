@@ -48,7 +48,7 @@ async def create_embedding(request: Request) -> Response:
     settings = service.settings
     body = await read_json_object(request, settings.max_body_bytes)
     given = await asyncio.to_thread(parse_embedding, body, settings.max_prompt_chars)
-    n_embd = ready_model(service).config.n_embd
+    name, n_embd = served_name(service), ready_model(service).config.n_embd
     refuse_if(_dimension_faults(given.get("dimensions"), n_embd))
     embedded = await embed(
         request,
@@ -57,7 +57,7 @@ async def create_embedding(request: Request) -> Response:
         timeout_s=timeout_of(request, given.get("timeout")),
     )
     write = base64_json if given.get("encoding_format") == "base64" else floats_json
-    content = await asyncio.to_thread(_content, embedded, served_name(service), write)
+    content = await asyncio.to_thread(_content, embedded, name, write)
     return Response(content, media_type="application/json")
 
 
