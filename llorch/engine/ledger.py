@@ -132,8 +132,8 @@ class Ledger:
         Args:
             job_ids: names of the generations.
             owner: whose request it is.
-            has_begun: they go on with a request that has places already: a full line and a service that is stopping
-                refuse them not.
+            has_begun: they go on with a request that has places already: neither a full line nor a service that is
+                stopping refuses them.
 
         Raises:
             EngineStoppedError: the stage is not ``"ready"``, nor ``"stopping"`` for those.
