@@ -31,11 +31,12 @@ _ENCODERS: dict[str, Callable[[Vocabulary, list[str]], Encoder]] = {"llama": SPM
 
 
 class Tokenizer:
-    """Encodes and decodes text with one vocabulary. Read-only after construction: threads may share it.
+    """Encodes and decodes text with one vocabulary. Threads may share it.
 
     Attributes:
         vocab: the vocabulary.
-        plain_texts: texts of tokens that are ASCII and no control tokens, of those that have been decoded one by one.
+        plain_texts: texts of tokens that are ASCII and no control tokens, of those that have been decoded one by one; it
+            only grows, the rest stays as it is.
     """
 
     def __init__(self, vocab: Vocabulary, oddities: list[str] | None = None) -> None:
