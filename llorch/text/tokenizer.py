@@ -35,8 +35,8 @@ class Tokenizer:
 
     Attributes:
         vocab: the vocabulary.
-        plain_texts: texts of tokens that are ASCII and no control tokens, of those that have been decoded one by one; it
-            only grows, the rest stays as it is.
+        plain_texts: texts of tokens that are ASCII and no control tokens, of those that have been decoded one by one.
+            It only grows; the rest stays as it is.
     """
 
     def __init__(self, vocab: Vocabulary, oddities: list[str] | None = None) -> None:

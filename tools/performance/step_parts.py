@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def batch_of(n_vocab: int, n_sequences: int, n_rows: int, n_before: int) -> tupl
     n_blocks = KVCache.blocks_for(n_before + n_rows)
     n_all = n_sequences * n_blocks
     positions = np.tile(np.arange(n_before, n_before + n_rows, dtype=np.int32), n_sequences)
-    make = getattr(Batch, "of", Batch)  # commits up to e72b698 make it directly
+    make: Callable[..., Batch] = getattr(Batch, "of", Batch)  # commits up to e72b698 make it directly
     batch = make(
         token_ids=np.random.default_rng(0).integers(n_vocab, size=len(positions), dtype=np.int32),
         positions=positions,
