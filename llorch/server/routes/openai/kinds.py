@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeGuard
 
 from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -41,8 +41,9 @@ def is_token_ids(value: object) -> bool:
     )
 
 
-def _is_text(value: object) -> bool:
-    if not isinstance(value, str) or not value:
+def is_text(value: object, least: int = 1) -> TypeGuard[str]:
+    """Whether `value` is a string of at least so many characters, without lone surrogates."""
+    if not isinstance(value, str) or len(value) < least:
         return False
     try:
         value.encode()
@@ -80,7 +81,7 @@ def _texts(value: object, name: str) -> list[tuple[str, str]]:
 
 
 def _check_prompts(value: object, most: int) -> object:
-    if _is_text(value) or is_token_ids(value):
+    if is_text(value) or is_token_ids(value):
         return value
     if not isinstance(value, list) or not value:
         raise _bad(f"got {described(value)}")
@@ -89,7 +90,7 @@ def _check_prompts(value: object, most: int) -> object:
     if len(value) > most:
         raise _bad(f"got {len(value)} prompts")
     for i, item in enumerate(value):
-        if not (_is_text(item) or is_token_ids(item)):
+        if not (is_text(item) or is_token_ids(item)):
             raise _bad(f"[{i}] is {described(item)}")
     return value
 

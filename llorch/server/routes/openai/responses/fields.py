@@ -13,7 +13,7 @@ from llorch.fields.kinds import integer
 from llorch.fields.sampling_table import RARE_SAMPLING
 from llorch.server.routes.openai.constraints import CONSTRAINTS
 from llorch.server.routes.openai.fields import CHAT, REFUSED_IN_CHATS, refused_faults
-from llorch.server.routes.openai.kinds import INT32_MAX, NAME, looked_at_elsewhere
+from llorch.server.routes.openai.kinds import INT32_MAX, NAME, is_text, looked_at_elsewhere
 
 MAX_METADATA = 16
 _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 64, 512
@@ -162,16 +162,9 @@ def _is_metadata(value: object) -> bool:
     if not isinstance(value, dict) or len(value) > MAX_METADATA:
         return False
     return all(
-        _is_text(key, _MAX_KEY_CHARS) and _is_text(one, _MAX_VALUE_CHARS) for key, one in value.items()
+        _is_short(key, _MAX_KEY_CHARS) and _is_short(one, _MAX_VALUE_CHARS) for key, one in value.items()
     )
 
 
-def _is_text(value: object, limit: int) -> bool:
-    """Whether `value` is a string of at most `limit` characters without lone surrogates."""
-    if not isinstance(value, str) or len(value) > limit:
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _is_short(value: object, limit: int) -> bool:
+    return is_text(value, least=0) and len(value) <= limit
