@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 QUICK_BODY_BYTES = 1 << 14
 """Longer bodies are parsed outside the event loop."""
 
+TRIES = 2
+"""How often a request is handed to a replica: one that ends the replicas that take it shall not end them all."""
+
 CANCEL_PATHS = ("/cancel", "/cancel/")
 
 
@@ -107,12 +110,28 @@ class Gateway:
             await self._relay(ask, send)
 
     async def _relay(self, ask: Ask, send: Send) -> None:
-        """Hand on the messages of an answer; the head of one that is no stream waits for the body.
+        """Hand on an answer. One that is lost before it begins is asked for again: nobody has seen any of it.
 
         Raises:
-            EngineStoppedError: the replica was lost before its answer began.
+            EngineStoppedError: it was lost as often as it is asked for, or nobody took it in time.
             ReplicaLostError: it was lost in the middle of a body, which only a cut connection can say.
         """
+        for _ in range(TRIES):
+            if await self._relay_one(ask, send):
+                return
+        raise EngineStoppedError(LOST.message)
+
+    async def _relay_one(self, ask: Ask, send: Send) -> bool:
+        """Hand on the messages of an answer; the head of one that is no stream waits for the body.
+
+        Returns:
+            Whether it has begun.
+
+        Raises:
+            EngineStoppedError: no replica took it in time.
+            ReplicaLostError: the replica was lost in the middle of a body.
+        """
+        path = ask.scope["path"]
         head: Message | None = None
         has_begun = is_stream = is_over = False
         try:
@@ -131,18 +150,16 @@ class Gateway:
                     has_begun = True
                     is_over = message["type"] == "http.response.body" and not message.get("more_body", False)
         except (ReplicaLostError, TimeoutError) as error:
-            logger.warning(
-                "%s was not answered: %s", ask.scope["path"][:64], error or "no replica took it in time"
-            )
-        if is_over:
-            return
-        if not has_begun:
-            raise EngineStoppedError(LOST.message)
+            logger.warning("%s was not answered: %s", path[:64], error or "no replica took it in time")
+            if isinstance(error, TimeoutError) and not has_begun:
+                raise EngineStoppedError("no replica took the request in time") from None
+        if is_over or not has_begun:
+            return has_begun
         if not is_stream:
             raise ReplicaLostError(LOST.message)
-        path = ask.scope["path"]
         frame = lost_frame(path, shape_of(ERROR_SHAPES, path))
         await send({"type": "http.response.body", "body": frame, "more_body": False})
+        return True
 
     async def _ask_each(self, ask: Ask, send: Send) -> None:
         """Ask every replica, for none knows whose generation it is; the best answer counts."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from llorch.ray_serve.ask import Ask
@@ -47,11 +48,17 @@ class PrefixRouter(RequestRouter):
     ) -> list[list[RunningReplica]]:
         """Replicas to try, most wanted first; Serve takes the least busy of a rank, and asks again if all are full."""
         ask = _ask_of(pending_request)
-        if ask is not None and ask.replica is not None:
-            return [
-                [replica for replica in candidate_replicas if replica.replica_id.unique_id == ask.replica]
-            ]
-        if pending_request is None or ask is None or not ask.is_generation:
+        if pending_request is None or ask is None:
+            return [_two_of(candidate_replicas)]
+        # Else Serve asks again at once, in a loop that never waits and lets nothing else run.
+        pending_request.routing_context.should_backoff = True
+        if ask.replica is not None:
+            candidate_replicas = (
+                _named(candidate_replicas, ask.replica, pending_request) or candidate_replicas
+            )
+        if pending_request.future.done():  # refused, or given up: Serve sees it when it has candidates
+            return [candidate_replicas]
+        if not ask.is_generation:
             return [_two_of(candidate_replicas)]
         by_id = {replica.replica_id: replica for replica in candidate_replicas}
         await self._ask_unknown(by_id, self._holders.find(ask.keys, by_id))
@@ -122,6 +129,16 @@ class PrefixRouter(RequestRouter):
 def _limit(replica: RunningReplica) -> int:
     """Requests that a replica may have when it is sent a generation."""
     return max(int(replica.max_ongoing_requests) - LIGHT_RESERVE, 1)
+
+
+def _named(
+    replicas: list[RunningReplica], name: str, pending_request: PendingRequest
+) -> list[RunningReplica]:
+    """The replica of that name; none if it is gone, which `pending_request` is told."""
+    found = [replica for replica in replicas if replica.replica_id.unique_id == name]
+    if not found and not pending_request.future.done():
+        pending_request.future.set_exception(RayServeException(f"the replica {name} is gone"))
+    return found
 
 
 def _two_of(replicas: list[RunningReplica]) -> list[RunningReplica]:

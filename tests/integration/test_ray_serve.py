@@ -97,7 +97,7 @@ def test_the_clients_of_a_killed_replica_get_an_error_event_and_nobody_else_noti
         name, data = answer.last
         assert (name, data.get("code"), data.get("retriable")) == ("error", "replica_lost", True)
     others = [answer for answer in answers if answer.replica != killed]
-    assert len({answer.text for answer in others}) == 1
+    assert len({answer.text for answer in others}) == 1  # those that waited at the killed one, too
     for _ in wait_until(WAIT_S):  # the controller has to notice first
         if killed not in cluster.call("replicas"):
             break
@@ -132,6 +132,23 @@ def test_a_generation_is_cancelled_wherever_it_runs(
         ]
     assert cancel == [200, 200, 404]
     assert [answer.last[1]["finish_reason"] for answer in all_of(streams)] == ["abort"] * 2
+
+
+def test_cancelling_goes_on_while_a_replica_is_gone_and_the_controller_has_not_noticed(
+    cluster: RayCluster, clients: Clients, two: list[str]
+) -> None:
+    completion_on_each(cluster.url, two, prompt="Once", max_tokens=4)
+    pids = cluster.call("pids")
+    stream = clients.start(**LONG, job_id="long")
+    until(lambda: len(stream[0].events) > 2)
+    killed = next(name for name in two if name != stream[0].replica)
+    os.kill(pids[killed], signal.SIGKILL)
+    with httpx.Client(verify=NO_TLS, timeout=WAIT_S) as client:
+        cancel = [client.post(f"{cluster.url}/cancel", json={"job_id": name}) for name in ("no", "long")]
+    assert [answer.status_code for answer in cancel] == [404, 200]
+    assert all_of([stream])[0].last[1]["finish_reason"] == "abort"
+    assert all_of([clients.start(**LONG)])[0].text
+    until(lambda: killed not in cluster.call("replicas"))  # for the tests behind this one
 
 
 def test_a_prompt_goes_where_its_beginning_was_read_unless_it_would_have_to_wait(

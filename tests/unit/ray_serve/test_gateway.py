@@ -30,11 +30,14 @@ HOST = "http://127.0.0.1"
 
 
 class Local:
-    """Replicas in this process, which break off after `breaks_after` messages."""
+    """Replicas in this process, which break off after `breaks_after` messages, the first `n_broken` times."""
 
-    def __init__(self, service: EngineService, n: int = 2, breaks_after: int | None = None) -> None:
+    def __init__(
+        self, service: EngineService, n: int = 2, breaks_after: int | None = None, n_broken: int = 1000
+    ) -> None:
         self._apps = {f"r{i}": create_app(service) for i in range(n)}
         self._breaks_after = breaks_after
+        self._n_broken = n_broken
         self.asked: list[Ask] = []
 
     def names(self) -> tuple[str, ...]:
@@ -49,7 +52,7 @@ class Local:
         async with aclosing(answer_in_batches(self._apps[name], ask, name)) as batches:
             async for batch in batches:
                 for message in batch:
-                    if n_sent == self._breaks_after:
+                    if n_sent == self._breaks_after and len(self.asked) <= self._n_broken:
                         raise ReplicaLostError("killed")
                     n_sent += 1
                     yield [message]
@@ -133,6 +136,27 @@ def test_an_answer_that_is_lost_before_its_body_is_a_503_with_the_time_to_come_b
     assert (response.status_code, response.headers["retry-after"]) == (503, "2")
     assert response.json()["retriable"] is True
     assert ask(app, "POST", "/v1/completions", json=BODY).json()["error"]["type"] == "server_error"
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_an_answer_that_is_lost_before_it_begins_comes_from_another_replica(
+    service: EngineService, is_stream: bool
+) -> None:
+    body = {**BODY, "stream": is_stream}
+    local = Local(service, breaks_after=0, n_broken=1)
+    response = ask(create_gateway(local, service.settings), "POST", "/generate", json=body)
+    assert (response.status_code, len(local.asked)) == (200, 2)
+    if not is_stream:
+        direct = ask(create_app(service), "POST", "/generate", json=body)
+        assert response.json()["token_ids"] == direct.json()["token_ids"]
+    else:
+        assert response.text.count("event: start") == response.text.count("event: end") == 1
+
+
+def test_a_request_that_ends_the_replicas_that_take_it_does_not_end_them_all(service: EngineService) -> None:
+    local = Local(service, n=5, breaks_after=0)
+    assert ask(create_gateway(local, service.settings), "POST", "/generate", json=BODY).status_code == 503
+    assert len(local.asked) == 2
 
 
 def test_a_client_that_leaves_ends_its_generation(service: EngineService) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,6 +22,10 @@ HANGS = "hangs"
 
 
 class RayActorError(Exception):
+    """As Ray has it."""
+
+
+class RayServeException(Exception):
     """As Ray has it."""
 
 
@@ -70,10 +75,12 @@ class FakeReplica:
 def router(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     exceptions, request_router = ModuleType("ray.exceptions"), ModuleType("ray.serve.request_router")
     exceptions.RayActorError = RayActorError  # type: ignore[attr-defined]
+    serve_exceptions = ModuleType("ray.serve.exceptions")
+    serve_exceptions.RayServeException = RayServeException  # type: ignore[attr-defined]
     request_router.RequestRouter = ServesRouter  # type: ignore[attr-defined]
     for name in ("PendingRequest", "ReplicaID", "RunningReplica"):
         setattr(request_router, name, object)
-    for module in (ModuleType("ray"), ModuleType("ray.serve"), exceptions, request_router):
+    for module in (ModuleType("ray"), ModuleType("ray.serve"), exceptions, serve_exceptions, request_router):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.delitem(sys.modules, MODULE, raising=False)
     module = importlib.import_module(MODULE)
@@ -82,9 +89,14 @@ def router(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop(MODULE, None)
 
 
-def request(name: str, *keys: bytes, generates: bool = True) -> Any:
-    ask = Ask({}, b"", generates, keys)
-    return SimpleNamespace(args=(ask,), metadata=SimpleNamespace(internal_request_id=name))
+def request(name: str, *keys: bytes, generates: bool = True, replica: str | None = None) -> Any:
+    ask = Ask({}, b"", generates, keys, replica)
+    return SimpleNamespace(
+        args=(ask,),
+        metadata=SimpleNamespace(internal_request_id=name),
+        routing_context=SimpleNamespace(should_backoff=False),
+        future=Future(),
+    )
 
 
 def chosen(router: Any, replicas: list[FakeReplica], pending: Any) -> str | None:
@@ -163,3 +175,30 @@ def test_what_generates_nothing_waits_for_no_slot(router: Any) -> None:
     full = [FakeReplica("one", n_ongoing=N_SLOTS)]
     assert chosen(router, full, request("a", generates=False)) == "one"
     assert full[0].n_asked == 0
+
+
+def test_a_request_for_one_replica_goes_there_however_busy_it_is(router: Any) -> None:
+    replicas = [FakeReplica("one", n_ongoing=N_SLOTS), FakeReplica("two")]
+    assert chosen(router, replicas, request("a", generates=False, replica="one")) == "one"
+
+
+def test_a_request_for_a_replica_that_is_gone_fails_at_once(router: Any) -> None:
+    pending = request("a", generates=False, replica="two")
+    # Serve looks whether a request is done when it has candidates, and only then.
+    assert chosen(router, [FakeReplica("one")], pending) == "one"
+    with pytest.raises(RayServeException, match="the replica two is gone"):
+        pending.future.result(0)
+
+
+def test_a_request_that_was_given_up_waits_no_longer(router: Any) -> None:
+    full, pending = FakeReplica("one", n_ongoing=N_SLOTS), request("a")
+    assert chosen(router, [full], pending) is None
+    pending.future.cancel()
+    assert chosen(router, [full], pending) == "one"
+
+
+@pytest.mark.parametrize("replica", [None, "one", "gone"])
+def test_serve_is_told_to_wait_before_it_asks_again(router: Any, replica: str | None) -> None:
+    pending = request("a", generates=replica is None, replica=replica)
+    chosen(router, [FakeReplica("one", n_ongoing=N_SLOTS)], pending)
+    assert pending.routing_context.should_backoff
