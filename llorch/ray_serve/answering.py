@@ -19,7 +19,9 @@ _running: set[asyncio.Task[None]] = set()
 """Answers whose readers have left stay here until their applications have ended."""
 
 
-async def answer_in_batches(app: ASGIApp, ask: Ask, replica: str) -> AsyncGenerator[list[Message]]:
+async def answer_in_batches(
+    app: ASGIApp, ask: Ask, replica: str, has_left: asyncio.Event
+) -> AsyncGenerator[list[Message]]:
     """The messages of the answer to `ask`, as many at a time as there are.
 
     Leaving early tells the application that its client has left.
@@ -28,9 +30,9 @@ async def answer_in_batches(app: ASGIApp, ask: Ask, replica: str) -> AsyncGenera
         app: answers.
         ask: the request.
         replica: what the head of the answer names as the one that gave it.
+        has_left: is set to say that the reader is gone without having left, and when it leaves.
     """
     outbox: asyncio.Queue[Message | None] = asyncio.Queue()
-    has_left = asyncio.Event()
     task = asyncio.create_task(_run(app, ask, outbox, has_left, replica))
     _running.add(task)
     task.add_done_callback(_running.discard)

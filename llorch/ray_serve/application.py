@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI
@@ -32,7 +33,7 @@ GATEWAY_REQUESTS = 10_000
 """Requests that one gateway takes at a time, most of which wait for tokens."""
 
 HEALTH_PERIOD_S = 2.0
-"""How often Serve asks a replica for its health."""
+"""How often Serve asks a replica, and a gateway, for its health."""
 
 STOP_S = 5.0
 """What a replica has to end, after the time that its requests have."""
@@ -57,6 +58,7 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         num_replicas=options.gateways,
         max_ongoing_requests=GATEWAY_REQUESTS,
         graceful_shutdown_timeout_s=options.settings.shutdown_grace_s + 2 * STOP_S,
+        health_check_period_s=HEALTH_PERIOD_S,
         ray_actor_options={"num_cpus": 0},  # it computes nothing: a node's CPUs are for replicas
     )
     return gateway.bind(replicas.bind(options.settings))
@@ -100,18 +102,27 @@ def _gateway_builder(settings: Settings) -> Any:
     def build() -> FastAPI:
         log_with_serve(settings.log_level)
         app_name = serve.get_replica_context().app_name
-        handle = serve.get_deployment_handle(REPLICA, app_name)
-        return create_gateway(ServeReplicas(handle, app_name), settings)
+        return create_gateway(ServeReplicas(app_name), settings)
 
     return build
 
 
-class ServeReplicas:
-    """The replicas of an application, asked through a handle of Serve."""
+def _handle(app_name: str) -> DeploymentHandle:
+    """A handle with a router of its own: `serve.get_deployment_handle` gives one process the same one each time."""
+    return DeploymentHandle(REPLICA, app_name).options(stream=True, method_name=Replica.answer.__name__)
 
-    def __init__(self, handle: DeploymentHandle, app_name: str) -> None:
-        self._handle = handle.options(stream=True, method_name=Replica.answer.__name__)
+
+class ServeReplicas:
+    """The replicas of an application, asked through handles of Serve.
+
+    A handle's router looks for a replica for two requests per replica at a time; behind those that wait for slots,
+    nothing would get through that needs none. So that has a handle, and a router, of its own.
+    """
+
+    def __init__(self, app_name: str) -> None:
+        self._for_generations, self._for_others = _handle(app_name), _handle(app_name)
         self._app_name = app_name
+        self._own_name = serve.get_replica_context().replica_id.to_full_id_str()
 
     def names(self) -> tuple[str, ...]:
         """Unique ids of the replicas that are there; none before the first request was routed."""
@@ -123,7 +134,8 @@ class ServeReplicas:
         Raises:
             ReplicaLostError: the replica, or every one, is gone.
         """
-        response = self._handle.remote(ask)
+        handle = self._for_generations if ask.is_generation else self._for_others
+        response = handle.remote(replace(ask, gateway=self._own_name))
         is_over = False
         try:
             async for batch in response:

@@ -28,6 +28,7 @@ class Ask:
         is_generation: whether it takes a slot of an engine for a while.
         keys: of the beginnings of its text, shortest first.
         replica: the only one that shall answer it, by its unique id; None: any.
+        gateway: the name of the actor that waits for the answer.
     """
 
     scope: Mapping[str, Any]
@@ -35,6 +36,7 @@ class Ask:
     is_generation: bool = False
     keys: tuple[bytes, ...] = ()
     replica: str | None = None
+    gateway: str = ""
 
 
 def is_generation(method: str, path: str) -> bool:

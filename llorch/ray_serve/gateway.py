@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, nullcontext
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from fastapi import FastAPI
@@ -90,6 +90,7 @@ class Gateway:
     def __init__(self, replicas: Replicas, settings: Settings) -> None:
         self._replicas = replicas
         self._max_body_bytes = settings.max_body_bytes
+        self._asking: set[asyncio.Task[list[Message] | None]] = set()
         self._places = Places(
             lambda: len(replicas.names()) * settings.parallel, settings.max_waiting, time.monotonic
         )
@@ -113,13 +114,15 @@ class Gateway:
         """Hand on an answer. One that is lost before it begins is asked for again: nobody has seen any of it.
 
         Raises:
-            EngineStoppedError: it was lost as often as it is asked for, or nobody took it in time.
+            EngineStoppedError: it was lost, or not taken in time, as often as it is asked for.
             ReplicaLostError: it was lost in the middle of a body, which only a cut connection can say.
         """
+        context = copy_context()
         for _ in range(TRIES):
-            if await self._relay_one(ask, send):
+            if await asyncio.create_task(self._relay_one(ask, send), context=context):
                 return
-        raise EngineStoppedError(LOST.message)
+            context = Context()  # Serve would take another call from this one for the same
+        raise EngineStoppedError(LOST.message if ask.is_generation else "no replica answered in time")
 
     async def _relay_one(self, ask: Ask, send: Send) -> bool:
         """Hand on the messages of an answer; the head of one that is no stream waits for the body.
@@ -128,7 +131,6 @@ class Gateway:
             Whether it has begun.
 
         Raises:
-            EngineStoppedError: no replica took it in time.
             ReplicaLostError: the replica was lost in the middle of a body.
         """
         path = ask.scope["path"]
@@ -151,8 +153,6 @@ class Gateway:
                     is_over = message["type"] == "http.response.body" and not message.get("more_body", False)
         except (ReplicaLostError, TimeoutError) as error:
             logger.warning("%s was not answered: %s", path[:64], error or "no replica took it in time")
-            if isinstance(error, TimeoutError) and not has_begun:
-                raise EngineStoppedError("no replica took the request in time") from None
         if is_over or not has_begun:
             return has_begun
         if not is_stream:
@@ -168,21 +168,33 @@ class Gateway:
             raise EngineStoppedError("there is no replica now")
         # Serve takes calls from one request's context for one call: each needs a context of its own.
         tasks = [asyncio.create_task(self._whole_answer(ask, name), context=Context()) for name in names]
-        answers = await asyncio.gather(*tasks)
+        self._asking.update(tasks)  # the rest are asked, too, when one has answered
+        answers = []
+        for task in tasks:
+            task.add_done_callback(self._asking.discard)
+        for next_task in asyncio.as_completed(tasks):
+            answers.append(await next_task)
+            if answers[-1] and answers[-1][0]["status"] == 200:
+                break
+        else:
+            if None in answers:
+                raise EngineStoppedError("a replica did not answer in time")
         found = [messages for messages in answers if messages]
         if not found:
             raise EngineStoppedError(LOST.message)
         for message in min(found, key=lambda messages: messages[0]["status"]):
             await send(message)
 
-    async def _whole_answer(self, ask: Ask, name: str) -> list[Message]:
-        """The messages of one replica's answer; none if it is gone."""
+    async def _whole_answer(self, ask: Ask, name: str) -> list[Message] | None:
+        """The messages of one replica's answer; empty if it is gone, None if it does not answer."""
         own = Ask(ask.scope, ask.body, replica=name)
         try:
             async with asyncio.timeout(ANSWER_S):
                 return [message async for message in _messages(self._replicas.answer(own))]
-        except (ReplicaLostError, TimeoutError):
+        except ReplicaLostError:
             return []
+        except TimeoutError:
+            return None
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body of a request, or enough of it for the replica to see that it is too large; None if it broke off.
@@ -211,8 +223,8 @@ class Gateway:
         return b"".join(chunks)
 
 
-ANSWER_S = 10.0
-"""How long a replica may take to answer what takes no computing."""
+ANSWER_S = 5.0
+"""How long a replica may take to answer what takes no computing, before another one is asked."""
 
 
 def _is_stream(head: Message) -> bool:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from starlette.types import Message
 
 from llorch.engine.ledger import BROKEN
@@ -15,11 +16,15 @@ from llorch.engine.service import EngineService
 from llorch.errors import EngineStoppedError
 from llorch.ray_serve.answering import answer_in_batches
 from llorch.ray_serve.ask import Ask
+from llorch.ray_serve.callers import Callers
 from llorch.ray_serve.router import LIGHT_RESERVE
 from llorch.server.app import create_app
 from llorch.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+SERVE_NAMESPACE = "serve"
+"""Of Ray's namespaces, the one in which Serve's actors have their names."""
 
 
 class Replica:
@@ -43,15 +48,17 @@ class Replica:
         self._service = EngineService(settings.model_copy(update=own))
         self._app = create_app(self._service)
         self._name: str = serve.get_replica_context().replica_id.unique_id
+        self._callers = Callers(is_alive)
         self._service.start()
         self._service.wait_until_ready()
         logger.info("replica %s is ready: %s, %d threads", self._name, settings.model, n_threads)
 
     async def answer(self, ask: Ask) -> AsyncGenerator[list[Message]]:
-        """The ASGI messages of the answer to `ask`; whoever leaves early ends the generation within one step."""
-        async with aclosing(answer_in_batches(self._app, ask, self._name)) as batches:
-            async for batch in batches:
-                yield batch
+        """The ASGI messages of the answer to `ask`; whoever leaves early, or dies, ends the generation."""
+        with self._callers.waiting(ask.gateway) as has_left:
+            async with aclosing(answer_in_batches(self._app, ask, self._name, has_left)) as batches:
+                async for batch in batches:
+                    yield batch
 
     def check_health(self) -> None:
         """Called by Serve, which replaces a replica that raises.
@@ -75,6 +82,17 @@ class Replica:
     async def __del__(self) -> None:
         """Called by Serve when all requests are answered, or their time is over."""
         await self._service.stop(0.0)
+
+
+def is_alive(actor_name: str) -> bool:
+    """Whether Serve's actor of that name lives; true as well where Ray cannot say."""
+    try:
+        ray.get_actor(actor_name, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    except RayError:
+        return True
+    return True
 
 
 def log_with_serve(level: str) -> None:

@@ -13,8 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ray.exceptions import RayActorError
-from ray.serve.exceptions import RayServeException
+from ray.exceptions import RayError
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
 from llorch.ray_serve.ask import Ask
@@ -47,22 +46,28 @@ class PrefixRouter(RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """Replicas to try, most wanted first; Serve takes the least busy of a rank, and asks again if all are full."""
+        if pending_request is None:
+            # Ray 2.54 asks for nobody, again and again, while requests wait: without a pause nothing else would run.
+            await asyncio.sleep(PROBE_S)
+            return [_two_of(candidate_replicas)]
         ask = _ask_of(pending_request)
-        if pending_request is None or ask is None:
+        if ask is None:
             return [_two_of(candidate_replicas)]
         # Else Serve asks again at once, in a loop that never waits and lets nothing else run.
         pending_request.routing_context.should_backoff = True
-        if ask.replica is not None:
-            candidate_replicas = (
-                _named(candidate_replicas, ask.replica, pending_request) or candidate_replicas
-            )
-        if pending_request.future.done():  # refused, or given up: Serve sees it when it has candidates
-            return [candidate_replicas]
+        named = [replica for replica in candidate_replicas if replica.replica_id.unique_id == ask.replica]
+        # If it is gone, any other one says as well that it does not run what is to be cancelled.
+        by_id = {replica.replica_id: replica for replica in named or candidate_replicas}
         if not ask.is_generation:
-            return [_two_of(candidate_replicas)]
-        by_id = {replica.replica_id: replica for replica in candidate_replicas}
-        await self._ask_unknown(by_id, self._holders.find(ask.keys, by_id))
-        free = self._free_of(by_id) or await self._freed(by_id)
+            # It takes no slot; a replica that hangs shows by those that it does not accept.
+            free = {name: self._sent.count(name) for name in by_id}
+            for replica in named:
+                self._spare_question(replica)
+        else:
+            await self._ask_unknown(by_id, self._holders.find(ask.keys, by_id))
+            free = self._free_of(by_id) or await self._freed(by_id)
+        if pending_request.future.done():  # given up: Serve sees it when it has candidates
+            return [candidate_replicas]
         if not free:
             return []
         others = _two_of([by_id[name] for name in free])
@@ -90,6 +95,11 @@ class PrefixRouter(RequestRouter):
         """Requests that a replica has or is about to have; None if its last report is too old to count."""
         n_reported = self.replica_queue_len_cache.get(replica_id)
         return None if n_reported is None else int(n_reported) + self._sent.count(replica_id)
+
+    def _spare_question(self, replica: RunningReplica) -> None:
+        """Serve would ask a replica of unknown load how busy it is until it says so, and route nothing meanwhile."""
+        if self._load(replica.replica_id) is None:
+            self.replica_queue_len_cache.update(replica.replica_id, int(replica.max_ongoing_requests) - 1)
 
     def _free_of(self, candidates: Mapping[ReplicaID, RunningReplica]) -> dict[ReplicaID, int]:
         """Those of `candidates` that are known to have a free slot, and their loads."""
@@ -121,24 +131,17 @@ class PrefixRouter(RequestRouter):
         try:
             async with asyncio.timeout(PROBE_S):
                 n_ongoing = await replica.get_queue_len(deadline_s=PROBE_S)
-        except (RayActorError, TimeoutError):
+        except (
+            RayError,
+            TimeoutError,
+        ):  # another error would end Serve's task, and nobody would route the request
             return
-        self.on_new_queue_len_info(replica.replica_id, n_ongoing)
+        self.replica_queue_len_cache.update(replica.replica_id, n_ongoing)
 
 
 def _limit(replica: RunningReplica) -> int:
     """Requests that a replica may have when it is sent a generation."""
     return max(int(replica.max_ongoing_requests) - LIGHT_RESERVE, 1)
-
-
-def _named(
-    replicas: list[RunningReplica], name: str, pending_request: PendingRequest
-) -> list[RunningReplica]:
-    """The replica of that name; none if it is gone, which `pending_request` is told."""
-    found = [replica for replica in replicas if replica.replica_id.unique_id == name]
-    if not found and not pending_request.future.done():
-        pending_request.future.set_exception(RayServeException(f"the replica {name} is gone"))
-    return found
 
 
 def _two_of(replicas: list[RunningReplica]) -> list[RunningReplica]:

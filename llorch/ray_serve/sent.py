@@ -7,8 +7,9 @@ from typing import Generic, TypeVar
 
 Replica = TypeVar("Replica", bound=Hashable)
 
-FORGET_S = 5.0
-"""A request that was given up on its way never arrives: after so long it counts no more."""
+FORGET_S = 15.0
+"""A request that was given up on its way never arrives: after so long it counts no more. A replica that hangs has no
+free slot for so long; then its last report is too old (10 s), and it gives no other."""
 
 
 class Sent(Generic[Replica]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +16,15 @@ from starlette.types import Message
 
 from llorch.engine.service import EngineService
 from llorch.ray_serve import gateway as gateway_module
-from llorch.ray_serve.answering import answer_in_batches
 from llorch.ray_serve.ask import Ask
-from llorch.ray_serve.gateway import ReplicaLostError, create_gateway
+from llorch.ray_serve.gateway import create_gateway
 from llorch.server.app import create_app
 from llorch.settings import Settings
+from tests.support.local_replicas import HOST, Local, ask
 from tests.support.services import do, running, until
 
 BODY = {"prompt": "Hello", "max_tokens": 8, "seed": 1, "ignore_eos": True}
 LONG = {**BODY, "max_tokens": 20000}
-HOST = "http://127.0.0.1"
-
-
-class Local:
-    """Replicas in this process, which break off after `breaks_after` messages, the first `n_broken` times."""
-
-    def __init__(
-        self, service: EngineService, n: int = 2, breaks_after: int | None = None, n_broken: int = 1000
-    ) -> None:
-        self._apps = {f"r{i}": create_app(service) for i in range(n)}
-        self._breaks_after = breaks_after
-        self._n_broken = n_broken
-        self.asked: list[Ask] = []
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._apps)
-
-    async def answer(self, ask: Ask) -> AsyncGenerator[list[Message]]:
-        self.asked.append(ask)
-        if not self._apps:
-            raise ReplicaLostError("there is none")
-        name = ask.replica or next(iter(self._apps))
-        n_sent = 0
-        async with aclosing(answer_in_batches(self._apps[name], ask, name)) as batches:
-            async for batch in batches:
-                for message in batch:
-                    if n_sent == self._breaks_after and len(self.asked) <= self._n_broken:
-                        raise ReplicaLostError("killed")
-                    n_sent += 1
-                    yield [message]
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +32,6 @@ def service(long_model: Path) -> Iterator[EngineService]:
     service = running(long_model)
     yield service
     asyncio.run(service.stop(0.0))
-
-
-def ask(app: FastAPI, method: str, path: str, **options: Any) -> httpx.Response:
-    async def send() -> httpx.Response:
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
-            return await client.request(method, path, **options)
-
-    return do(send())
 
 
 def gateway(service: EngineService, settings: Settings | None = None, **options: Any) -> FastAPI:
