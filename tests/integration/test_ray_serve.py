@@ -5,10 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import httpx
@@ -16,15 +13,13 @@ import pytest
 
 from tests.support.live_server import NO_TLS, WAIT_S, LiveServer, wait_until
 from tests.support.ray_cluster import RayCluster, start_cluster
-from tests.support.ray_requests import LONG, Answer, Clients, all_of, completion_on_each
+from tests.support.ray_requests import LONG, Clients, all_of, completion_on_each
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TWO = {"model": "demo", "num_cpus": 1, "min_replicas": 2, "parallel": 2, "max_waiting": 2}
 SAMPLED = {"prompt": "Once upon a time", "max_tokens": 24, "seed": 7, "temperature": 0.9, "logprobs": 3}
 GREEDY = {**SAMPLED, "temperature": 0}
-FORGOTTEN_S = 11.0
-"""After 10 s Serve forgets how many requests a replica had."""
 
 
 @pytest.fixture(scope="module")
@@ -187,58 +182,3 @@ def test_a_full_line_is_refused_with_the_time_to_come_back(
     assert {answer.status for answer in answers} == {200, 503}
     assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert len({answer.text for answer in answers if answer.status == 200}) == 1
-
-
-class Endless:
-    """Generations with the same beginning that hold their slots until they are cancelled."""
-
-    def __init__(self, cluster: RayCluster, clients: Clients) -> None:
-        self._url, self._clients = cluster.url, clients
-        self._streams: list[tuple[Answer, Future[Answer]]] = []
-
-    def start(self, n: int) -> None:
-        """So many at once, until each has begun."""
-        body = {"prompt": "The same beginning. " * 20, "max_tokens": 60000, "ignore_eos": True, "seed": 1}
-        names = range(len(self._streams), len(self._streams) + n)
-        started = [self._clients.start(**body, job_id=f"endless-{i}") for i in names]
-        self._streams += started
-        until(lambda: all(answer.events for answer, _ in started))
-
-    def cancel(self) -> list[str]:
-        """End them; the replicas that they ran on, in order."""
-        for i in range(len(self._streams)):
-            done = httpx.post(
-                f"{self._url}/cancel", json={"job_id": f"endless-{i}"}, timeout=WAIT_S, verify=NO_TLS
-            )
-            assert done.status_code == 200
-        return [answer.replica for answer in all_of(self._streams)]
-
-
-@pytest.fixture
-def two_endless(cluster: RayCluster, long_model: Path) -> list[str]:
-    """Two replicas of a model whose context does not fill up."""
-    cluster.call("deploy", {**TWO, "model": str(long_model)}, {})
-    replicas: list[str] = cluster.call("wait_until_running", 2)
-    return replicas
-
-
-def test_requests_that_come_at_once_take_a_slot_each(
-    cluster: RayCluster, clients: Clients, two_endless: list[str]
-) -> None:
-    for _ in range(4):
-        requests = Endless(cluster, clients)
-        requests.start(4)
-        assert Counter(requests.cancel()) == dict.fromkeys(two_endless, 2)
-
-
-def test_a_prompt_does_not_wait_for_the_holder_of_its_beginning_however_long_that_is_busy(
-    cluster: RayCluster, clients: Clients, two_endless: list[str]
-) -> None:
-    requests = Endless(cluster, clients)
-    requests.start(1)
-    requests.start(1)
-    time.sleep(FORGOTTEN_S)
-    requests.start(1)
-    first, second, third = requests.cancel()
-    assert first == second
-    assert {first, third} == set(two_endless)

@@ -21,15 +21,19 @@ REPLY_S = 300.0
 """Replicas and nodes take minutes to start on a busy machine."""
 
 
-def start_cluster(log_path: Path) -> RayCluster:
-    """A cluster in Ray's environment, which is made if it is not there; skips where it cannot be."""
+def ray_python() -> Path:
+    """Python of Ray's environment, which is made if it is not there; skips where it cannot be."""
     try:
-        python = ENVIRONMENT.ensure()
+        return ENVIRONMENT.ensure()
     except InstallError as error:
         if not error.is_offline:
             raise
         pytest.skip(f"Ray is not installed, and no package index is reachable: {error}")
-    return RayCluster(python, log_path)
+
+
+def start_cluster(log_path: Path) -> RayCluster:
+    """A cluster in Ray's environment."""
+    return RayCluster(ray_python(), log_path)
 
 
 class RayCluster:

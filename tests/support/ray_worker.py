@@ -109,7 +109,7 @@ class ClusterWorker:
             "args": args,
             "deployments": deployments,
         }
-        _get_global_client().deploy_apps(ServeDeploySchema.model_validate({"applications": [application]}))
+        _get_global_client().deploy_apps(ServeDeploySchema(applications=[application]))
         if waits:
             time.sleep(1.0)  # until the new configuration is taken up
             self.wait_until_running()
@@ -152,12 +152,12 @@ class ClusterWorker:
     def node_of(self, unique_id: str) -> str:
         return next(str(r.node_id) for r in self._running() if r.replica_id.unique_id == unique_id)
 
-    def pids(self) -> dict[str, int]:
-        """The process of each replica, by its unique id."""
+    def pids(self, deployment: str = "Replica") -> dict[str, int]:
+        """The process of each replica of the engine, or of another deployment, by its unique id."""
         from ray.serve.context import _get_global_client
 
         deployments = _get_global_client().get_serve_details()["applications"][APP]["deployments"]
-        return {replica["replica_id"]: replica["pid"] for replica in deployments["Replica"]["replicas"]}
+        return {replica["replica_id"]: replica["pid"] for replica in deployments[deployment]["replicas"]}
 
     def stop(self) -> None:
         import ray
