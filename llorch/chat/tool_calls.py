@@ -65,6 +65,11 @@ class ToolCallParser:
         if tool_format.is_whole_answer:
             self._state = self._beginning
 
+    @property
+    def n_held(self) -> int:
+        """How many of the last characters pushed may be content or a call: the next ones decide it."""
+        return len(self._held)
+
     def push(self, text: str) -> list[Delta]:
         """What can be given out now that `text` has come."""
         self._held += text

@@ -31,6 +31,7 @@ CHAT_TOOLS = [
     {"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}} for tool in TOOLS
 ]
 CHOSEN = {"type": "function", "name": "set_colour"}
+LOGPROBS = "message.output_text.logprobs"
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +112,9 @@ def test_what_clients_always_send_and_what_changes_nothing_is_taken(server: Live
         ({"conversation": "conv_1"}, "conversation", "nothing is stored"),
         ({"background": True}, "background", "does not have"),
         ({"truncation": "auto"}, "truncation", "does not have"),
-        ({"top_logprobs": 3}, "top_logprobs", "does not have"),
-        ({"include": ["message.output_text.logprobs"]}, "include", "/v1/chat/completions has"),
+        ({"top_logprobs": 3}, "top_logprobs", "needs include"), ({"include": "x"}, "include", "a list of strings"),
+        ({"top_logprobs": 21, "include": [LOGPROBS]}, "top_logprobs", "got 21"),
+        ({"top_logprobs": 1, "include": [["x"]]}, "include", "a list of strings"),
         ({"prompt": {"id": "p"}}, "prompt", "does not have"), ({"grammar": 'root ::= "a"'}, "grammar", "does not have"),
         ({"continue_final_message": True}, "continue_final_message", "does not have"),
         ({"max_tokens": 5}, "max_tokens", "does not have"), ({"n": 2}, "n", "does not have"),

@@ -12,7 +12,7 @@ PATH = "/v1/responses"
 HEAD = {
     "id", "object", "created_at", "status", "background", "error", "incomplete_details", "instructions",
     "max_output_tokens", "metadata", "model", "output", "parallel_tool_calls", "previous_response_id", "reasoning",
-    "store", "temperature", "text", "tool_choice", "tools", "top_p", "truncation", "usage",
+    "store", "temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "usage",
 }  # fmt: skip
 """Members of every `response` object."""
 LAST = {"response.completed", "response.incomplete", "response.failed"}
@@ -87,11 +87,13 @@ def _text(inner: list[dict[str, Any]]) -> dict[str, Any]:
     added, *deltas, done, part = inner
     assert {event["content_index"] for event in inner} == {0}
     assert (added["type"], added["part"]["text"]) == ("response.content_part.added", "")
-    assert all(event["type"] == "response.output_text.delta" and event["delta"] for event in deltas)
+    assert all(event["type"] == "response.output_text.delta" for event in deltas)
+    assert all(event["delta"] or event["logprobs"] for event in deltas)
     text = "".join(event["delta"] for event in deltas)
-    assert (done["type"], done["text"]) == ("response.output_text.done", text)
+    logprobs = [entry for event in deltas for entry in event["logprobs"]]
+    assert (done["type"], done["text"], done["logprobs"]) == ("response.output_text.done", text, logprobs)
     assert part["type"] == "response.content_part.done"
-    assert part["part"] == {**added["part"], "text": text}
+    assert part["part"] == {**added["part"], "text": text, "logprobs": logprobs}
     found: dict[str, Any] = part["part"]
     return found
 

@@ -14,7 +14,12 @@ from llorch.open_model import OpenModel
 from llorch.server.openapi import json_body, properties
 from llorch.server.ready import ready_model
 from llorch.server.routes.llama_server.descriptions import REFUSALS, answer
-from llorch.server.routes.openai.chat import PROMPT_FIELDS, read_prompt, template_arguments
+from llorch.server.routes.openai.chat import (
+    PROMPT_FIELDS,
+    check_tools,
+    read_prompt,
+    template_arguments,
+)
 from llorch.server.routes.openai.schemas import prompt_schema
 
 router = APIRouter(tags=["llama-server"])
@@ -30,7 +35,9 @@ async def apply_template(request: Request) -> dict[str, str]:
     """The text that `/chat/completions` would have continued; `POST /completion` takes it as it is."""
     service: EngineService = request.app.state.service
     given = await read_prompt(request, service.settings.max_body_bytes)
-    return {"prompt": await asyncio.to_thread(_rendered, given, ready_model(service))}
+    loaded = ready_model(service)
+    await check_tools(given, loaded)
+    return {"prompt": await asyncio.to_thread(_rendered, given, loaded)}
 
 
 def _rendered(given: Mapping[str, Any], loaded: OpenModel) -> str:

@@ -20,6 +20,7 @@ from llorch.server.ready import ready_model
 from llorch.server.receipts import receipts_of
 from llorch.server.routes.openai.answer import Answer
 from llorch.server.routes.openai.chat_text import ChatText
+from llorch.server.routes.openai.constraints import CONSTRAINTS
 from llorch.server.routes.openai.errors import renamed
 from llorch.server.routes.openai.fields import (
     CHAT,
@@ -42,12 +43,14 @@ PROMPT_FIELDS = {
     for name in (
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
+        *CONSTRAINTS,
         "add_generation_prompt",
         "continue_final_message",
         "chat_template_kwargs",
     )
 }
-"""Fields that the prompt depends on, beside the messages."""
+"""Fields that the prompt depends on, beside the messages: and those that say whether there are tools in it."""
 
 _NAMES = {"prompt": "messages", "token_ids": "messages", "job_id": "id"}
 
@@ -144,10 +147,31 @@ async def count_input_tokens(request: Request) -> dict[str, str | int]:
     service: EngineService = request.app.state.service
     given = await read_prompt(request, service.settings.max_prompt_chars)
     try:
-        token_ids = await asyncio.to_thread(prompt_encoder(given), ready_model(service))
+        token_ids = await counted_prompt(given, ready_model(service))
     except RequestError as error:
         raise renamed(error, _NAMES) from None
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
+
+
+async def counted_prompt(given: Mapping[str, Any], loaded: OpenModel) -> Sequence[int]:
+    """The prompt of a chat that nobody answers.
+
+    Raises:
+        RequestError: there is none, or its tools would be refused with the answer.
+    """
+    await check_tools(given, loaded)
+    return await asyncio.to_thread(prompt_encoder(given), loaded)
+
+
+async def check_tools(given: Mapping[str, Any], loaded: OpenModel) -> None:
+    """Raise what a chat with these checked fields would be refused with because of its tools.
+
+    Raises:
+        RequestError: the model cannot call tools, or calls cannot be bound to their schemas.
+    """
+    structure: Structure = given.get("structure", FREE)
+    if structure.has_tools:
+        await constraint_of(structure, loaded.structure)
 
 
 async def read_prompt(request: Request, max_prompt_chars: int) -> dict[str, Any]:

@@ -151,6 +151,7 @@ LIMIT = _kind(
 )
 DIMENSIONS = _kind("an integer, {name} >= 1", _check_dimensions, VECTOR_SIZE_SCHEMA)
 OBJECT = _kind("an object", _check_object, {"type": "object"})
+TEXTS = Kind(list[str], "a list of strings")
 
 
 def looked_at_elsewhere(rule: str, schema: dict[str, Any]) -> Kind:

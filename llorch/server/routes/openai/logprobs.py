@@ -28,12 +28,19 @@ def token_text(piece: bytes) -> str:
 
 def chat_logprobs(tokenizer: Tokenizer, events: Iterable[TokenEvent | EndTokenEvent]) -> dict[str, Any]:
     """`logprobs` of a choice of a chat; the token that ended it is not among them."""
+    return {"content": token_logprobs(tokenizer, events), "refusal": None}
+
+
+def token_logprobs(
+    tokenizer: Tokenizer, events: Iterable[TokenEvent | EndTokenEvent]
+) -> list[dict[str, Any]]:
+    """How probable each token of a text was, as chats and responses spell it; not the token that ended the text."""
     content = []
     for event in events:
         if isinstance(event, TokenEvent) and event.id is not None and event.logprobs is not None:
             top = [_chat_entry(tokenizer, token_id, logprob) for token_id, logprob in event.logprobs.top]
             content.append({**_chat_entry(tokenizer, event.id, event.logprobs.logprob), "top_logprobs": top})
-    return {"content": content, "refusal": None}
+    return content
 
 
 def _chat_entry(tokenizer: Tokenizer, token_id: int, logprob: float) -> dict[str, Any]:

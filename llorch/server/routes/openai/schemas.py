@@ -20,6 +20,7 @@ from llorch.server.openapi import (
 )
 from llorch.server.routes.openai.constraints import CONSTRAINTS
 from llorch.server.routes.openai.kinds import MAX_PROMPTS
+from llorch.server.routes.openai.responses.fields import LOGPROBS
 
 _ERROR = {
     "type": "object",
@@ -95,6 +96,13 @@ _ONE_RULE = [
 ]
 """At most one field binds the answer."""
 
+_TEXT_OR_TOOLS = [
+    _with(tools={"anyOf": [{"type": "null"}, {"maxItems": 0}]}),
+    {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]},
+    _with(**{name: schema for name, schema in _UNBOUND.items() if name not in _BESIDE_TOOLS}),
+]
+"""A grammar, an expression or a choice binds the whole answer, calls too."""
+
 _NO_FORMAT = _with(format={"anyOf": [{"type": "null"}, _with(type={"const": "text"})]})
 _RESPONSE_END_RULE = [
     _END_RULE[0],
@@ -160,12 +168,7 @@ def chat_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of the route `POST /v1/chat/completions`, which takes `messages` and the fields `known`."""
     words = "A `chat.completion`; with `stream` its chunks, then `[DONE]`"
     top_with_logprobs = [_with(top_logprobs={"enum": [0, None]}), _is_true("logprobs")]
-    text_or_tools = [
-        _with(tools={"anyOf": [{"type": "null"}, {"maxItems": 0}]}),
-        {**_with(tool_choice={"const": "none"}), "required": ["tool_choice"]},
-        _with(**{name: schema for name, schema in _UNBOUND.items() if name not in _BESIDE_TOOLS}),
-    ]
-    rules = [top_with_logprobs, *_TOOL_RULES, text_or_tools]
+    rules = [top_with_logprobs, *_TOOL_RULES, _TEXT_OR_TOOLS]
     return _posted(known, (), {"messages": _MESSAGES}, rules, words)
 
 
@@ -183,7 +186,7 @@ def prompt_schema(known: Mapping[str, Field]) -> dict[str, Any]:
     schema = object_schema(known)
     schema["properties"]["messages"] = _MESSAGES
     schema |= {"required": ["messages"], "additionalProperties": True}
-    schema["allOf"] = [{"anyOf": schemas} for schemas in _TOOL_RULES]
+    schema["allOf"] = [{"anyOf": schemas} for schemas in (*_TOOL_RULES, _TEXT_OR_TOOLS, _ONE_RULE)]
     return schema
 
 
@@ -191,7 +194,12 @@ def response_operation(known: Mapping[str, Field]) -> dict[str, Any]:
     """Keywords of the route `POST /v1/responses`, which takes the fields `known`."""
     words = "A `response`; with `stream` the events that make it"
     answer = properties(id="string", object="string", status="string", output="array", usage="object")
-    rules = [*_TOOL_RULES, _RESPONSE_END_RULE]
+    asks_logprobs = {"type": "array", "contains": {"const": LOGPROBS}}
+    top_with_logprobs = [
+        _with(top_logprobs={"enum": [0, None]}),
+        {**_with(include=asks_logprobs), "required": ["include"]},
+    ]
+    rules = [top_with_logprobs, *_TOOL_RULES, _RESPONSE_END_RULE]
     return _operation(object_schema(known, ("input",)), rules, stream_or_json(words, answer))
 
 

@@ -19,6 +19,7 @@ from llorch.engine.events import (
     Usage,
 )
 from llorch.engine.params import SamplingParams
+from llorch.server.choices import Outcome
 from llorch.server.routes.openai.responses.answer import ResponseAnswer, response_head
 from llorch.server.routes.openai.responses.output import Output
 from tests.support.live_server import events
@@ -60,7 +61,8 @@ def test_a_stream_makes_the_items_of_the_whole_answer(
     text: str, reason: FinishReason, has_tools: bool
 ) -> None:
     response = played(stream(text, reason=reason, has_tools=has_tools))
-    whole = json.loads(ResponseAnswer(HEAD, parser() if has_tools else None).body(end(text, reason)))
+    answer = ResponseAnswer(HEAD, parser() if has_tools else None)
+    whole = json.loads(answer.body(Outcome(end(text, reason))))
     assert bare(response["output"]) == bare(whole["output"])
     assert {**response, "output": 0, "completed_at": 0} == {**whole, "output": 0, "completed_at": 0}
     status = {"stop": "completed", "length": "incomplete", "abort": "cancelled"}[reason]
@@ -92,7 +94,7 @@ def test_an_answer_without_a_text_has_one_empty_message() -> None:
 
 
 def test_tokens_are_counted_in_this_apis_words() -> None:
-    usage = json.loads(ResponseAnswer(HEAD, None).body(end("a")))["usage"]
+    usage = json.loads(ResponseAnswer(HEAD, None).body(Outcome(end("a"))))["usage"]
     assert usage == {
         "input_tokens": 7,
         "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},

@@ -11,10 +11,13 @@ from llorch.chat.tool_calls import ToolCallParser
 from llorch.engine.events import EndEvent, ErrorEvent, StartedEvent, TokenEvent, Usage
 from llorch.engine.mailbox import ChoiceEvent
 from llorch.engine.params import SamplingParams
+from llorch.server.choices import Outcome
 from llorch.server.receipts import NO_RECEIPTS, AnswerReceipts
+from llorch.server.routes.openai.logprobs import token_logprobs
 from llorch.server.routes.openai.responses.output import Event, Output
 from llorch.server.routes.openai.structure import FREE, Structure
 from llorch.server.streaming import sse_frame
+from llorch.text.tokenizer import Tokenizer
 
 _STATUSES = {"stop": "completed", "length": "incomplete", "abort": "cancelled"}
 
@@ -27,6 +30,7 @@ class ResponseAnswer:
         head: Mapping[str, Any],
         parser: ToolCallParser | None,
         receipts: AnswerReceipts = NO_RECEIPTS,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         """Begin.
 
@@ -34,15 +38,22 @@ class ResponseAnswer:
             head: members of the `response` object that do not change.
             parser: finds calls in the text, if there may be some.
             receipts: those of the answer.
+            tokenizer: the model's, if the answer says how probable tokens were.
         """
         self._head = head
         self._output = Output(parser)
         self._receipts = receipts
+        self._tokenizer = tokenizer
         self._n_events = 0
 
-    def body(self, end: EndEvent) -> bytes:
+    def body(self, outcome: Outcome) -> bytes:
         """The whole answer as JSON."""
-        self._output.push(end.text)
+        end, n_chars = outcome.end, 0
+        for event in outcome.tokens:
+            if isinstance(event, TokenEvent):
+                self._token(event)
+                n_chars += len(event.text)
+        self._output.push(end.text[n_chars:])  # all of it, if there are no log probabilities
         self._output.finish(is_complete=end.finish_reason == "stop")
         document = self._ended(end)
         return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
@@ -51,7 +62,7 @@ class ResponseAnswer:
         """What a stream sends when something has happened."""
         event = choice_event[1]
         if isinstance(event, TokenEvent):
-            return self._written(self._output.push(event.text))
+            return self._written(self._token(event))
         if isinstance(event, StartedEvent):
             return self._begun()
         if isinstance(event, EndEvent):
@@ -63,6 +74,10 @@ class ResponseAnswer:
             begun = b"" if self._n_events else self._begun()
             return begun + self._written([{"type": "response.failed", "response": self._failed(event)}])
         return b""
+
+    def _token(self, event: TokenEvent) -> list[Event]:
+        entries = () if self._tokenizer is None else token_logprobs(self._tokenizer, [event])
+        return self._output.push(event.text, entries)
 
     def _begun(self) -> bytes:
         kinds = ("response.created", "response.in_progress")
@@ -124,6 +139,7 @@ def response_head(
         "text": {"format": _format_of(given)},
         "tool_choice": given.get("tool_choice", "auto"),
         "tools": [_tool_json(tool["function"]) for tool in structure.shown_tools],
+        "top_logprobs": given.get("top_logprobs", 0),
         "top_p": params.top_p,
         "truncation": "disabled",
     }

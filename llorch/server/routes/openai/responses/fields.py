@@ -13,7 +13,7 @@ from llorch.fields.kinds import integer
 from llorch.fields.sampling_table import RARE_SAMPLING
 from llorch.server.routes.openai.constraints import CONSTRAINTS
 from llorch.server.routes.openai.fields import CHAT, REFUSED_IN_CHATS, refused_faults
-from llorch.server.routes.openai.kinds import INT32_MAX, NAME, is_text, looked_at_elsewhere
+from llorch.server.routes.openai.kinds import INT32_MAX, NAME, TEXTS, is_text, looked_at_elsewhere
 
 MAX_METADATA = 16
 _MAX_KEY_CHARS, _MAX_VALUE_CHARS = 64, 512
@@ -85,8 +85,10 @@ METADATA = looked_at_elsewhere(
         "additionalProperties": {"type": "string", "maxLength": _MAX_VALUE_CHARS},
     },
 )
+LOGPROBS = "message.output_text.logprobs"
+"""What `include` says to get log probabilities; what else may stand there is never in an answer of this server."""
 _OTHERS = (
-    "model", "temperature", "top_p", "parallel_tool_calls", "top_k", "min_p", "repetition_penalty", "repeat_penalty",
+    "model", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "repeat_penalty",
     "presence_penalty", "frequency_penalty", "penalty_last_n", "repeat_last_n", "logit_bias", "stop", "seed",
     "ignore_eos", "min_tokens", "stop_token_ids", *RARE_SAMPLING, "cache_prompt", "timeout", "receipt",
 )  # fmt: skip
@@ -103,13 +105,16 @@ PROMPT = {entry.name: entry for entry in (
     _own("instructions", NAME, "a system message in front of `input`"),
     _own("tools", TOOLS, "functions that the model may call"),
     _own("tool_choice", TOOL_CHOICE, "`none`, `auto`, `required`, or the function that must be called; default auto"),
+    CHAT["parallel_tool_calls"],
     CHAT["chat_template_kwargs"],
+    _own("text", TEXT, "`format`: `json_object` or `json_schema`: the answer is JSON that fits the schema"),
 )}
-"""Fields that the prompt depends on."""
+"""Fields that the prompt depends on, and those that say whether there are tools in it."""
 RESPONSES = PROMPT | {entry.name: entry for entry in (
     _own("max_output_tokens", integer(1, INT32_MAX), "most tokens to generate; default: to the end of the context"),
-    _own("text", TEXT, "`format`: `json_object` or `json_schema`: the answer is JSON that fits the schema"),
     _own("stream", CHAT["stream"].kind, "named events; default false"),
+    _own("include", TEXTS, f"`{LOGPROBS}`: report how probable each token of the text was; others change nothing"),
+    _own("top_logprobs", CHAT["top_logprobs"].kind, "and so many of the most probable ones; needs that `include`"),
     _own("metadata", METADATA, "stands in the answer as it is"),
     *(CHAT[name] for name in _OTHERS),
 )}
@@ -123,7 +128,6 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
     "truncation": ("disabled",),
     "context_management": ([],),
     "moderation": (),
-    "top_logprobs": (0,),
     "n": (1,),
     "max_tokens": (),
     "max_completion_tokens": (),
@@ -134,7 +138,6 @@ REFUSED: Mapping[str, tuple[object, ...]] = {
 }
 """Fields that would change the answer, with the values that do not."""
 _STORED = ("previous_response_id", "conversation")
-_LOGPROBS = "message.output_text.logprobs"
 
 
 def faults_of_others(body: Mapping[str, Any]) -> list[FieldError]:
@@ -145,9 +148,9 @@ def faults_of_others(body: Mapping[str, Any]) -> list[FieldError]:
             message = f"{name}: nothing is stored on this server; send all earlier items in input"
             faults.append(FieldError(name, "not given", message))
     include = body.get("include")
-    if isinstance(include, list) and _LOGPROBS in include:
-        message = f"include: this server does not have {_LOGPROBS}; /v1/chat/completions has logprobs"
-        faults.append(FieldError("include", f"without {_LOGPROBS}", message))
+    if body.get("top_logprobs") and not (isinstance(include, list) and LOGPROBS in include):
+        message = f'top_logprobs needs include: ["{LOGPROBS}"]'
+        faults.append(FieldError("top_logprobs", f"with {LOGPROBS} in include", message))
     metadata = body.get("metadata")
     if metadata is not None and not _is_metadata(metadata):
         rule = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llorch.chat.call_deltas import CallArguments, CallBegin, Content, Delta
@@ -10,6 +11,8 @@ from llorch.server.routes.openai.requests import new_id
 
 Event = dict[str, Any]
 """An event of a stream, without its number."""
+Logprobs = Sequence[dict[str, Any]]
+"""How probable tokens were, an entry for each."""
 
 
 class Output:
@@ -26,12 +29,32 @@ class Output:
         self._open: dict[str, Any] | None = None
         """The item that is being written, without its text."""
         self._pieces: list[str] = []
+        self._logprobs: list[dict[str, Any]] = []
+        """Those of the message that is being written."""
+        self._n_pushed = 0
+        """Characters of the answer."""
+        self._waiting: list[tuple[int, dict[str, Any]]] = []
+        """Entries of tokens whose text has not come out, and how many characters stand in front of it."""
 
-    def push(self, text: str) -> list[Event]:
-        """Events for more text."""
-        if self._parser is not None:
-            return self._events(self._parser.push(text))
-        return self._events([Content(text)]) if text else []
+    def push(self, text: str, logprobs: Logprobs = ()) -> list[Event]:
+        """Events for more text.
+
+        Args:
+            text: perhaps nothing, while a token is held back.
+            logprobs: of the tokens that it came with. They go out with the text of a message; those of calls do not.
+        """
+        self._waiting += ((self._n_pushed, entry) for entry in logprobs)
+        self._n_pushed += len(text)
+        if self._parser is None:
+            return self._events([Content(text)] if text else [], self._shown(self._n_pushed))
+        deltas = self._parser.push(text)
+        return self._events(deltas, self._shown(self._n_pushed - self._parser.n_held))
+
+    def _shown(self, n: int) -> list[dict[str, Any]]:
+        """Take the entries of tokens that begin among the first `n` characters."""
+        shown = [entry for begin, entry in self._waiting if begin < n]
+        self._waiting = self._waiting[len(shown) :]
+        return shown
 
     def finish(self, *, is_complete: bool) -> list[Event]:
         """Events for what was held back, and for the end of the last item; there is one at least.
@@ -39,12 +62,17 @@ class Output:
         Args:
             is_complete: whether the answer ended by itself.
         """
-        events = self._events(self._parser.finish()) if self._parser is not None else []
+        held = self._parser.finish() if self._parser is not None else []
+        events = self._events(held, self._shown(self._n_pushed)) if held else []
         if self._open is None and not self.items:
             events += self._begin_message()
+        if self._waiting and self._open is not None and self._open["type"] == "message":
+            # Tokens without a text, such as those that spell a stop string.
+            events.append(self._text_delta("", [entry for _, entry in self._waiting]))
         return [*events, *self._close("completed" if is_complete else "incomplete")]
 
-    def _events(self, deltas: list[Delta]) -> list[Event]:
+    def _events(self, deltas: list[Delta], logprobs: list[dict[str, Any]]) -> list[Event]:
+        """Events for `deltas`; the first that is text has the entries `logprobs`."""
         events: list[Event] = []
         for delta in deltas:
             if isinstance(delta, CallBegin):
@@ -57,15 +85,20 @@ class Output:
                 if self._open is None or self._open["type"] != "message":
                     events += self._close("completed")
                     events += self._begin_message()
-                self._pieces.append(delta.text)
-                more: dict[str, Any] = {"content_index": 0, "delta": delta.text, "logprobs": []}
-                events.append(self._event("response.output_text.delta", **more))
+                events.append(self._text_delta(delta.text, logprobs))
+                logprobs = []
         return events
+
+    def _text_delta(self, text: str, logprobs: list[dict[str, Any]]) -> Event:
+        self._pieces.append(text)
+        self._logprobs += logprobs
+        more: dict[str, Any] = {"content_index": 0, "delta": text, "logprobs": logprobs}
+        return self._event("response.output_text.delta", **more)
 
     def _begin_message(self) -> list[Event]:
         self._open = {"id": new_id("msg", "_"), "type": "message", "role": "assistant"}
         item = {**self._open, "status": "in_progress", "content": []}
-        part = self._event("response.content_part.added", content_index=0, part=_text_part(""))
+        part = self._event("response.content_part.added", content_index=0, part=_text_part("", []))
         return [self._item_event("response.output_item.added", item), part]
 
     def _begin_call(self, delta: CallBegin) -> list[Event]:
@@ -81,10 +114,10 @@ class Output:
             return []
         text = "".join(self._pieces)
         if self._open["type"] == "message":
-            part = _text_part(text)
+            part = _text_part(text, self._logprobs)
             item = {**self._open, "status": status, "content": [part]}
             events = [
-                self._event("response.output_text.done", content_index=0, text=text, logprobs=[]),
+                self._event("response.output_text.done", content_index=0, text=text, logprobs=self._logprobs),
                 self._event("response.content_part.done", content_index=0, part=part),
             ]
         else:
@@ -93,7 +126,7 @@ class Output:
             events = [self._event("response.function_call_arguments.done", **done)]
         events.append(self._item_event("response.output_item.done", item))
         self.items.append(item)
-        self._open, self._pieces = None, []
+        self._open, self._pieces, self._logprobs = None, [], []
         return events
 
     def _event(self, kind: str, **more: object) -> Event:
@@ -105,5 +138,5 @@ class Output:
         return {"type": kind, "output_index": len(self.items), "item": item}
 
 
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _text_part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}

@@ -19,11 +19,11 @@ from llorch.server.choices import submit_choices
 from llorch.server.limits import limit_faults, refuse_if, timeout_of
 from llorch.server.ready import ready_model
 from llorch.server.receipts import receipts_of
-from llorch.server.routes.openai.chat import prompt_encoder
+from llorch.server.routes.openai.chat import counted_prompt, prompt_encoder
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import keywords_of_choices, new_id
 from llorch.server.routes.openai.responses.answer import ResponseAnswer, response_head
-from llorch.server.routes.openai.responses.fields import PROMPT, RESPONSES
+from llorch.server.routes.openai.responses.fields import LOGPROBS, PROMPT, RESPONSES
 from llorch.server.routes.openai.responses.request import named_here, parse_response
 from llorch.server.routes.openai.schemas import counted_response_operation, response_operation
 from llorch.server.routes.openai.structure import FREE, Structure, constraint_of, parsed
@@ -44,6 +44,7 @@ async def create_response(request: Request) -> Response:
     refuse_if(limit_faults(settings, "max_output_tokens", limit))
     timeout_s = timeout_of(request, given.get("timeout"))
     receipts = await receipts_of(request, given.get("receipt", False), timeout_s)
+    has_logprobs = LOGPROBS in given.get("include", ())
     answer_id = new_id("resp", "_")
     try:
         asked = keywords_of_choices(
@@ -52,6 +53,7 @@ async def create_response(request: Request) -> Response:
             [{"encode": prompt_encoder(given)}],
             answer_id,
             max_tokens=-1 if limit is None else limit,
+            n_logprobs=given.get("top_logprobs", 0) if has_logprobs else None,
             constraint=await constraint_of(structure, loaded.structure),
             shown_ids=frozenset(loaded.structure.marks.values() if structure.has_tools else ()),
         )
@@ -60,12 +62,13 @@ async def create_response(request: Request) -> Response:
         raise named_here(error) from None
     receipts.are_for(choices.requests)
     head = response_head(given, answer_id, served_name(service), asked[0]["params"])
-    answer = ResponseAnswer(head, structure.parser(loaded.structure), receipts)
+    tokenizer = loaded.tokenizer if has_logprobs else None
+    answer = ResponseAnswer(head, structure.parser(loaded.structure), receipts, tokenizer)
     if given.get("stream", False):
         return choices.stream(answer.frames)
-    end = (await choices.outcomes(request))[0].end
-    is_slow = structure.has_tools or receipts.is_asked_for
-    content = await asyncio.to_thread(answer.body, end) if is_slow else answer.body(end)
+    (outcome,) = await choices.outcomes(request)
+    is_slow = has_logprobs or structure.has_tools or receipts.is_asked_for
+    content = await asyncio.to_thread(answer.body, outcome) if is_slow else answer.body(outcome)
     return Response(content, media_type="application/json")
 
 
@@ -79,7 +82,7 @@ async def count_response_input_tokens(request: Request) -> dict[str, Any]:
     body = {name: value for name, value in body.items() if name in names}
     given = await parsed(parse_response, body, settings.max_prompt_chars)
     try:
-        token_ids = await asyncio.to_thread(prompt_encoder(given), ready_model(service))
+        token_ids = await counted_prompt(given, ready_model(service))
     except RequestError as error:
         raise named_here(error) from None
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
