@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import json
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tools.performance.soaking import bad_clients, good_clients
 from tools.performance.soaking.golden import Golden
 from tools.performance.soaking.observer import Sample
+from tools.performance.soaking.vectors import vectors_of
 from tools.performance.soaking.verdict import Tolerances, faults
 from tools.performance.soaking.wire import SoakError
 
@@ -133,6 +136,33 @@ def test_a_full_queue_must_say_when_to_come_back() -> None:
         run(reply(503))
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([[0.6, 0.8]], "expected 2 vectors"),
+        ([[0.6, 0.8], [1.0]], "of one size"),
+        ([[0.6, 0.8], [0.6, 0.7]], "of length 1"),
+        ([[0.6, 0.8], [float("nan"), 1.0]], "of length 1"),
+        (
+            [
+                base64.b64encode(np.float32([0.6, 0.8])).decode(),
+                base64.b64encode(np.float32([1, 1])).decode(),
+            ],
+            "length",
+        ),
+    ],
+)
+def test_vectors_that_cannot_be_are_a_fault(values: list[Any], words: str) -> None:
+    with pytest.raises(SoakError, match=words):
+        vectors_of(values, 2)
+
+
+def test_vectors_are_the_same_as_numbers_and_as_bytes() -> None:
+    text = base64.b64encode(np.array([0.6, 0.8], "<f4").tobytes()).decode()
+    numbers = np.float32([0.6, 0.8]).tolist()
+    assert (vectors_of([text], 1) == vectors_of([numbers], 1)).all()
+
+
 def stream(text: str) -> bytes:
     frames = [
         {"type": "token", "text": "Once"},
@@ -155,6 +185,8 @@ def test_a_stream_must_fit_its_end() -> None:
 def test_another_bit_in_a_golden_answer_is_a_fault() -> None:
     first = {"content": "a", "tokens": [5], "completion_probabilities": [{"logprob": -0.5}]}
     other = first | {"completion_probabilities": [{"logprob": -0.5000000000000001}]}
+    first |= {"data": [[0.5]], "usage": {}}
+    other |= {"data": [[0.25]], "usage": {}}
     golden = Golden()
 
     async def ask_twice(port: int) -> list[str]:

@@ -9,18 +9,24 @@ from typing import Any
 from tools.performance.soaking.good_clients import SHARED, checked
 from tools.performance.soaking.wire import SoakError, ask, post
 
-REQUESTS: tuple[dict[str, Any], ...] = (
-    {"prompt": SHARED + "One day", "n_predict": 48, "temperature": 0, "n_probs": 5, "return_tokens": True},
-    {
-        "prompt": "The sun",
-        "n_predict": 48,
-        "temperature": 1.2,
-        "seed": 7,
-        "n_probs": 5,
-        "return_tokens": True,
-    },
+_SHOWN = {"n_predict": 48, "n_probs": 5, "return_tokens": True}
+REQUESTS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    (
+        "/completion",
+        {"prompt": SHARED + "One day", "temperature": 0, **_SHOWN},
+        ("content", "tokens", "completion_probabilities"),
+    ),
+    (
+        "/completion",
+        {"prompt": "The sun", "temperature": 1.2, "seed": 7, **_SHOWN},
+        ("content", "tokens", "completion_probabilities"),
+    ),
+    ("/v1/embeddings", {"input": [SHARED + "One day", "The sun"]}, ("data", "usage")),
 )
-"""Greedy and sampled; logarithms of probabilities show the logits' bits."""
+"""Routes, bodies, and what of the answers must not change.
+
+Answers greedy and sampled, whose logarithms of probabilities show the logits' bits, and vectors of the same texts.
+"""
 
 
 @dataclass(slots=True)
@@ -41,11 +47,12 @@ class Golden:
             SoakError: the answer differs from the first one.
         """
         i = chance.randrange(len(REQUESTS))
-        reply = await ask(port, post("/completion", {**REQUESTS[i], "cache_prompt": chance.random() < 0.7}))
+        path, fields, members = REQUESTS[i]
+        reply = await ask(port, post(path, {**fields, "cache_prompt": chance.random() < 0.7}))
         if not checked(reply):
             return "busy"
         body = reply.json()
-        answer = body["content"], body["tokens"], body["completion_probabilities"]
+        answer = [body[name] for name in members]
         if self._answers.setdefault(i, answer) != answer:
             raise SoakError(f"golden request {i} got other bits than at the beginning")
         self.n_checked += 1
@@ -54,6 +61,6 @@ class Golden:
     async def check_all(self, port: int) -> None:
         """Ask for each of them, cached and not, until it is answered."""
         for seed in range(1000):
-            if await self.check(port, random.Random(seed)) == "same" and self.n_checked % 8 == 0:
+            if await self.check(port, random.Random(seed)) == "same" and self.n_checked % 12 == 0:
                 return
         raise SoakError("the golden requests are never taken")

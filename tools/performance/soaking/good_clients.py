@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from tools.performance.soaking.vectors import vectors_of
 from tools.performance.soaking.wire import Reply, SoakError, ask, post, request
 
 Client: TypeAlias = Callable[[int, random.Random], Awaitable[str]]
@@ -141,6 +142,30 @@ async def openai_response(port: int, chance: random.Random) -> str:
     return "ok"
 
 
+async def openai_embeddings(port: int, chance: random.Random) -> str:
+    """`/v1/embeddings`: one to twelve texts, or their ids, as floats or as bytes."""
+    texts: list[Any] = [text(chance) for _ in range(chance.choice((1, 3, 12)))]
+    if chance.random() < 0.3:
+        texts = [[chance.randrange(1, 200) for _ in range(chance.choice((1, 40)))] for _ in texts]
+    fields = {"input": texts if len(texts) > 1 else texts[0], "pooling": chance.choice(("mean", "last"))}
+    encoding = chance.choice(("float", "base64"))
+    reply = await ask(port, post("/v1/embeddings", {**fields, "encoding_format": encoding}))
+    if not checked(reply):
+        return "busy"
+    vectors_of([one["embedding"] for one in reply.json()["data"]], len(texts))
+    return "ok"
+
+
+async def llama_server_embeddings(port: int, chance: random.Random) -> str:
+    """`/embedding`: llama-server's list of vectors."""
+    texts = [text(chance) for _ in range(chance.choice((1, 4)))]
+    reply = await ask(port, post("/embedding", {"content": texts}))
+    if not checked(reply):
+        return "busy"
+    vectors_of([one["embedding"][0] for one in reply.json()], len(texts))
+    return "ok"
+
+
 async def anthropic_messages(port: int, chance: random.Random) -> str:
     """`/v1/messages`, whole."""
     fields = {
@@ -193,6 +218,8 @@ GOOD: tuple[Client, ...] = (
     openai_completion,
     openai_chat,
     openai_response,
+    openai_embeddings,
+    llama_server_embeddings,
     anthropic_messages,
     llama_server_completion,
     small_questions,
