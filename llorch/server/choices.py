@@ -16,6 +16,7 @@ from llorch.engine.events import (
     EndTokenEvent,
     ErrorEvent,
     Event,
+    LastEvent,
     PromptEvent,
     TokenEvent,
 )
@@ -25,6 +26,9 @@ from llorch.engine.request import Request as GenerationRequest
 from llorch.engine.service import EngineService
 from llorch.server.errors import GenerationFailedError
 from llorch.server.streaming import EventStream, finish, on_departure
+
+_FAILED_BESIDE = ErrorEvent("abort", "another choice of its request failed", retriable=True)
+"""How a choice ended that was still running then."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class Choices:
         self._submissions = submissions
         self._last: list[Event | None] = [None] * len(submissions)
         self._n_unfinished = len(submissions)
+        self._has_failed = False
 
     def __len__(self) -> int:
         return len(self._submissions)
@@ -68,18 +73,21 @@ class Choices:
     async def take(self) -> Sequence[ChoiceEvent]:
         """What has happened to them since the last call, as soon as something has; nothing once all is over.
 
-        It is when each has ended, or one has failed.
+        It is when each has ended, or one has failed: its failure comes last, behind all else of the same step.
         """
         if not self._n_unfinished:
             return ()
         news = await self._submissions[0].mailbox.take()
-        for i, (k, event) in enumerate(news):
+        failures = []
+        for k, event in news:
             self._last[k] = event
             if isinstance(event, ErrorEvent):
-                self._n_unfinished = 0
-                return news[: i + 1]
+                failures.append((k, event))
             self._n_unfinished -= isinstance(event, EndEvent)
-        return news
+        if not failures:
+            return news
+        self._n_unfinished, self._has_failed = 0, True
+        return [one for one in news if not isinstance(one[1], ErrorEvent)] + failures[:1]
 
     async def events(self) -> AsyncGenerator[ChoiceEvent]:
         """What happens to all of them; leaving early ends them."""
@@ -136,7 +144,8 @@ class Choices:
     def finish(self) -> None:
         """End those that are unfinished, and log how each ended."""
         for submission, last in zip(self._submissions, self._last, strict=True):
-            finish(self._service, submission, last)
+            ended = last if isinstance(last, LastEvent) or not self._has_failed else _FAILED_BESIDE
+            finish(self._service, submission, ended)
 
 
 async def submit_choices(

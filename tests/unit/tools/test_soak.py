@@ -136,6 +136,10 @@ def test_a_full_queue_must_say_when_to_come_back() -> None:
         run(reply(503))
 
 
+def encoded(numbers: list[float]) -> str:
+    return base64.b64encode(np.array(numbers, "<f4").tobytes()).decode()
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -143,13 +147,7 @@ def test_a_full_queue_must_say_when_to_come_back() -> None:
         ([[0.6, 0.8], [1.0]], "of one size"),
         ([[0.6, 0.8], [0.6, 0.7]], "of length 1"),
         ([[0.6, 0.8], [float("nan"), 1.0]], "of length 1"),
-        (
-            [
-                base64.b64encode(np.float32([0.6, 0.8])).decode(),
-                base64.b64encode(np.float32([1, 1])).decode(),
-            ],
-            "length",
-        ),
+        ([encoded([0.6, 0.8]), encoded([1.0, 1.0])], "of length 1"),
     ],
 )
 def test_vectors_that_cannot_be_are_a_fault(values: list[Any], words: str) -> None:
@@ -158,9 +156,8 @@ def test_vectors_that_cannot_be_are_a_fault(values: list[Any], words: str) -> No
 
 
 def test_vectors_are_the_same_as_numbers_and_as_bytes() -> None:
-    text = base64.b64encode(np.array([0.6, 0.8], "<f4").tobytes()).decode()
-    numbers = np.float32([0.6, 0.8]).tolist()
-    assert (vectors_of([text], 1) == vectors_of([numbers], 1)).all()
+    numbers = [float(number) for number in np.array([0.6, 0.8], "<f4")]
+    assert (vectors_of([encoded([0.6, 0.8])], 1) == vectors_of([numbers], 1)).all()
 
 
 def stream(text: str) -> bytes:
@@ -183,7 +180,7 @@ def test_a_stream_must_fit_its_end() -> None:
 
 
 def test_another_bit_in_a_golden_answer_is_a_fault() -> None:
-    first = {"content": "a", "tokens": [5], "completion_probabilities": [{"logprob": -0.5}]}
+    first: dict[str, Any] = {"content": "a", "tokens": [5], "completion_probabilities": [{"logprob": -0.5}]}
     other = first | {"completion_probabilities": [{"logprob": -0.5000000000000001}]}
     first |= {"data": [[0.5]], "usage": {}}
     other |= {"data": [[0.25]], "usage": {}}
