@@ -62,10 +62,17 @@ class FieldError:
     message: str
 
 
+MAX_FAULTS = 50
+"""Faults of one request that are told one by one; the rest is counted. A body of a megabyte may have half a million."""
+
+
 class RequestError(InputError):
-    """A generation request is refused; `errors` holds every fault found, not only the first."""
+    """A generation request is refused; `errors` holds every fault found, not only the first, up to `MAX_FAULTS`."""
 
     def __init__(self, errors: list[FieldError]) -> None:
+        if len(errors) > MAX_FAULTS:
+            rest = f"{len(errors) - MAX_FAULTS} more faults"
+            errors = [*errors[:MAX_FAULTS], FieldError("body", "no faults", rest)]
         super().__init__("; ".join(error.message for error in errors))
         self.errors = errors
 

@@ -29,7 +29,13 @@ MAX_NESTING = 60
 
 
 class UnfitValue(Exception):
-    """A request hands something to a template that none can take."""
+    """A request hands something to a template that none can take.
+
+    Attributes:
+        name: of the variable that holds it, once that is known.
+    """
+
+    name = ""
 
 
 class MarkedTemplate:
@@ -90,7 +96,7 @@ class MarkedTemplate:
             TemplateFault: the rendering fails.
             UnfitValue: `variables` hold what is no JSON, or nested too deep.
         """
-        prepared = {name: self._prepared(value, MAX_NESTING) for name, value in variables.items()}
+        prepared = {name: self._variable(name, value) for name, value in variables.items()}
         for message, given in zip(prepared.get("messages", ()), variables.get("messages", ()), strict=True):
             if given.get("role") in ROLES:
                 message["role"] = given["role"]
@@ -139,6 +145,14 @@ class MarkedTemplate:
             return lambda text: text
         pattern = re.compile("|".join(found))
         return lambda text: pattern.sub(lambda match: self._mark(match[0]), text)
+
+    def _variable(self, name: str, value: Any) -> Any:
+        """`value` as the template gets it."""
+        try:
+            return self._prepared(value, MAX_NESTING)
+        except UnfitValue as fault:
+            fault.name = name
+            raise
 
     def _prepared(self, value: Any, n_levels: int) -> Any:
         """A copy of a request's `value`, in which no text can spell a composed control token."""

@@ -161,7 +161,9 @@ class ChatTemplate:
         try:
             parts = template.parts(given)
         except UnfitValue as fault:
-            raise _refusal("valid values", f"messages: {fault}") from None
+            is_ours = fault.name not in variables
+            field = ("tools" if fault.name == "tools" else "messages") if is_ours else "chat_template_kwargs"
+            raise RequestError([FieldError(field, "valid values", f"{field}: {fault}")]) from None
         except TemplateFault as fault:
             does = "refuses these messages" if fault.is_refusal else "fails with these messages"
             raise _refusal(

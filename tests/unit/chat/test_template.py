@@ -242,3 +242,17 @@ def test_no_eos_stands_behind_the_beginning_of_an_answer() -> None:
     assert tokenizer.encode("x")[-1] == tokenizer.vocab.eos_id
     said = ChatTemplate("x", tokenizer, "x").prompt_ids(tokenizer, [USER])
     assert tokenizer.vocab.eos_id not in said
+
+
+@pytest.mark.parametrize("bad", ["a\ud800", [[["x\ud800"]]], {"a": object()}])
+def test_a_value_that_no_template_can_take_is_refused_by_the_name_of_its_field(bad: Any) -> None:
+    def fault_of(*messages: dict[str, Any], **arguments: Any) -> str:
+        with pytest.raises(RequestError) as refused:
+            rendered(ALL, *messages, **arguments)
+        (fault,) = refused.value.errors
+        assert fault.message.startswith(f"{fault.field}: ")
+        return fault.field
+
+    assert fault_of(variables={"x": bad}) == "chat_template_kwargs"
+    assert fault_of(tools=[{"type": "function", "function": {"name": "f", "description": bad}}]) == "tools"
+    assert fault_of({**USER, "name": bad}) == "messages"
