@@ -109,7 +109,7 @@ def test_what_fails_in_the_template_is_a_fault_that_names_the_line() -> None:
     "value", ["\ud800", {"\udfff": 1}, object(), b"x"], ids=["text", "key", "object", "bytes"]
 )
 def test_what_is_no_json_is_a_fault_of_the_request(value: Any) -> None:
-    with pytest.raises(RequestError, match=r"^messages: "):
+    with pytest.raises(RequestError, match=r"^chat_template_kwargs: "):
         rendered("{{ x }}", variables={"x": value})
 
 

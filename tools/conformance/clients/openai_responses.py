@@ -103,6 +103,23 @@ def stream(target: Target) -> None:
     expect_equal("output_tokens", found[-1].response.usage.output_tokens, whole.usage.output_tokens)
 
 
+def logprobs(target: Target) -> None:
+    """`include` and `top_logprobs` give the numbers of the same chat, whole and streamed."""
+    asked = {**HI, "include": ["message.output_text.logprobs"], "top_logprobs": 3}
+    part = _whole(target, **asked).output[0].content[0]
+    twin = client_of(target).chat.completions.create(
+        model=target.model, messages=[{"role": "user", "content": HI["input"]}], max_tokens=12, temperature=0,
+        logprobs=True, top_logprobs=3,
+    )  # fmt: skip
+    entries = [entry.model_dump() for entry in part.logprobs]
+    expect_equal("entries", entries, [one.model_dump() for one in twin.choices[0].logprobs.content])
+    found = _events(target, **asked)
+    deltas = [event for event in found if event.type == "response.output_text.delta"]
+    streamed = [entry.logprob for event in deltas for entry in event.logprobs]
+    expect_equal("streamed", streamed, [entry["logprob"] for entry in entries])
+    expect_equal("last", found[-1].response.output[0].content[0].logprobs, part.logprobs)
+
+
 def next_turn(target: Target) -> None:
     """The output of an answer goes back as it is, with the next question behind it."""
     question = {"role": "user", "content": "Say hi."}
@@ -201,6 +218,7 @@ CHECKS: list[Check] = [
     text,
     as_chat,
     stream,
+    logprobs,
     next_turn,
     structured,
     json_object,
