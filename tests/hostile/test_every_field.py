@@ -36,7 +36,7 @@ VALID: dict[str, dict[str, Any]] = {
     "/trace/stop": {},
 }
 NEEDS: dict[str, dict[str, Any]] = {
-    "top_logprobs": {"logprobs": True},
+    "top_logprobs": {"logprobs": True, "include": ["message.output_text.logprobs"]},
     "token_ids": {"prompt": None},
     "continue_final_message": {"messages": [*MESSAGES, {"role": "assistant", "content": "I"}]},
 }
@@ -83,7 +83,11 @@ def post(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Respons
 def beside(path: str, name: str) -> dict[str, Any]:
     return {
         **VALID[path],
-        **(NEEDS.get(name, {}) if path.startswith(("/v1/chat", "/generate", "/apply")) else {}),
+        **(
+            NEEDS.get(name, {})
+            if path.startswith(("/v1/chat", "/v1/responses", "/generate", "/apply"))
+            else {}
+        ),
     }
 
 
