@@ -19,6 +19,7 @@ from tests.support.commands import (
     refused_here,
     start,
     wait_for,
+    writes_in,
 )
 from tests.support.hf_directories import write_directory
 from tests.support.logits import token_ids_of
@@ -97,7 +98,7 @@ def test_a_signal_leaves_nothing_and_the_old_file(tmp_path: Path) -> None:
     out = folder / "out.gguf"
     out.write_bytes(b"old")
     with start("convert", str(large), str(out), "--type", "Q5_K", "-t", "1") as process:
-        wait_for(lambda: len(os.listdir(folder)) == 2)
+        wait_for(lambda: writes_in(process.pid, folder))
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
     assert os.listdir(folder) == ["out.gguf"]

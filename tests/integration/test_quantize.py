@@ -21,6 +21,7 @@ from tests.support.commands import (
     refused_here,
     start,
     wait_for,
+    writes_in,
 )
 from tests.support.tiny_models import write_tiny_llama
 
@@ -118,7 +119,7 @@ def test_a_signal_leaves_nothing_and_the_old_file(
     out = folder / "out.gguf"
     out.write_bytes(b"old")
     with start("quantize", str(large_model), str(out), "Q5_K", "-t", "1") as process:
-        wait_for(lambda: len(os.listdir(folder)) == 2)
+        wait_for(lambda: writes_in(process.pid, folder))
         process.send_signal(number)
         assert process.wait(60) == 128 + number
     assert os.listdir(folder) == ["out.gguf"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -87,6 +88,14 @@ def handles(process_id: int, number: int) -> bool:
 def has_mapped(process_id: int, library: str) -> bool:
     """Whether a process has loaded a shared library, so far."""
     return library in Path(f"/proc/{process_id}/maps").read_text()
+
+
+def writes_in(process_id: int, folder: Path) -> bool:
+    """Whether a process has opened a file in `folder`, with a name or without."""
+    descriptors = Path(f"/proc/{process_id}/fd")
+    with contextlib.suppress(FileNotFoundError):  # one is closed meanwhile
+        return any(os.readlink(link).startswith(f"{folder}/") for link in descriptors.iterdir())
+    return False
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
