@@ -45,8 +45,19 @@ def resolve_model_path(model: str | os.PathLike[str]) -> Path:
             hint = f" (did you mean {meant!r}?)" if meant else f" ({DEMO!r} is the embedded model)"
         elif isinstance(model, str) and is_hub_name(model):
             hint = f" (if the model hub has one of that name, `llorch pull {model}` fetches it)"
-        raise InputError(f"there is no model at {path}{hint}")
+        raise InputError(f"there is no model at {printable(path)}{hint or _why_not(path)}")
     return path
+
+
+def _why_not(path: Path) -> str:
+    """What hides a file, where that is more than that there is none."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:
+        return f" ({error.strerror if isinstance(error, OSError) else error})"
+    return ""
 
 
 def open_tokenizer(path: str | os.PathLike[str], *, override_pre: str | None = None) -> Tokenizer:

@@ -15,6 +15,8 @@ from llorch.errors import SettingsError, shown
 from llorch.fields.api_keys import MAX_KEYS, split_key
 from llorch.fields.field import Field
 from llorch.fields.table import SETTINGS, suggest
+from llorch.formats.printed import printable
+from llorch.machine.input_file import opened_input
 
 ENV_PREFIX = "LLORCH_"
 CONFIG_VARIABLE = "LLORCH_CONFIG"
@@ -58,7 +60,7 @@ _SERVICE_PORT, _SERVICE_URL = re.compile(r"LLORCH_(\w+_)?PORT"), re.compile(r"(t
 def from_file(path: Path, problems: list[str]) -> dict[str, Any]:
     """Keys of the TOML file at `path`, which must exist."""
     try:
-        with path.open("rb") as file:
+        with opened_input(path) as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise ValueError(f"it is larger than {MAX_CONFIG_BYTES} bytes")
@@ -66,18 +68,18 @@ def from_file(path: Path, problems: list[str]) -> dict[str, Any]:
             raise ValueError("it begins with a byte order mark; save it as UTF-8 without one")
         values = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
-        problems.append(f"configuration file {path} cannot be read: {error.strerror or error}")
+        problems.append(f"configuration file {printable(path)} cannot be read: {error.strerror or error}")
         return {}
     except RecursionError:
-        problems.append(f"configuration file {path} is nested too deeply")
+        problems.append(f"configuration file {printable(path)} is nested too deeply")
         return {}
     except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
-        problems.append(f"configuration file {path} is not TOML: {' '.join(str(error).split())}")
+        problems.append(f"configuration file {printable(path)} is not TOML: {' '.join(str(error).split())}")
         return {}
     for name in [name for name, value in values.items() if isinstance(value, dict)]:
         del values[name]
         problems.append(
-            f"[{name[:64]}] in {path} is a section; settings stand at the top level, without sections"
+            f"[{name[:64]}] in {printable(path)} is a section; settings stand at the top level, without sections"
         )
     return values
 
@@ -133,16 +135,20 @@ def keys_of_file(path: Path, origin: str, setting: str = "api_key_file") -> str:
 
 def _read_key_file(path: Path, setting: str) -> str:
     try:
-        with path.open("rb") as file:
+        with opened_input(path) as file:
             content = file.read(MAX_KEY_BYTES + 1)
     except OSError as error:
-        raise SettingsError(f"{setting} {path} cannot be read: {error.strerror or error}") from None
+        raise SettingsError(
+            f"{setting} {printable(path)} cannot be read: {error.strerror or error}"
+        ) from None
     if len(content) > MAX_KEY_BYTES:
-        raise SettingsError(f"{setting} {path} is larger than {MAX_KEY_BYTES} bytes, so it holds no key")
+        raise SettingsError(
+            f"{setting} {printable(path)} is larger than {MAX_KEY_BYTES} bytes, so it holds no key"
+        )
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise SettingsError(f"{setting} {path} is not UTF-8, so it holds no key") from None
+        raise SettingsError(f"{setting} {printable(path)} is not UTF-8, so it holds no key") from None
 
 
 def clean_keys(keys: list[str], origin: str) -> str:

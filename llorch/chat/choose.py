@@ -10,6 +10,7 @@ from llorch.chat.builtin import BUILTIN, FALLBACK
 from llorch.chat.jinja.program import MAX_SOURCE_CHARS
 from llorch.chat.template import ChatTemplate
 from llorch.errors import InputError, described
+from llorch.formats.printed import printable
 from llorch.text.tokenizer import Tokenizer
 
 KEY = "tokenizer.chat_template"
@@ -70,6 +71,8 @@ def _read(override: str) -> tuple[str, str]:
             content = file.read(4 * MAX_SOURCE_CHARS + 1)
         return content.decode(), str(path)
     except OSError as error:
-        raise InputError(f"chat_template: {path} cannot be read: {error.strerror or error}") from None
+        raise InputError(
+            f"chat_template: {printable(path)} cannot be read: {error.strerror or error}"
+        ) from None
     except UnicodeDecodeError:
-        raise InputError(f"chat_template: {path} is no UTF-8 text") from None
+        raise InputError(f"chat_template: {printable(path)} is no UTF-8 text") from None

@@ -20,6 +20,7 @@ from llorch.cli import interrupt, streams
 from llorch.cli.options import add_common
 from llorch.cli.parser import EXIT_USAGE, CommandParser, OneLineParser, check_first_word
 from llorch.errors import InputError, LlorchError
+from llorch.formats.printed import printable
 from llorch.version import __version__
 
 COMMANDS = {
@@ -86,8 +87,7 @@ def report(error: BaseException) -> int:
         code = EXIT_USAGE
     elif isinstance(error, OSError):
         code = EXIT_USAGE
-        where = error.filename or "reading or writing failed"
-        message = f"{where}: {error.strerror or message}"
+        message = f"{_where(error)}: {error.strerror or message}"
     elif isinstance(error, ModuleNotFoundError) and not (error.name or "llorch").startswith("llorch"):
         message = f"the package {error.name!r} is missing from {sys.executable}; {HOW_TO_INSTALL}"
     elif isinstance(error, MemoryError):
@@ -96,6 +96,13 @@ def report(error: BaseException) -> int:
         message = f"internal error: {type(error).__name__}: {message} (LLORCH_DEBUG=1 shows where)"
     print(f"llorch: error: {with_own_pip(message)}", file=sys.stderr)
     return code
+
+
+def _where(error: OSError) -> str:
+    """What an operation was tried on, as one line."""
+    if isinstance(error.filename, (str, bytes)) and error.filename:
+        return printable(Path(os.fsdecode(error.filename)))
+    return "reading or writing failed"
 
 
 def with_own_pip(message: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, load_with_progress, settings_from
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 
 if TYPE_CHECKING:
     from llorch.open_model import OpenModel
@@ -116,12 +117,13 @@ def _compare(args: argparse.Namespace, settings: Settings) -> Measured:
     with load_with_progress(settings) as model, BaseFile.open(args.base, model.config.n_vocab) as base:
         chunks = base.chunks(model.tokenizer, args.chunks)
         if args.n_ctx not in (None, base.layout.n_ctx):
-            raise InputError(f"-c {args.n_ctx}: {args.base} has a context of {base.layout.n_ctx}")
+            raise InputError(f"-c {args.n_ctx}: {printable(args.base)} has a context of {base.layout.n_ctx}")
         if text is not None and not base.is_of(
             cut_text(model.tokenizer, text, base.layout.n_ctx, base.layout.n_chunks)
         ):
             raise InputError(
-                f"{args.base} was made from another text than {args.file}, or by another tokenizer"
+                f"{printable(args.base)} was made from another text than {printable(args.file)}, "
+                "or by another tokenizer"
             )
         _warn_about_context(model, chunks.n_ctx)
         with console.Progress() as progress:

@@ -9,6 +9,7 @@ from llorch.cli import console
 from llorch.cli.options import add_json
 from llorch.convert.written_beside import check_place, written_beside
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.report.bundle_figures import BundleFigures, read_bundle
 from llorch.report.document import page_of
 from llorch.report.trace_file import TraceSummary, read_trace
@@ -43,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
             f"one trace and one bundle at most, got {len(files)} files and {len(folders)} folders"
         )
     if any(args.output.absolute().parent.samefile(folder) for folder in folders):
-        raise InputError(f"{args.output} would be in the bundle, where nothing else belongs; write elsewhere")
+        raise InputError(
+            f"{printable(args.output)} would be in the bundle, where nothing else belongs; write elsewhere"
+        )
     check_place(args.output, tuple(path for path in files if path.exists()))
     trace: TraceSummary | None = read_trace(files[0]) if files else None
     figures: BundleFigures | None = read_bundle(folders[0]) if folders else None
@@ -53,5 +56,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         console.print_json({"path": str(args.output)})
     else:
-        print(f"{args.output}: open it in a browser; it needs no network")
+        print(f"{printable(args.output)}: open it in a browser; it needs no network")
     return 0

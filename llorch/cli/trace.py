@@ -15,6 +15,7 @@ from llorch.convert.written_beside import check_place
 from llorch.engine.params import SamplingParams
 from llorch.engine.request import Request
 from llorch.errors import FieldError, InputError, RequestError
+from llorch.formats.printed import printable
 from llorch.trace import viewer
 from llorch.trace.about import about_run
 from llorch.trace.run_timeline import operations_of_run, run_timeline
@@ -142,14 +143,14 @@ def _output(text: str, model: str) -> Path:
     path = Path(text)
     check_place(path, (Path(model),) if Path(model).exists() else ())
     if not os.access(path.parent, os.W_OK):
-        raise InputError(f"{path}: the folder {path.parent} cannot be written to")
+        raise InputError(f"{printable(path)}: the folder {printable(path.parent)} cannot be written to")
     return path
 
 
 def _print(path: Path, n_events: int, traced: TracedRun) -> None:
     recording, usage = traced.recording, traced.end.usage
     print(
-        f"{path}: {n_events} events. {viewer.VIEWER} opens it (Open trace file); it stays in your browser, "
+        f"{printable(path)}: {n_events} events. {viewer.VIEWER} opens it (Open trace file); it stays in your browser, "
         "nothing is uploaded."
     )
     seconds = (recording.ended_ns - recording.begun_ns) / 1e9

@@ -11,6 +11,7 @@ from llorch.cli import console
 from llorch.convert.written_beside import written_beside
 from llorch.errors import InputError
 from llorch.fields.api_keys import split_key
+from llorch.formats.printed import printable
 from llorch.settings import Settings
 from llorch.trace import viewer
 from llorch.trace.from_server import fetch_trace
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace, settings: Settings, path: Path) -> int:
     if args.json:
         console.print_json({"path": str(path), "n_events": n_events})
     else:
-        print(f"{path}: {n_events} events. {viewer.VIEWER} opens it (Open trace file).")
+        print(f"{printable(path)}: {n_events} events. {viewer.VIEWER} opens it (Open trace file).")
     if args.open:
         viewer.show(path)
     return 0

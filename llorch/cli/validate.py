@@ -11,6 +11,7 @@ from llorch.cli.options import add_field, add_json, settings_from
 from llorch.cli.verify_bundle import add_seals, coloured, verify_bundle
 from llorch.environment import reproducible_command
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.kernels import paths
 from llorch.model_files import DEMO, resolve_model_path
 from llorch.settings import Settings
@@ -112,7 +113,7 @@ def _expand(folder: Path) -> Sequence[Path]:
         return [folder]
     inner = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
     if not inner:
-        raise ReferenceDumpError(f"{folder} holds no {MANIFEST}, and no folder in it does")
+        raise ReferenceDumpError(f"{printable(folder)} holds no {MANIFEST}, and no folder in it does")
     return inner
 
 
@@ -152,7 +153,7 @@ def _print(results: Mapping[str, ValidationResult], folder: Path) -> None:
             print("", *failure_lines(failure), sep="\n  ")
         print()
     passed = all(result.passed for result in results.values())
-    print(f"{coloured('pass' if passed else 'fail', 'passed' if passed else 'FAILED')}: {folder}")
+    print(f"{coloured('pass' if passed else 'fail', 'passed' if passed else 'FAILED')}: {printable(folder)}")
 
 
 def _print_table(result: ValidationResult) -> None:

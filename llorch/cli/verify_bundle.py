@@ -10,6 +10,7 @@ from pathlib import Path
 from llorch.cli import console
 from llorch.cli.bundle_list import LIST, list_bundles, refuse_folder_of_bundles
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.validation.bundle import Bundle
 from llorch.validation.checkpoints import Verdict
 from llorch.validation.signing import signer
@@ -56,7 +57,7 @@ def verify_bundle(args: argparse.Namespace) -> int:
     refuse_folder_of_bundles(args.verify)
     sign = signer(args.sign) if args.sign else None
     if sign is not None and (args.verify / SIGNATURE).exists():
-        raise InputError(f"{args.verify} is signed already; remove {SIGNATURE} to sign it anew")
+        raise InputError(f"{printable(args.verify)} is signed already; remove {SIGNATURE} to sign it anew")
     bundle = verify(args.verify, args.verify_key)
     if sign is not None and not bundle.problems:
         sign(args.verify)

@@ -136,7 +136,8 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
             raise InputError(f"{printable(path)}: there is no folder {printable(path.parent)}") from None
         return
     except (OSError, ValueError) as error:
-        raise InputError(f"{printable(path)}: is not a usable path: {error}") from error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise InputError(f"{printable(path)}: is not a usable path: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{printable(path)}: is no regular file; it is not replaced")
     files = [file for source in sources for file in (source.iterdir() if source.is_dir() else (source,))]

@@ -15,6 +15,7 @@ Source: `tools/perplexity/perplexity.cpp` of llama.cpp; files of either program 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -167,8 +168,10 @@ class BaseFile:
             InputError: it is no such file, not whole, or of a model with another vocabulary.
             OSError: it cannot be read.
         """
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe would wait here
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise InputError(f"{printable(path)}: is no regular file; a base file was expected")
             layout = _layout(path, _read(descriptor, 0, _N_HEADER), n_vocab, os.fstat(descriptor).st_size)
             data = _read(descriptor, _N_HEADER, layout.offset(0) - _N_HEADER)
             ids = np.frombuffer(data, "<i4").astype(np.int32).reshape(layout.n_chunks, layout.n_ctx)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from llorch.errors import InputError
 from llorch.formats.printed import printable
+from llorch.machine.input_file import opened_input
 
 MAX_BYTES = 256 << 20
 """Of text; its tokens take many times that."""
@@ -20,7 +21,7 @@ def read_text(path: Path) -> str:
         InputError: the file is empty, too large, or not UTF-8.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with opened_input(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise InputError(f"{printable(path)}: has more than {MAX_BYTES >> 20} MiB of text")

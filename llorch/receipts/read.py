@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from llorch.errors import InputError
 from llorch.formats.printed import printable
+from llorch.machine.input_file import opened_input
 from llorch.receipts.canonical import sha256_of
 from llorch.receipts.schema import Receipt, parse_receipt
 
@@ -29,7 +30,7 @@ def read_receipt(path: Path) -> tuple[Receipt, bool]:
     """
     where = printable(path)
     try:
-        with path.open("rb") as file:
+        with opened_input(path) as file:
             return receipt_in(file, where)
     except OSError as error:
         raise InputError(f"{where}: cannot be read: {error.strerror or error}") from None

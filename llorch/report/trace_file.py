@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat
 
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.report.truth import TruthRecord
 from llorch.validation.records import Count, Record, read_record
 
@@ -93,11 +94,15 @@ def read_trace(path: Path) -> TraceSummary:
         raise InputError(f"{error}; a trace is what `llorch trace -o FILE` writes") from None
     n_cells = sum(map(len, summary.operations.values()))
     if not 0 < n_cells <= CELLS_AT_MOST:
-        raise InputError(f"{path}: llorch: operations has {n_cells} entries, expected 1 to {CELLS_AT_MOST}")
+        raise InputError(
+            f"{printable(path)}: llorch: operations has {n_cells} entries, expected 1 to {CELLS_AT_MOST}"
+        )
     for label, of_layer in summary.operations.items():
         for layer in of_layer:
             if not _is_layer(layer):
-                raise InputError(f"{path}: llorch: operations: {label} names a layer {layer[:20]!r}")
+                raise InputError(
+                    f"{printable(path)}: llorch: operations: {label} names a layer {layer[:20]!r}"
+                )
     return summary
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from llorch.conversation import Conversation
 from llorch.errors import InputError, ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.progress import Progress, ignore_progress
 from llorch.report.statistics import StatisticsProbe, TensorStatistics
 from llorch.validation.checkpoints import TableRow, ValidationResult, validate
@@ -105,7 +106,7 @@ def open_reference(directory: Path) -> Reference:
         return Reference.load(directory)
     found = [Reference.load(path.parent) for path in sorted(directory.glob(f"*/{MANIFEST}"))]
     if not found:
-        raise ReferenceDumpError(f"{directory} holds no {MANIFEST}, and no folder in it does")
+        raise ReferenceDumpError(f"{printable(directory)} holds no {MANIFEST}, and no folder in it does")
     return min(found, key=lambda reference: reference.profile != "native")
 
 

@@ -152,12 +152,14 @@ class BundleWriter:
             )
         self.folder = proof_folder(directory) / kind / self.run_id
         if self.folder.exists():
-            raise InputError(f"{self.folder} exists already; choose another {RUN_ID_VARIABLE}")
+            raise InputError(f"{printable(self.folder)} exists already; choose another {RUN_ID_VARIABLE}")
         existing = next(parent for parent in self.folder.absolute().parents if parent.exists())
-        if not os.access(existing, os.W_OK | os.X_OK):  # better said now than when all is computed
+        if not existing.is_dir() or not os.access(
+            existing, os.W_OK | os.X_OK
+        ):  # better said now than when all is computed
             raise InputError(
-                f"the proof bundle {self.folder} cannot be written into {existing}; --proof-dir or "
-                f"{DIRECTORY_VARIABLE} names another folder"
+                f"the proof bundle {printable(self.folder)} cannot be written into {printable(existing)}; "
+                f"--proof-dir or {DIRECTORY_VARIABLE} names another folder"
             )
         self._files: dict[str, bytes] = {}
 

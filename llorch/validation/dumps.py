@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from llorch.errors import ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.validation.records import ArrayFile, Count, HashedFile, Record, Sha256, read_record
 from llorch.validation.tolerances import Profile, stage_key, stage_names
 
@@ -174,14 +175,14 @@ class Reference:
         path = directory / MANIFEST
         reference = cls(directory, read_record(Manifest, path, _MANIFEST_BYTES_AT_MOST))
         for fault in reference.manifest.faults():
-            raise ReferenceDumpError(f"{path}: {fault}")
+            raise ReferenceDumpError(f"{printable(path)}: {fault}")
         expected: dict[str, set[str]] = {}
         for run in reference.passes():
             keys = {f"{run.name}/{stage_key(*stage)}" for stage in reference.stages(run)}
             expected.setdefault(run.file, set()).update(keys)
         for name, keys in expected.items():
             if name not in reference.manifest.files:
-                raise ReferenceDumpError(f"{path}: files: {name} is missing")
+                raise ReferenceDumpError(f"{printable(path)}: files: {name} is missing")
             reference.manifest.files[name].require(directory / name, str(directory / name))
             if missing := reference._archive(name).missing(keys):
                 raise ReferenceDumpError(

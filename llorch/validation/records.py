@@ -18,6 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializ
 from pydantic_core import ErrorDetails
 
 from llorch.errors import ReferenceDumpError, shown
+from llorch.formats.printed import printable
+from llorch.machine.input_file import opened_input
 
 _NPY_HEADER_BYTES_AT_MOST = 4096
 _UNREADABLE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
@@ -67,7 +69,7 @@ class HashedFile(Record, extra="forbid"):
 
 def sha256_of_file(path: Path) -> str:
     """Hash of a whole file."""
-    with path.open("rb") as file:
+    with opened_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -94,11 +96,13 @@ def _fault(error: ErrorDetails) -> str:
 def read_record(model: type[R], path: Path, bytes_at_most: int) -> R:
     """Read a file that holds one record, and no file larger than `bytes_at_most`."""
     try:
-        if path.stat().st_size > bytes_at_most:
-            raise ReferenceDumpError(f"{path} is larger than {bytes_at_most >> 20} MiB")
-        return parse_record(model, path.read_bytes(), str(path))
+        with opened_input(path) as file:
+            content = file.read(bytes_at_most + 1)
+        if len(content) > bytes_at_most:
+            raise ReferenceDumpError(f"{printable(path)} is larger than {bytes_at_most >> 20} MiB")
+        return parse_record(model, content, printable(path))
     except OSError as error:
-        raise ReferenceDumpError(f"{path} cannot be read: {error.strerror}") from None
+        raise ReferenceDumpError(f"{printable(path)} cannot be read: {error.strerror}") from None
 
 
 class ArrayFile:
@@ -109,7 +113,7 @@ class ArrayFile:
         try:
             self._archive = zipfile.ZipFile(path)
         except _UNREADABLE as error:
-            raise ReferenceDumpError(f"{path} cannot be opened: {error}") from None
+            raise ReferenceDumpError(f"{printable(path)} cannot be opened: {error}") from None
 
     def missing(self, keys: set[str]) -> list[str]:
         """Those of `keys` for which there is no array."""
@@ -117,7 +121,7 @@ class ArrayFile:
 
     def read(self, key: str, shape: tuple[int, ...] | None = None) -> NDArray[Any]:
         """One array; with a `shape`, nothing larger than float32 of that shape is taken into memory."""
-        where = f"{self._path}: {key}"
+        where = f"{printable(self._path)}: {key}"
         try:
             n_bytes = self._archive.getinfo(f"{key}.npy").file_size
             if shape is not None and not 0 <= n_bytes - 4 * math.prod(shape) <= _NPY_HEADER_BYTES_AT_MOST:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from llorch.errors import ReferenceDumpError
+from llorch.formats.printed import printable
 from llorch.validation.attestation import ATTESTATION, difference, statement_of
 from llorch.validation.bundle import FIRST_SCHEMA, INDEX, Bundle
 from llorch.validation.signing import signature_problems
@@ -23,7 +24,7 @@ def require_regular_files(folder: Path) -> None:
     """
     strange = strange_entries(folder)
     if strange and os.path.lexists(folder / INDEX):  # of another folder it is said that it lacks the index
-        raise ReferenceDumpError(f"{folder} is no bundle: {'; '.join(strange[:5])}")
+        raise ReferenceDumpError(f"{printable(folder)} is no bundle: {'; '.join(strange[:5])}")
 
 
 def check_files(bundle: Bundle, known: Collection[str]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.validation.records import sha256_of_file
 from llorch.validation.sums import SIGNATURE
 
@@ -55,7 +56,7 @@ def signer(private_key: Path) -> Callable[[Path], None]:
         except OSError:
             raise
         except Exception as error:
-            raise InputError(f"{folder} could not be signed: {error}") from None
+            raise InputError(f"{printable(folder)} could not be signed: {error}") from None
         finally:
             partial.unlink(missing_ok=True)
 
@@ -135,9 +136,11 @@ def _quiet() -> Iterator[None]:
 def _require_key(path: Path, flag: str) -> None:
     try:
         if not path.is_file():
-            raise InputError(f"{flag} {path}: there is no such file")
+            raise InputError(f"{flag} {printable(path)}: there is no such file")
         if path.stat().st_size > _KEY_BYTES_AT_MOST:
-            raise InputError(f"{flag} {path}: is larger than {_KEY_BYTES_AT_MOST >> 10} KiB, which no key is")
+            raise InputError(
+                f"{flag} {printable(path)}: is larger than {_KEY_BYTES_AT_MOST >> 10} KiB, which no key is"
+            )
         path.read_bytes()
     except OSError as error:
-        raise InputError(f"{flag} {path} cannot be read: {error.strerror}") from None
+        raise InputError(f"{flag} {printable(path)} cannot be read: {error.strerror}") from None

@@ -46,7 +46,7 @@ def strange_entries(folder: Path) -> list[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        raise ReferenceDumpError(f"{folder} cannot be read: {error.strerror}") from None
+        raise ReferenceDumpError(f"{printable(folder)} cannot be read: {error.strerror}") from None
     return [
         f"{printable(Path(entry.name))} is no regular file"
         for entry in entries
@@ -67,10 +67,10 @@ def check_sums(folder: Path, known: Collection[str] = ()) -> list[str]:
     path = folder / SUMS
     try:
         if path.stat().st_size > _BYTES_AT_MOST:
-            raise ReferenceDumpError(f"{path} is larger than {_BYTES_AT_MOST >> 20} MiB")
+            raise ReferenceDumpError(f"{printable(path)} is larger than {_BYTES_AT_MOST >> 20} MiB")
         content = path.read_bytes()
     except OSError as error:
-        raise ReferenceDumpError(f"{path} cannot be read: {error.strerror}") from None
+        raise ReferenceDumpError(f"{printable(path)} cannot be read: {error.strerror}") from None
     digests, problems = _parse(content)
     if problems:
         return problems

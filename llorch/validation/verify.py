@@ -79,7 +79,7 @@ def verify(folder: Path, public_key: Path | None = None) -> Bundle:
         check_attestation(bundle)
     except _UNCHECKABLE as error:
         what = f"{type(error).__name__}: {error}"
-        raise ReferenceDumpError(f"{folder} holds data that cannot be checked ({what})") from None
+        raise ReferenceDumpError(f"{printable(folder)} holds data that cannot be checked ({what})") from None
     return bundle
 
 

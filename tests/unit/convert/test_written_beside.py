@@ -167,6 +167,12 @@ def test_only_abandoned_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".llorch-file.unfinished").touch()
     with written_beside(tmp_path / "out", 1, fine):
         pass
-    names = [".llorch-folder.unfinished", ".llorch-link.unfinished", ".llorch-pipe.unfinished", "other", "out"]
+    names = [
+        ".llorch-folder.unfinished",
+        ".llorch-link.unfinished",
+        ".llorch-pipe.unfinished",
+        "other",
+        "out",
+    ]
     assert sorted(os.listdir(tmp_path)) == names
     assert other.read_bytes() == b"kept"
