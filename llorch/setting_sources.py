@@ -27,6 +27,7 @@ OTHER_VARIABLES = frozenset(
         "LLORCH_CPU",
         "LLORCH_DATA_DIR",
         "LLORCH_DEBUG",
+        "LLORCH_LOWEST",
         "LLORCH_NEWEST",
         "LLORCH_PROOF_DIR",
         "LLORCH_RUN_ID",

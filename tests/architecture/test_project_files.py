@@ -55,9 +55,9 @@ def test_the_workflow_covers_every_python_and_every_masked_path() -> None:
 
 def test_the_workflow_sets_only_variables_that_exist() -> None:
     variables = {variable: value for job in jobs().values() for variable, value in job.get("env", {}).items()}
-    assert variables.keys() == {"LLORCH_PYTHON", "LLORCH_CPU", "LLORCH_NEWEST"}
+    assert variables.keys() == {"LLORCH_PYTHON", "LLORCH_CPU", "LLORCH_NEWEST", "LLORCH_LOWEST"}
     assert variables.keys() <= OTHER_VARIABLES
-    assert variables["LLORCH_NEWEST"] == "1"
+    assert variables["LLORCH_NEWEST"] == variables["LLORCH_LOWEST"] == "1"
 
 
 def test_no_job_can_hang_or_write() -> None:

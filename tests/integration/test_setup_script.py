@@ -119,11 +119,22 @@ def test_packages_are_installed_again_when_other_versions_are_wanted(clone: Path
     change_constraints(clone)
     assert pip_call(LLORCH_NEWEST="1") is None
     assert constrained in str(pip_call())
+    lowest = str(pip_call(LLORCH_LOWEST="1"))
+    assert re.search(r"--constraint \S+/lowest.txt --editable", lowest)
+    assert pip_call(LLORCH_LOWEST="1") is None
+    assert "--upgrade " in str(pip_call(LLORCH_NEWEST="1"))
+    assert constrained in str(pip_call())
     # One stamp at a time: after another installation, packages that were installed for the tests may be others.
     (clone / ".venv" / "llorch-test.stamp").write_text("other versions")
     change_constraints(clone)
     assert constrained in str(pip_call())
     assert [path.name for path in (clone / ".venv").glob("*.stamp")] == ["llorch-base.stamp"]
+
+
+def test_the_newest_and_the_lowest_versions_are_not_asked_for_at_once(clone: Path) -> None:
+    done = script(clone, "--version", LLORCH_NEWEST="1", LLORCH_LOWEST="1")
+    assert done.returncode == 2
+    assert "LLORCH_NEWEST=1 and LLORCH_LOWEST=1 contradict each other" in done.stderr
 
 
 def test_without_a_suitable_python_it_says_what_is_missing(clone: Path) -> None:

@@ -1,8 +1,8 @@
 # Sourced by scripts that have set $root, the clone: `ensure_environment EXTRA` makes $python run llorch.
 #
 # The environment is `.venv` in the clone (LLORCH_VENV overrides), made on first use by any Python >= 3.11
-# (LLORCH_PYTHON overrides), with the versions of constraints.txt (LLORCH_NEWEST=1: the newest ones instead). When
-# nothing has to be done this costs two small processes; all the work is in install.py. Messages go to stderr, so
+# (LLORCH_PYTHON overrides), with the versions of constraints.txt (LLORCH_NEWEST=1: the newest ones instead;
+# LLORCH_LOWEST=1: the lowest ones that pyproject.toml allows). When nothing has to be done this costs two small processes; all the work is in install.py. Messages go to stderr, so
 # that a command's output stays clean.
 
 venv=${LLORCH_VENV:-$root/.venv}
@@ -47,8 +47,10 @@ ensure_environment() {
     if [ -x "$python" ] && [ -f "$stamp" ] && [ ! -e "$venv/llorch-installing" ]; then
         # The stamp is what install.py was given: a moved clone, or a change to one of the files, installs again.
         versions=$root/tools/setup/constraints.txt
-        if [ "${LLORCH_NEWEST:-}" = 1 ]; then versions=; fi
-        if { printf '%s\n' "$root"; cat "$root/pyproject.toml" ${versions:+"$versions"}; } | cmp -s - "$stamp"; then
+        lowest=
+        if [ "${LLORCH_LOWEST:-}" = 1 ]; then lowest=lowest; fi
+        if [ "${LLORCH_NEWEST:-}${LLORCH_LOWEST:-}" = 1 ]; then versions=; fi
+        if { printf '%s\n' "$root" ${lowest:+"$lowest"}; cat "$root/pyproject.toml" ${versions:+"$versions"}; } | cmp -s - "$stamp"; then
             return 0
         fi
     fi

@@ -1,6 +1,7 @@
 """Install the clone into its own virtual environment, from wheels only. Run by environment.sh.
 
-The versions are those of constraints.txt; LLORCH_NEWEST=1 takes the newest ones that pyproject.toml allows.
+The versions are those of constraints.txt; LLORCH_NEWEST=1 takes the newest ones that pyproject.toml allows, and
+LLORCH_LOWEST=1 the lowest ones of what llorch itself needs.
 Standard library only. Two runs at once wait for each other; a run that was killed half-way leaves a marker,
 and the next one starts the environment afresh.
 """
@@ -9,11 +10,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
 import venv
 from pathlib import Path
+
+FOR_DEVELOPERS = ("browser", "dev", "docs", "oracles", "reference", "test")
+"""Extras whose lower bounds nobody but contributors meets, who have the locked versions."""
 
 PIP = ["-m", "pip", "--disable-pip-version-check", "--no-input"]
 
@@ -53,15 +60,57 @@ def make_environment(folder: Path) -> None:
     venv.EnvBuilder(with_pip=True).create(folder)
 
 
+def lowest_versions(pyproject: str) -> list[str]:
+    """Constraints such as ``"numpy==2.0"``: the lower bounds of what llorch and its extras for users need.
+
+    Args:
+        pyproject: text of a `pyproject.toml` whose requirements have the form ``"numpy>=2.0"``.
+    """
+    project = tomllib.loads(pyproject)["project"]
+    for_users = [extra for extra in project["optional-dependencies"] if extra not in FOR_DEVELOPERS]
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in for_users)]
+    return sorted(
+        {re.sub(r"\[.*\]", "", requirement).replace(">=", "==") for group in groups for requirement in group}
+    )
+
+
+def pip_options(constraints: Path, which: str, pyproject: str, folder: Path) -> list[str]:
+    """What pip is told about versions.
+
+    Args:
+        constraints: the locked versions.
+        which: ``"locked"``, ``"newest"`` or ``"lowest"``.
+        pyproject: text of `pyproject.toml`.
+        folder: for the constraints that are made here.
+    """
+    if which == "newest":
+        return ["--upgrade", "--upgrade-strategy=eager"]
+    if which == "locked":
+        return ["--constraint", str(constraints)]
+    made = folder / "lowest.txt"
+    made.write_text("\n".join(lowest_versions(pyproject)) + "\n", encoding="utf-8")
+    return ["--constraint", str(made)]
+
+
+def wanted_versions() -> str:
+    """``"newest"`` or ``"lowest"``, if the environment says so, else ``"locked"``."""
+    asked = [name for name in ("newest", "lowest") if os.environ.get(f"LLORCH_{name.upper()}") == "1"]
+    if len(asked) > 1:
+        say("LLORCH_NEWEST=1 and LLORCH_LOWEST=1 contradict each other; set one of them")
+        sys.exit(2)
+    return asked[0] if asked else "locked"
+
+
 def install(root: Path, folder: Path, extra: str) -> int:
     """Make the environment if needed, then install; the stamp is written last."""
     python = folder / "bin" / "python"
     marker = folder / "llorch-installing"
     stamp = folder / f"llorch-{extra}.stamp"
-    takes_newest = os.environ.get("LLORCH_NEWEST") == "1"
+    which = wanted_versions()
     constraints = root / "tools" / "setup" / "constraints.txt"
-    wanted = f"{root}\n{(root / 'pyproject.toml').read_text(encoding='utf-8')}"
-    if not takes_newest:
+    pyproject = (root / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = f"{root}\n" + ("lowest\n" if which == "lowest" else "") + pyproject
+    if which == "locked":
         wanted += constraints.read_text(encoding="utf-8")
     is_whole = os.access(python, os.X_OK) and not marker.exists()
     # What the tests need includes what the product needs.
@@ -79,13 +128,12 @@ def install(root: Path, folder: Path, extra: str) -> int:
         old.unlink()
     target = str(root) if extra == "base" else f"{root}[{extra}]"
     say("installing packages (wheels only, no compiler)")
-    versions = (
-        ["--upgrade", "--upgrade-strategy=eager"] if takes_newest else ["--constraint", str(constraints)]
-    )
-    code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", *versions, "--editable", target])
+    with tempfile.TemporaryDirectory() as made:
+        versions = pip_options(constraints, which, pyproject, Path(made))
+        code = run_pip([str(python), *PIP, "install", "--only-binary=:all:", *versions, "--editable", target])
     if code:
         say(f"the installation failed (pip's exit code {code}; its last lines are above)")
-        if not takes_newest:
+        if which == "locked":
             say(
                 "LLORCH_NEWEST=1 tries the newest versions instead of the ones in tools/setup/constraints.txt"
             )

@@ -11,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.conftest import REPOSITORY
+from tools.setup.install import lowest_versions
 from tools.setup.lock import (
     CONSTRAINTS,
     RUNNING_PYTHON,
@@ -74,3 +75,14 @@ def test_everything_that_the_tests_install_is_locked() -> None:
     names = {canonical(Requirement(line).name) for line in seen} - {"llorch"}
     assert len(names) > 30
     assert names <= locked.keys()
+
+
+def test_the_lowest_versions_are_the_lower_bounds_of_what_users_install() -> None:
+    lowest = lowest_versions((REPOSITORY / "pyproject.toml").read_text("utf-8"))
+    for text in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["ray"]:
+        requirement = Requirement(text)
+        (bound,) = requirement.specifier
+        assert (bound.operator, f"{requirement.name}=={bound.version}" in lowest) == (">=", True), text
+    assert all(re.fullmatch(r"[\w.-]+==[\d.]+", line) for line in lowest)
+    assert len({line.partition("==")[0] for line in lowest}) == len(lowest), "a package has two lower bounds"
+    assert not [line for line in lowest if line.startswith("pytest")]
