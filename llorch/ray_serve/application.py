@@ -85,15 +85,9 @@ def _replica_options(options: Options) -> Mapping[str, Any]:
         "graceful_shutdown_timeout_s": settings.shutdown_grace_s + STOP_S,
         "health_check_period_s": HEALTH_PERIOD_S,
         "request_router_config": RequestRouterConfig(
-            request_router_class="llorch.ray_serve.router:PrefixRouter", **_retries()
+            request_router_class="llorch.ray_serve.router:PrefixRouter", max_backoff_s=ROUTING_RETRY_S
         ),
     }
-
-
-def _retries() -> dict[str, float]:
-    """How soon the router looks again; older versions of Ray cannot be told."""
-    known = getattr(RequestRouterConfig, "model_fields", {})
-    return {"max_backoff_s": ROUTING_RETRY_S} if "max_backoff_s" in known else {}
 
 
 def _gateway_builder(settings: Settings) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, version
 
-MIN_RAY = (2, 59)
+MIN_RAY = (2, 56)
 """Routers of one's own, autoscaling policies and `record_autoscaling_stats` work as described from this version on."""
 
 INSTALL = "pip install 'llorch[ray]'"
@@ -31,5 +31,5 @@ def check_ray() -> None:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """The first two numbers of a version: ``"2.59.0rc1"`` is ``(2, 59)``."""
+    """The first two numbers of a version: ``"2.56.1rc1"`` is ``(2, 56)``."""
     return tuple(int(number) for number in re.findall(r"\d+", text)[:2])

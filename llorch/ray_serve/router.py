@@ -46,12 +46,8 @@ class PrefixRouter(RequestRouter):
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         """Replicas to try, most wanted first; Serve takes the least busy of a rank, and asks again if all are full."""
-        if pending_request is None:
-            # Ray 2.54 asks for nobody, again and again, while requests wait: without a pause nothing else would run.
-            await asyncio.sleep(PROBE_S)
-            return [_two_of(candidate_replicas)]
         ask = _ask_of(pending_request)
-        if ask is None:
+        if pending_request is None or ask is None:
             return [_two_of(candidate_replicas)]
         # Else Serve asks again at once, in a loop that never waits and lets nothing else run.
         pending_request.routing_context.should_backoff = True

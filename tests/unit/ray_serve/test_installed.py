@@ -16,15 +16,15 @@ def test_absent_ray_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(installed, "version", absent)
     with pytest.raises(
-        ImportError, match=r"needs Ray Serve 2\.59 .* Ray is not installed: pip install 'llorch\[ray\]'"
+        ImportError, match=r"needs Ray Serve 2\.56 .* Ray is not installed: pip install 'llorch\[ray\]'"
     ):
         from llorch.ray_serve import build_app  # noqa: F401
 
 
-@pytest.mark.parametrize("found", ["2.9.3", "2.58.1", "1.99"])
+@pytest.mark.parametrize("found", ["2.9.3", "2.55.1", "1.99"])
 def test_old_ray_is_named_with_its_version(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "version", lambda name: found)
-    with pytest.raises(ImportError, match=f"2.59 or newer, and Ray {found} is installed"):
+    with pytest.raises(ImportError, match=f"2.56 or newer, and Ray {found} is installed"):
         installed.check_ray()
 
 

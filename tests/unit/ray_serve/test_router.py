@@ -202,17 +202,6 @@ def test_what_generates_nothing_avoids_a_replica_that_has_not_accepted_the_last(
         accept(router, other, pending)
 
 
-def test_a_question_for_no_request_takes_a_while(router: Any) -> None:
-    async def ask() -> bool:
-        task = asyncio.create_task(router.choose_replicas([FakeReplica("one")], None))
-        await asyncio.sleep(0)  # until it waits for something
-        is_done = task.done()
-        await task
-        return is_done
-
-    assert not asyncio.run(ask())
-
-
 def test_a_request_that_is_given_up_while_replicas_are_asked_counts_nowhere(router: Any) -> None:
     replica, pending = FakeReplica("one"), request("a")
 
