@@ -114,7 +114,7 @@ def test_what_clients_always_send_and_what_changes_nothing_is_taken(server: Live
         ({"truncation": "auto"}, "truncation", "does not have"),
         ({"top_logprobs": 3}, "top_logprobs", "needs include"), ({"include": "x"}, "include", "a list of strings"),
         ({"top_logprobs": 21, "include": [LOGPROBS]}, "top_logprobs", "got 21"),
-        ({"top_logprobs": 1, "include": [["x"]]}, "include", "a list of strings"),
+        ({"top_logprobs": 1, "include": [["x"]]}, "include[0]", "a list of strings"),
         ({"prompt": {"id": "p"}}, "prompt", "does not have"), ({"grammar": 'root ::= "a"'}, "grammar", "does not have"),
         ({"continue_final_message": True}, "continue_final_message", "does not have"),
         ({"max_tokens": 5}, "max_tokens", "does not have"), ({"n": 2}, "n", "does not have"),
