@@ -233,7 +233,9 @@ def png(height: int, draw: Callable[[Sequence[Axes]], None], note: str, n_axes: 
         warnings.simplefilter("ignore")  # a character that the font lacks is drawn as a box
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
-        canvas = FigureCanvasAgg(Figure((_WIDTH / 100, height / 100), dpi=100, layout="constrained"))
+        canvas = FigureCanvasAgg(
+            Figure(((_WIDTH + 0.5) / 100, (height + 0.5) / 100), dpi=100, layout="constrained")
+        )
         each = canvas.figure.subplots(n_axes, squeeze=False)[:, 0]
         draw(each)
         shown = {

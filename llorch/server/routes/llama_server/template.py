@@ -16,7 +16,7 @@ from llorch.server.ready import ready_model
 from llorch.server.routes.llama_server.descriptions import REFUSALS, answer
 from llorch.server.routes.openai.chat import (
     PROMPT_FIELDS,
-    check_tools,
+    check_structure,
     read_prompt,
     template_arguments,
 )
@@ -36,7 +36,7 @@ async def apply_template(request: Request) -> dict[str, str]:
     service: EngineService = request.app.state.service
     given = await read_prompt(request, service.settings.max_body_bytes)
     loaded = ready_model(service)
-    await check_tools(given, loaded)
+    await check_structure(given, loaded)
     return {"prompt": await asyncio.to_thread(_rendered, given, loaded)}
 
 

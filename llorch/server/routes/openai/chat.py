@@ -157,21 +157,19 @@ async def counted_prompt(given: Mapping[str, Any], loaded: OpenModel) -> Sequenc
     """The prompt of a chat that nobody answers.
 
     Raises:
-        RequestError: there is none, or its tools would be refused with the answer.
+        RequestError: there is none, or its tools or its form would be refused with the answer.
     """
-    await check_tools(given, loaded)
+    await check_structure(given, loaded)
     return await asyncio.to_thread(prompt_encoder(given), loaded)
 
 
-async def check_tools(given: Mapping[str, Any], loaded: OpenModel) -> None:
-    """Raise what a chat with these checked fields would be refused with because of its tools.
+async def check_structure(given: Mapping[str, Any], loaded: OpenModel) -> None:
+    """Raise what a chat with these checked fields would be refused with because of its tools or its form.
 
     Raises:
-        RequestError: the model cannot call tools, or calls cannot be bound to their schemas.
+        RequestError: the model cannot call tools, or the answer cannot be bound to their schemas, or to its own.
     """
-    structure: Structure = given.get("structure", FREE)
-    if structure.has_tools:
-        await constraint_of(structure, loaded.structure)
+    await constraint_of(given.get("structure", FREE), loaded.structure)
 
 
 async def read_prompt(request: Request, max_prompt_chars: int) -> dict[str, Any]:

@@ -173,7 +173,8 @@ def _structured_outputs(name: str, value: Any, faults: list[FieldError]) -> Cons
 
 def _is_known(key: str, value: Any) -> bool:
     harmless = OPTIONS.get(key, ())
-    return key in STRUCTURED or (key in OPTIONS and (value is None or value in harmless))
+    is_harmless = value is None or any(type(value) is type(one) and value == one for one in harmless)
+    return key in STRUCTURED or (key in OPTIONS and is_harmless)
 
 
 STRUCTURED: Mapping[str, _Read] = {

@@ -181,6 +181,13 @@ RESPONSE_FORMAT = looked_at_elsewhere(
         ]
     },
 )
+
+
+def _or_empty(schema: dict[str, Any]) -> dict[str, Any]:
+    """`schema`, or what clients send in place of null."""
+    return {"anyOf": [schema, {"enum": ["", [], {}]}]}
+
+
 _GRAMMAR = {"type": "string", "format": "gbnf", "maxLength": MAX_GRAMMAR_CHARS}
 _REGEX = {"type": "string", "format": "regex", "maxLength": MAX_REGEX_CHARS}
 _CHOICE = {
@@ -188,32 +195,34 @@ _CHOICE = {
     "items": {"type": "string", "minLength": 1, "maxLength": MAX_CHOICE_CHARS},
     "maxItems": MAX_CHOICES,
 }
-_JSON = {"anyOf": [{"type": "object"}, {"const": ""}]}
-GRAMMAR = looked_at_elsewhere(RULES["grammar"], _GRAMMAR)
-REGEX = looked_at_elsewhere(RULES["regex"], _REGEX)
-CHOICE = looked_at_elsewhere(RULES["choice"], _CHOICE)
-SCHEMA_OR_TEXT = looked_at_elsewhere("a JSON schema, an object or its JSON", _JSON)
+_JSON = {"type": "object"}
+GRAMMAR = looked_at_elsewhere(RULES["grammar"], _or_empty(_GRAMMAR))
+REGEX = looked_at_elsewhere(RULES["regex"], _or_empty(_REGEX))
+CHOICE = looked_at_elsewhere(RULES["choice"], _or_empty(_CHOICE))
+SCHEMA_OR_TEXT = looked_at_elsewhere("a JSON schema, an object or its JSON", _or_empty(_JSON))
 STRUCTURED_OUTPUTS = looked_at_elsewhere(
     "an object with one of json, json_object, regex, choice, grammar",
-    {
-        "type": "object",
-        "properties": {
-            name: {"anyOf": [schema, {"type": "null"}]}
-            for name, schema in {
-                "json": _JSON,
-                "json_object": {"type": "boolean"},
-                "regex": _REGEX,
-                "choice": _CHOICE,
-                "grammar": _GRAMMAR,
-                "disable_fallback": {"type": "boolean"},
-                "disable_any_whitespace": {"const": False},
-                "disable_additional_properties": {"type": "boolean"},
-                "whitespace_pattern": {"const": ""},
-                "structural_tag": {"const": ""},
-            }.items()
-        },
-        "additionalProperties": False,
-    },
+    _or_empty(
+        {
+            "type": "object",
+            "properties": {
+                name: {"anyOf": [schema, {"type": "null"}]}
+                for name, schema in {
+                    "json": _or_empty(_JSON),
+                    "json_object": _or_empty({"type": "boolean"}),
+                    "regex": _or_empty(_REGEX),
+                    "choice": _or_empty(_CHOICE),
+                    "grammar": _or_empty(_GRAMMAR),
+                    "disable_fallback": {"type": "boolean"},
+                    "disable_any_whitespace": {"const": False},
+                    "disable_additional_properties": {"type": "boolean"},
+                    "whitespace_pattern": {"const": ""},
+                    "structural_tag": {"const": ""},
+                }.items()
+            },
+            "additionalProperties": False,
+        }
+    ),
 )
 TOOLS = looked_at_elsewhere(
     "a list of functions",

@@ -244,6 +244,7 @@ def test_two_constraints_are_refused_by_both_names(body: dict[str, Any], both: s
     [
         ({"structural_tag": "x"}, "structured_outputs.structural_tag"),
         ({"whitespace_pattern": " *"}, "structured_outputs.whitespace_pattern"),
+        ({"disable_additional_properties": 0}, "structured_outputs.disable_additional_properties"),
         ({"disable_any_whitespace": True}, "structured_outputs.disable_any_whitespace"),
         ({"xml": None}, "structured_outputs.xml"),
         ({"regex": 5}, "structured_outputs.regex"),
