@@ -127,10 +127,7 @@ class PrefixRouter(RequestRouter):
         try:
             async with asyncio.timeout(PROBE_S):
                 n_ongoing = await replica.get_queue_len(deadline_s=PROBE_S)
-        except (
-            RayError,
-            TimeoutError,
-        ):  # another error would end Serve's task, and nobody would route the request
+        except (RayError, TimeoutError):  # it would end Serve's task, and nobody would route the request
             return
         self.replica_queue_len_cache.update(replica.replica_id, n_ongoing)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.live_server import NO_TLS, WAIT_S, LiveServer, wait_until
 from tests.support.ray_cluster import RayCluster, start_cluster
-from tests.support.ray_requests import LONG, Clients, all_of, completion_on_each
+from tests.support.ray_requests import LONG, Clients, all_of, completion_on_each, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -24,9 +24,7 @@ GREEDY = {**SAMPLED, "temperature": 0}
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    cluster = start_cluster(tmp_path_factory.mktemp("ray") / "log")
-    cluster.call("add_node")
-    cluster.call("add_node")
+    cluster = start_cluster(tmp_path_factory.mktemp("ray") / "log", n_nodes=2)
     yield cluster
     cluster.stop()
 
@@ -45,10 +43,6 @@ def two(cluster: RayCluster) -> list[str]:
         cluster.call("deploy", TWO, {})
     replicas: list[str] = cluster.call("wait_until_running", 2)
     return replicas
-
-
-def until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in wait_until(WAIT_S))
 
 
 def compute_threads() -> set[int]:

@@ -7,16 +7,16 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.live_server import NO_TLS, WAIT_S, wait_until
+from tests.support.live_server import NO_TLS, WAIT_S
 from tests.support.ray_cluster import RayCluster, start_cluster
-from tests.support.ray_requests import Answer, Clients, all_of
+from tests.support.ray_requests import Answer, Clients, all_of, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -29,9 +29,7 @@ FORGOTTEN_S = 11.0
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    cluster = start_cluster(tmp_path_factory.mktemp("ray") / "log")
-    cluster.call("add_node")
-    cluster.call("add_node")
+    cluster = start_cluster(tmp_path_factory.mktemp("ray") / "log", n_nodes=2)
     yield cluster
     cluster.stop()
 
@@ -50,10 +48,6 @@ def two(cluster: RayCluster, long_model: Path) -> list[str]:
         cluster.call("deploy", {**TWO, "model": str(long_model)}, {})
     replicas: list[str] = cluster.call("wait_until_running", 2)
     return replicas
-
-
-def until(condition: Callable[[], bool]) -> None:
-    assert any(condition() for _ in wait_until(WAIT_S))
 
 
 class Endless:

@@ -31,9 +31,12 @@ def ray_python() -> Path:
         pytest.skip(f"Ray is not installed, and no package index is reachable: {error}")
 
 
-def start_cluster(log_path: Path) -> RayCluster:
-    """A cluster in Ray's environment."""
-    return RayCluster(ray_python(), log_path)
+def start_cluster(log_path: Path, n_nodes: int = 0) -> RayCluster:
+    """A cluster in Ray's environment, with so many nodes of one CPU."""
+    cluster = RayCluster(ray_python(), log_path)
+    for _ in range(n_nodes):
+        cluster.call("add_node")
+    return cluster
 
 
 class RayCluster:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
-from tests.support.live_server import NO_TLS, WAIT_S, events
+from tests.support.live_server import NO_TLS, WAIT_S, events, wait_until
 
 LONG = {"prompt": "Once", "max_tokens": 400, "seed": 3, "ignore_eos": True}
 """Takes some seconds, so that things can happen meanwhile."""
@@ -74,6 +74,11 @@ class Clients:
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    assert any(condition() for _ in wait_until(WAIT_S))
 
 
 def all_of(streams: Sequence[tuple[Answer, Future[Answer]]]) -> list[Answer]:
