@@ -5,7 +5,7 @@ The control block is int64, one cache line per field, so that waiting threads do
 
 from __future__ import annotations
 
-from llorch.kernels.emit.scalars import atomic_add, atomic_load, atomic_store, pause, sleep_us, yield_cpu
+from llorch.kernels.emit.scalars import atomic_add, atomic_load, atomic_store, pause, ticks, usleep, yield_cpu
 from llorch.kernels.jit import kernel
 
 LINE = 64
@@ -25,6 +25,9 @@ FEW_THREADS = 4
 _SPINS = 300
 _YIELDS = 2000
 _PARK_AFTER_YIELDS = 4000
+_PARK_AFTER_TICKS = 1 << 24
+"""Some milliseconds. Where other work wants the core too, each yield gives it that long: a thread that yielded 4000
+times would keep its place for 10 s, and the system would put the thread that computes beside other work."""
 
 
 @kernel
@@ -54,7 +57,7 @@ def barrier(control: int, nth: int) -> int:
             if spins < _YIELDS:
                 yield_cpu()
             else:
-                sleep_us(50)
+                usleep(50)
     return 0
 
 
@@ -72,7 +75,7 @@ def wait_for_step(control: int, ith: int, generation: int) -> int:
     Returns:
         The step's generation, or -1 to park the thread. Steps of others do not keep it from parking.
     """
-    waited = 0
+    waited, begun = 0, ticks()
     while True:
         current = atomic_load(control + GENERATION)
         if current != generation:
@@ -82,7 +85,7 @@ def wait_for_step(control: int, ith: int, generation: int) -> int:
         waited += 1
         if waited < _SPINS:
             pause()
-        elif waited < _PARK_AFTER_YIELDS:
+        elif waited < _PARK_AFTER_YIELDS and ticks() - begun < _PARK_AFTER_TICKS:
             yield_cpu()
         else:
             atomic_store(control + PARKED + ith * LINE, 1)

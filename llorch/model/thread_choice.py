@@ -29,8 +29,8 @@ takes twice as long: one in a hundred would be the p99 between the tokens of eve
 _FIRST_TRIAL, _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 64, 100_000
 _NEW_SHARE = 0.25
 _OUTLIER = 2.5
-_HOPELESS = 1.4
-"""A trial of fewer threads whose first step takes so many times the usual is over."""
+_HOPELESS, _HOPELESS_OF_MORE = 1.4, 10.0
+"""A trial whose first step takes so many times the usual is over: of fewer threads, and of more, which it wakes."""
 
 
 class ThreadChoice:
@@ -85,7 +85,8 @@ class _Search:
     def record(self, duration_s: float) -> None:
         if self._trial is not None:
             self._trial_times.append(duration_s)
-            is_hopeless = self._trial > self._best and duration_s > _HOPELESS * self._times[self._best]
+            limit = _HOPELESS if self._trial > self._best else _HOPELESS_OF_MORE
+            is_hopeless = duration_s > limit * self._times[self._best]
             if is_hopeless or len(self._trial_times) == TRIAL_STEPS:
                 self._end_trial()
         else:

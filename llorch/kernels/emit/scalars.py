@@ -67,7 +67,7 @@ def yield_cpu(builder: Any) -> None:
 
 
 @emitted(types.void(types.int64))
-def sleep_us(builder: Any, microseconds: Int) -> None:
+def usleep(builder: Any, microseconds: Int) -> None:
     """Sleep for some microseconds (POSIX `usleep`)."""
     call(builder, "usleep", I32, [builder.trunc(microseconds.value, I32)])
 
