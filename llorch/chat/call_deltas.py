@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import string
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,22 @@ class CallArguments:
 
 
 Delta: TypeAlias = Content | CallBegin | CallArguments
+
+
+def arguments_object(text: str) -> dict[str, Any] | None:
+    """The arguments of a call as an object; None if `text`, their JSON, was cut off, or is no object."""
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+        # Escapes can spell half a character, which no UTF-8 can.
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _no_constant(name: str) -> None:
+    """Refuse NaN and the infinities, which JSON has not."""
+    raise ValueError(name)
 
 
 def new_call_id() -> str:

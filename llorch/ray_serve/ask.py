@@ -14,7 +14,15 @@ PART_CHARS = 128
 MAX_KEYS = 128
 """Longer beginnings are not told apart."""
 
-_LIGHT_ENDINGS = ("tokenize", "detokenize", "apply-template", "count_tokens", "input_tokens", "cancel")
+_LIGHT_ENDINGS = (
+    "tokenize",
+    "detokenize",
+    "apply-template",
+    "count_tokens",
+    "input_tokens",
+    "cancel",
+    "show",
+)
 """Last parts of the paths that are posted to without generating anything."""
 
 

@@ -28,6 +28,7 @@ from llorch.server.body import BODY_DEADLINE_S
 from llorch.server.cors import with_cors
 from llorch.server.errors import HTTPRefusalError, install_error_handlers, shape_of
 from llorch.server.routes.health import health
+from llorch.server.routes.ollama.lines import MEDIA_TYPE
 from llorch.server.routes.trace import PATHS as TRACES
 from llorch.settings import Settings
 
@@ -228,7 +229,7 @@ ANSWER_S = 5.0
 
 
 def _is_stream(head: Message) -> bool:
-    return Headers(raw=head["headers"]).get("content-type", "").startswith("text/event-stream")
+    return Headers(raw=head["headers"]).get("content-type", "").startswith(("text/event-stream", MEDIA_TYPE))
 
 
 async def _messages(batches: AsyncGenerator[list[Message]]) -> AsyncGenerator[Message]:

@@ -6,6 +6,8 @@ import json
 
 from llorch.engine.events import ErrorEvent
 from llorch.server.errors import ErrorShape, GenerationFailedError
+from llorch.server.routes.ollama.errors import ollama_shape
+from llorch.server.routes.ollama.lines import line
 from llorch.server.streaming import sse_frame
 
 LOST = ErrorEvent(
@@ -24,4 +26,6 @@ def lost_frame(path: str, shape: ErrorShape) -> bytes:
         shape: of the errors of that API.
     """
     payload = json.loads(bytes(shape(GenerationFailedError(LOST)).body))
+    if shape is ollama_shape:
+        return line(payload)
     return sse_frame(payload, "error" if path.startswith(_NAMED) else None)

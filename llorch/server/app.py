@@ -17,10 +17,13 @@ from llorch.server.live_traces import LiveTraces
 from llorch.server.metrics.exposition import Exposition
 from llorch.server.openapi import DescribedApp
 from llorch.server.receipts import ReceiptDesk
-from llorch.server.routes import anthropic_messages, docs, generate, health, metrics, page, trace
-from llorch.server.routes.anthropic_messages import anthropic_shape
+from llorch.server.routes import docs, generate, health, metrics, page, trace
+from llorch.server.routes.anthropic import route as anthropic
+from llorch.server.routes.anthropic.errors import anthropic_shape
 from llorch.server.routes.llama_server import router as llama_server
 from llorch.server.routes.llama_server.error_shape import PATHS, llama_server_shape
+from llorch.server.routes.ollama import router as ollama
+from llorch.server.routes.ollama.errors import ollama_shape
 from llorch.server.routes.openai import router as openai
 from llorch.server.routes.openai.errors import openai_shape
 from llorch.server.tracing import tracing_of
@@ -34,6 +37,7 @@ Client errors are `{"errors": [{"field", "constraint", "message"}]}`, with every
 ERROR_SHAPES: dict[str, ErrorShape] = {
     **dict.fromkeys(PATHS, llama_server_shape),
     "/v1/messages": anthropic_shape,
+    "/api/": ollama_shape,
     **dict.fromkeys(("/v1/", "/chat/completions", "/models"), openai_shape),
     "/": native_shape,
 }
@@ -88,7 +92,8 @@ def create_app(service: EngineService, *, grace_s: float = 0.0, is_local: bool |
     app.include_router(trace.router)
     app.include_router(llama_server.router)
     app.include_router(openai.router)
-    app.include_router(anthropic_messages.router)
+    app.include_router(anthropic.router)
+    app.include_router(ollama.router)
     if service.settings.page:
         app.include_router(page.router())
     install_error_handlers(app, ERROR_SHAPES)

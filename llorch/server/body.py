@@ -72,15 +72,15 @@ def _parse(body: bytes) -> Any:
         _refuse(400, "JSON", f"the body is not JSON: {message}")
 
 
-async def read_json_object(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The JSON object a request carries.
+async def read_json_object(request: Request, max_bytes: int, *, is_typed: bool = True) -> dict[str, Any]:
+    """The JSON object a request carries; one that `is_typed` must say that it is JSON.
 
     Raises:
         HTTPRefusalError: 415 for another content type (a web page can send those without asking), 413 for a
             body over `max_bytes`, 408 for one that does not arrive, 400 for anything but a JSON object.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
+    if is_typed and content_type != "application/json" and not content_type.endswith("+json"):
         wanted = "Content-Type: application/json"
         _refuse(415, wanted, f"send the body as JSON, with the header {wanted}")
     declared = request.headers.get("content-length", "")

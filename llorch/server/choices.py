@@ -123,8 +123,8 @@ class Choices:
             self.finish()
         return [Outcome(ends[k], prompts.get(k), tokens[k]) for k in range(len(self))]
 
-    def stream(self, write: Callable[[ChoiceEvent], bytes]) -> EventStream:
-        """The answer that sends every event as it happens."""
+    def stream(self, write: Callable[[ChoiceEvent], bytes], **form: Any) -> EventStream:
+        """The answer that sends every event as it happens; `form` are keywords of `EventStream`."""
         settings = self._service.settings
         stream = EventStream(
             self.take,
@@ -132,6 +132,7 @@ class Choices:
             self.finish,
             keep_alive_s=settings.keep_alive_s,
             send_timeout_s=settings.send_timeout_s,
+            **form,
         )
         self._submissions[0].mailbox.shortcut = stream.write_now
         return stream

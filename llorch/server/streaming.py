@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import AppStatus, EventSourceResponse
@@ -104,19 +105,21 @@ def _is_large(event: Event) -> bool:
     return isinstance(event, PromptEvent) and len(event.logprobs) > LARGE_PROMPT
 
 
-def _keep_alive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keep-alive", sep="\n")
+def _comment() -> bytes:
+    return ServerSentEvent(comment="keep-alive", sep="\n").encode()
 
 
 class EventStream(EventSourceResponse):
-    """A `text/event-stream` response, and what to do when it is over.
+    """A stream of events as a response, and what to do when it is over.
 
     Args:
         take: gives what has happened since it was last called, and waits for that; nothing when the stream is over.
         write: makes of an event the frames that it is worth: one, several, or no bytes at all.
         on_end: called once, when the stream has ended or the client is gone, be it before the first event came.
-        keep_alive_s: a comment line is sent this often.
+        keep_alive_s: something is sent at least this often.
         send_timeout_s: a client that reads nothing for this long is dropped.
+        media_type: what the frames are.
+        keep_alive: makes what is sent while nothing happens, every `keep_alive_s`.
     """
 
     def __init__(
@@ -127,6 +130,8 @@ class EventStream(EventSourceResponse):
         *,
         keep_alive_s: float,
         send_timeout_s: float,
+        media_type: str = "text/event-stream",
+        keep_alive: Callable[[], bytes] = _comment,
     ) -> None:
         self._frames = _Frames(take, write)
         self._write = write
@@ -135,7 +140,14 @@ class EventStream(EventSourceResponse):
         self._send_timeout_s = send_timeout_s
         self._sending_since_s = math.inf  # clock of the event loop
         super().__init__(
-            self._frames, ping=keep_alive_s, ping_message_factory=_keep_alive, sep="\n", send_timeout=None
+            self._frames,
+            media_type=media_type,
+            ping=keep_alive_s,
+            ping_message_factory=cast(
+                "Callable[[], ServerSentEvent]", keep_alive
+            ),  # it takes bytes as they are
+            sep="\n",
+            send_timeout=None,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

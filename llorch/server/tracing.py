@@ -39,8 +39,12 @@ _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _MISSING = "spans need OpenTelemetry: pip install 'llorch[otel]'"
 _NOISY = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk._shared_internal")
 _OPERATIONS = {
-    **dict.fromkeys(("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses"), "chat"),
-    **dict.fromkeys(("/embedding", "/embeddings", "/v1/embeddings"), "embeddings"),
+    **dict.fromkeys(
+        ("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat"), "chat"
+    ),
+    **dict.fromkeys(
+        ("/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings"), "embeddings"
+    ),
 }
 """Names that the conventions have for what a path does."""
 

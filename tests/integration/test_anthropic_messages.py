@@ -125,7 +125,20 @@ def test_tokens_can_be_counted_beforehand(server: LiveServer) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "cannot read"),
         ({"messages": [*USER, {"role": "assistant", "content": None}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": "x" * 40_000}]}, "characters of all contents"),
-        ({"system": 5}, "system"), ({"tools": [{"name": "f", "input_schema": {}}]}, "tools"),
+        ({"system": 5}, "system"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "no tools of its own"),
+        ({"tools": [{"name": "f"}]}, "tools[0].input_schema"), ({"tools": [5]}, "tools[0]"), ({"tools": 5}, "tools"),
+        ({"tools": [{"name": "f g", "input_schema": {}}]}, "tools[0].name"),
+        ({"tool_choice": {"type": "any"}}, "there are no tools"), ({"tool_choice": "any"}, "tool_choice"),
+        ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"messages": [*USER, {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f"}]}]},
+         "messages[1].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},
+         "messages[0].content[0].tool_use_id"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": [5]}]}]},
+         "messages[0].content[0].content[0]"),
+        ({"messages": [*USER, {"role": "assistant", "content": [
+            {"type": "tool_use", "id": "a", "name": "f", "input": {}}]}]}, "a result for the calls"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused_by_name(

@@ -72,7 +72,14 @@ def closed() -> Iterator[int]:
 
 
 def test_a_preflight_is_answered_before_the_key_is_asked_for(guarded: int) -> None:
-    for path in ("/generate", "/v1/chat/completions", "/v1/responses", "/v1/messages", "/completion"):
+    for path in (
+        "/generate",
+        "/v1/chat/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/completion",
+        "/api/chat",
+    ):
         answer = exchange(guarded, preflight(path))
         headers = headers_of(answer)
         assert status_of(answer) == 200

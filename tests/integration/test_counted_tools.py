@@ -75,8 +75,18 @@ def of_response(case: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_message(case: dict[str, Any]) -> dict[str, Any]:
-    """The body of a message, whose API takes no tools here."""
-    return {"messages": MESSAGES, "max_tokens": 1, "tools": case.get("tools")}
+    """The body of a message, which has no documents and no grammars, and spells tools and choices in its own way."""
+    tools, choice = case.get("tools"), case.get("tool_choice")
+    if isinstance(tools, list):
+        tools = [_input_schema(one) if isinstance(one, dict) else one for one in tools]
+    body: dict[str, Any] = {"messages": MESSAGES, "max_tokens": 1, "tools": tools}
+    if choice is not None:
+        body["tool_choice"] = {"type": {"required": "any"}.get(choice, choice)}
+    return body
+
+
+def _input_schema(one: dict[str, Any]) -> dict[str, Any]:
+    return {{"parameters": "input_schema"}.get(name, name): value for name, value in one.items()}
 
 
 ROUTES = {

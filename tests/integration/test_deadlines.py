@@ -103,6 +103,8 @@ def test_every_api_ends_the_text_as_at_its_limit_of_tokens(limited: str) -> None
     assert post(limited, "/completion", **LONG, n_predict=-1).json()["stop_type"] == "limit"
     response = post(limited, "/v1/responses", input="Hello", ignore_eos=True).json()
     assert response["incomplete_details"] == {"reason": "max_output_tokens"}
+    ollama = post(limited, "/api/generate", prompt="Hello", raw=True, stream=False).json()
+    assert ollama["done_reason"] in ("length", "stop")  # as below
     message = post(limited, "/v1/messages", **CHAT).json()
     assert message["stop_reason"] in ("max_tokens", "end_turn")  # here the model may end its text
 
@@ -120,6 +122,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "Hello", "timeout": AT_ONCE_S},
     "/completion": {**LONG, "timeout": AT_ONCE_S},
     "/v1/messages": {**CHAT, "timeout": AT_ONCE_S},
+    "/api/chat": {**CHAT, "timeout": AT_ONCE_S, "stream": False},
+    "/api/generate": {"prompt": "Hello", "timeout": AT_ONCE_S, "stream": False},
 }
 
 
@@ -173,6 +177,8 @@ def test_streams_say_it_in_an_error_event(busy: LiveServer) -> None:
     assert "time was over" in failed["response"]["error"]["message"]
     anthropic = busy.post("/v1/messages", json={**BODIES["/v1/messages"], "stream": True})
     assert data_of(anthropic.text)[-1]["error"]["type"] == "timeout_error"
+    ollama = busy.post("/api/chat", json={**BODIES["/api/chat"], "stream": True})
+    assert "time was over" in json.loads(ollama.text.splitlines()[-1])["error"]
 
 
 def test_a_queue_is_left_in_order(busy: LiveServer) -> None:

@@ -186,7 +186,10 @@ def test_there_is_no_receipt_where_none_is_asked_for(server: LiveServer) -> None
 
 
 @pytest.mark.parametrize("value", [1, "true", {}])
-@pytest.mark.parametrize("path", ["/generate", "/v1/completions", "/v1/chat/completions", "/completion"])
+@pytest.mark.parametrize(
+    "path",
+    ["/generate", "/v1/completions", "/v1/chat/completions", "/completion", "/api/chat", "/api/generate"],
+)
 def test_a_receipt_is_asked_for_with_true(server: LiveServer, path: str, value: object) -> None:
     body = {"prompt": "a", "messages": [{"role": "user", "content": "a"}], "receipt": value}
     if path == "/generate":
@@ -196,12 +199,22 @@ def test_a_receipt_is_asked_for_with_true(server: LiveServer, path: str, value: 
     assert "receipt: expected true or false" in answer.text
 
 
-def test_anthropics_route_refuses_a_receipt_and_says_who_gives_one(server: LiveServer) -> None:
-    body = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "receipt": True}
-    answer = server.post("/v1/messages", json=body)
-    assert answer.status_code == 400
-    assert "/v1/chat/completions" in answer.json()["error"]["message"]
-    assert server.post("/v1/messages", json={**body, "receipt": False}).status_code == 200
+RECEIPTED: dict[str, dict[str, Any]] = {
+    "/v1/messages": {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2},
+    "/api/chat": {"messages": [{"role": "user", "content": "a"}], "options": {"num_predict": 2}},
+    "/api/generate": {"prompt": "a", "options": {"num_predict": 2}},
+}
+
+
+@pytest.mark.parametrize("path", RECEIPTED)
+def test_anthropics_and_ollamas_answers_bear_receipts(server: LiveServer, path: str) -> None:
+    whole = server.post(path, json={**RECEIPTED[path], "stream": False, "receipt": True}).json()
+    assert len(whole["receipt"]["answer"]["token_ids"]) == 2
+    text = server.post(path, json={**RECEIPTED[path], "stream": True, "receipt": True}).text
+    assert text.count('"receipt":{') == 1
+    assert (
+        "receipt" not in server.post(path, json={**RECEIPTED[path], "stream": False, "receipt": False}).json()
+    )
 
 
 def test_neither_prompt_nor_receipt_is_logged(server: LiveServer) -> None:

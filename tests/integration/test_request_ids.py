@@ -79,6 +79,7 @@ def test_the_id_of_a_client_comes_back_and_stands_in_every_line(live: LiveServer
         ("POST", "/v1/chat/completions", 415),
         ("POST", "/v1/responses", 415),
         ("POST", "/v1/messages", 415),
+        ("POST", "/api/chat", 400),
         ("GET", "/props", 200),
         ("GET", "/metrics", 200),
     ],

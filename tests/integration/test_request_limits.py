@@ -23,6 +23,9 @@ ONE: dict[str, dict[str, Any]] = {
     "/completion": {"prompt": "Hello"},
     "/v1/messages": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1},
     "/v1/embeddings": {"input": "Hello"},
+    "/api/chat": {"messages": [{"role": "user", "content": "Hello"}]},
+    "/api/generate": {"prompt": "Hello"},
+    "/api/embed": {"input": "Hello"},
     "/embedding": {"content": "Hello"},
 }
 SEVERAL: list[tuple[str, dict[str, Any]]] = [

@@ -40,6 +40,7 @@ CLIENTS: dict[str, tuple[str, ...]] = {
     "langchain": ("langchain_session",),
     "llm": ("llm_session",),
     "anthropic": ("anthropic_session",),
+    "ollama": ("ollama_session",),
     "lm_eval": ("lm_eval_session",),
     "benchy": ("benchy_session",),
     "schemathesis": ("schemathesis_session",),

@@ -87,6 +87,16 @@ def test_a_stream_that_breaks_off_ends_with_an_error_of_its_api(service: EngineS
         assert "the replica that computed this answer is gone" in data["error"]["message"]
 
 
+def test_a_stream_of_lines_that_breaks_off_ends_with_a_line(service: EngineService) -> None:
+    body = {"prompt": "Hello", "options": {"num_predict": 8}}
+    response = ask(gateway(service, breaks_after=2), "POST", "/api/generate", json=body)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
+    *tokens, last = map(json.loads, response.text.splitlines())
+    assert all(token["done"] is False for token in tokens)
+    assert list(last) == ["error"]
+    assert "the replica that computed this answer is gone" in last["error"]
+
+
 @pytest.mark.parametrize("breaks_after", [0, 1])
 def test_an_answer_that_is_lost_before_its_body_is_a_503_with_the_time_to_come_back(
     service: EngineService, breaks_after: int

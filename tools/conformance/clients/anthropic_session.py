@@ -54,6 +54,49 @@ def stream(target: Target) -> None:
     expect_equal("last events", kinds[-3:], ["content_block_stop", "message_delta", "message_stop"])
 
 
+TOOL = {
+    "name": "set_colour",
+    "description": "sets the colour of the lamp",
+    "input_schema": {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "blue"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    },
+}
+
+
+def tools(target: Target) -> None:
+    """A tool is called, whole and streamed; its result is taken; the tokens of all that are counted."""
+    client = _client(target)
+    question = [{"role": "user", "content": "Make the lamp red."}]
+    choice = {"type": "tool", "name": "set_colour", "disable_parallel_tool_use": True}
+    ask = _ask(target, messages=question, tools=[TOOL], tool_choice=choice, max_tokens=60)
+    answer = client.messages.create(**ask)
+    calls = [block for block in answer.content if block.type == "tool_use"]
+    expect_equal("calls", [call.name for call in calls], ["set_colour"])
+    expect(calls[0].input["colour"] in ("red", "blue"), f"input {calls[0].input}")
+    expect_equal("stop_reason", answer.stop_reason, "tool_use")
+    with client.messages.stream(**ask) as events:
+        final = events.get_final_message()
+    expect_equal(
+        "streamed", [block.input for block in final.content if block.type == "tool_use"], [calls[0].input]
+    )
+    result = {"type": "tool_result", "tool_use_id": calls[0].id, "content": "The lamp is red now."}
+    turns = [
+        *question,
+        {"role": "assistant", "content": answer.content},
+        {"role": "user", "content": [result]},
+    ]
+    ask |= {"messages": turns, "tool_choice": {"type": "none"}}
+    told = client.messages.create(**ask)
+    expect_equal("kinds of content", [block.type for block in told.content], ["text"])
+    counted = client.messages.count_tokens(model=target.model, messages=turns, tools=[TOOL]).input_tokens
+    expect(
+        counted > told.usage.input_tokens + (told.usage.cache_read_input_tokens or 0), "tools are not counted"
+    )
+
+
 def stops(target: Target) -> None:
     """A stop sequence ends the text before it and is named."""
     client = _client(target)
@@ -91,7 +134,7 @@ def errors(target: Target) -> None:
     expect_equal("type", error.body["error"]["type"], "authentication_error")
 
 
-CHECKS: list[Check] = [messages, stream, stops, counting, errors]
+CHECKS: list[Check] = [messages, stream, tools, stops, counting, errors]
 
 if __name__ == "__main__":
     main(CHECKS)

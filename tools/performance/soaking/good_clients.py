@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -189,9 +190,26 @@ async def llama_server_completion(port: int, chance: random.Random) -> str:
     return "ok"
 
 
+async def ollama_chat(port: int, chance: random.Random) -> str:
+    """`/api/chat`, whole or streamed."""
+    is_stream = chance.random() < 0.5
+    fields = {
+        "messages": [{"role": "user", "content": text(chance)}],
+        "options": {"num_predict": chance.choice((1, 30))},
+        "stream": is_stream,
+    }
+    reply = await ask(port, post("/api/chat", fields))
+    if not checked(reply):
+        return "busy"
+    last = json.loads(reply.body.splitlines()[-1])
+    if last.get("done_reason") not in ("stop", "length"):
+        raise SoakError(f"/api/chat: no end: {reply.body[-300:]!r}")
+    return "ok"
+
+
 async def small_questions(port: int, chance: random.Random) -> str:
     """Routes that generate nothing."""
-    paths = ("/health", "/ready", "/props", "/slots", "/v1/models", "/openapi.json")
+    paths = ("/health", "/ready", "/props", "/slots", "/v1/models", "/api/tags", "/openapi.json")
     data = request("GET", chance.choice(paths))
     if chance.random() < 0.5:
         data = post("/tokenize", {"content": text(chance)})
@@ -222,5 +240,6 @@ GOOD: tuple[Client, ...] = (
     llama_server_embeddings,
     anthropic_messages,
     llama_server_completion,
+    ollama_chat,
     small_questions,
 )

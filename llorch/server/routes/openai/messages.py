@@ -24,23 +24,23 @@ def plain_messages(value: object, max_chars: int) -> tuple[list[dict[str, Any]],
     for message in messages:
         if message["content"] is None and "tool_calls" not in message:
             message["content"] = ""  # clients send empty answers back so, and no template expects them
-    n_chars = sum(_n_chars(message) for message in messages)
-    if n_chars <= max_chars:
+    n_all = sum(map(n_chars, messages))
+    if n_all <= max_chars:
         return messages, []
     rule = f"characters of all messages <= {max_chars}"
     return [], [
         FieldError(
-            "messages", rule, f"messages: expected {rule} (max_prompt_chars of this server); got {n_chars}"
+            "messages", rule, f"messages: expected {rule} (max_prompt_chars of this server); got {n_all}"
         )
     ]
 
 
-def _n_chars(value: object) -> int:
+def n_chars(value: object) -> int:
     """Characters of all texts in `value`, but not of roles and other keys."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, list):
-        return sum(map(_n_chars, value))
+        return sum(map(n_chars, value))
     if isinstance(value, dict):
-        return sum(_n_chars(item) for key, item in value.items() if key not in ("role", "type"))
+        return sum(n_chars(item) for key, item in value.items() if key not in ("role", "type"))
     return 0

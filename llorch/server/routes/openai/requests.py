@@ -47,6 +47,7 @@ def keywords_of_choices(
     answer_id: str,
     *,
     max_tokens: int,
+    params: SamplingParams | None = None,
     **options: object,
 ) -> list[dict[str, Any]]:
     """Keywords of `EngineService.submit` for each generation of an answer: `n` for each prompt, side by side.
@@ -57,10 +58,11 @@ def keywords_of_choices(
         prompts: keywords that give a prompt.
         answer_id: the generations are named after it.
         max_tokens: of each; -1: to the end of the context.
+        params: how tokens are chosen; None: `sampling_params`.
         options: of the engine's `Request`.
     """
     settings: Settings = request.app.state.service.settings
-    params = sampling_params(given, settings)
+    params = params or sampling_params(given, settings)
     n = given.get("n", 1)
     is_alone = len(prompts) * n == 1
     shared = {
