@@ -67,7 +67,8 @@ class GGUFFile(MappedModel):
         self._file = MappedFile(self._path, "a GGUF file", GGUFError)
         try:
             self._read_header()
-            self._others += open_other_parts(self, GGUFFile)
+            for part in open_other_parts(self):
+                self._others.append(part)
         except BaseException:
             self.close()
             raise

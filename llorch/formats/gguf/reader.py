@@ -75,16 +75,11 @@ class HeaderReader:
             raise self.error(f"{what} is {n}; at most {limit} are accepted")
         return n
 
-    def string(self, what: str, limit: int) -> bytes:
-        """A length-prefixed string of at most `limit` bytes, not decoded."""
-        n = self.count(f"the length of {what}", 1, limit)
-        start = self.offset
-        self.offset += n
-        return self.buffer[start : self.offset]
-
     def text(self, what: str, limit: int) -> str:
         """A length-prefixed string of at most `limit` bytes that must be UTF-8."""
-        raw = self.string(what, limit)
+        n = self.count(f"the length of {what}", 1, limit)
+        raw = self.buffer[self.offset : self.offset + n]
+        self.offset += n
         try:
             return raw.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from llorch.errors import GGUFError
 from llorch.formats.printed import printable, quote
@@ -13,38 +13,34 @@ from llorch.formats.printed import printable, quote
 if TYPE_CHECKING:
     from llorch.formats.gguf.file import GGUFFile
 
-OpenPart: TypeAlias = "Callable[[Path, int], GGUFFile]"
-
 PART_NAME = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf", re.DOTALL)
 
 
-def open_other_parts(first: GGUFFile, open_part: OpenPart) -> list[GGUFFile]:
-    """The other files of a split model; none if `first` is a whole model or itself not the first part.
+def open_other_parts(first: GGUFFile) -> Iterator[GGUFFile]:
+    """Open the other files of a split model, one after the other; none if `first` is whole or not the first part.
 
-    Args:
-        first: the file that was opened.
-        open_part: opens a file, given its path and the number of the part.
+    The caller closes those that it was given, also if it gets an error in place of a further one.
 
     Raises:
         GGUFError: a file is malformed, a part is missing or belongs to another model, or the file that was opened is
-        not
-            the first part.
+            not the first part.
     """
-    if first.part_index or "split.count" not in first.metadata:
-        return []
-    n_parts = _split_number(first, "split.count")
-    others: list[GGUFFile] = []
-    try:
-        if n_parts > 1:
-            _open_others(first, others, n_parts, open_part)
-    except BaseException:
-        for part in others:
-            part.close()
-        raise
-    return others
+    n_parts = 1
+    if not first.part_index and "split.count" in first.metadata:
+        n_parts = _split_number(first, "split.count")
+    if n_parts <= 1:
+        return
+    stem = _stem(first, n_parts)
+    parts = [first]
+    for index in range(1, n_parts):
+        path = first.path.with_name(f"{stem}-{index + 1:05}-of-{n_parts:05}.gguf")
+        parts.append(_open_part(path, index, n_parts, first))
+        yield parts[-1]
+    _check_tensors(parts)
 
 
-def _open_others(first: GGUFFile, others: list[GGUFFile], n_parts: int, open_part: OpenPart) -> None:
+def _stem(first: GGUFFile, n_parts: int) -> str:
+    """What the names of all parts begin with."""
     match = PART_NAME.fullmatch(first.path.name)
     if match is None or int(match["count"]) != n_parts:
         raise _error(
@@ -58,15 +54,12 @@ def _open_others(first: GGUFFile, others: list[GGUFFile], n_parts: int, open_par
         raise _error(first, f"is part {number + 1} of {n_parts} of a model; open the first, {first_name}")
     if int(match["number"]) != 1:
         raise _error(first, f"is the first part by its metadata, but part {int(match['number'])} by its name")
-    for index in range(1, n_parts):
-        path = first.path.with_name(f"{match['stem']}-{index + 1:05}-of-{n_parts:05}.gguf")
-        others.append(_open_part(path, index, n_parts, first, open_part))
-    _check_tensors([first, *others])
+    return match["stem"]
 
 
-def _open_part(path: Path, index: int, n_parts: int, first: GGUFFile, open_part: OpenPart) -> GGUFFile:
+def _open_part(path: Path, index: int, n_parts: int, first: GGUFFile) -> GGUFFile:
     try:
-        part = open_part(path, index)
+        part = type(first)(path, index)
     except GGUFError as error:
         raise GGUFError(f"{error} (part {index + 1} of {n_parts} of {printable(first.path)})") from error
     try:
