@@ -64,11 +64,9 @@ class BlockFiles:
         content = self._content(self._path(key))
         head = self._head(key)
         if content is not None and content.startswith(head):
-            digest, block = (
-                content[len(head) : len(head) + _DIGEST_BYTES],
-                content[len(head) + _DIGEST_BYTES :],
-            )
-            if digest == _digest(head, block):
+            begin = len(head) + _DIGEST_BYTES
+            block = content[begin:]
+            if content[len(head) : begin] == _digest(head, block):
                 return block
         self._keys.discard(key)
         return None

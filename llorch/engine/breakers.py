@@ -31,9 +31,8 @@ class BreakerFinder:
         """The tokens in which one of `strings` begins, and how it goes on."""
         breakers = self._known.get(strings)
         if breakers is None:
-            with (
-                self._looking
-            ):  # one look at a time; what is known waits for none: the thread that computes asks, too
+            # One look at a time; what is known waits for none: the thread that computes asks, too.
+            with self._looking:
                 breakers = self._known.get(strings) or self._look(strings)
                 self._known[strings] = breakers
                 if len(self._known) > _N_KEPT:
@@ -61,7 +60,7 @@ class BreakerFinder:
                     if piece.endswith(head):
                         tails[token_id].add(tail)
         found = {token_id: frozenset(those) for token_id, those in tails.items()}
-        return Breakers.of(found, self._n_vocab)
+        return Breakers(found, self._n_vocab)
 
     def _tail(self, rest: str) -> tuple[int, ...]:
         return tuple(self._tokenizer.encode(rest, add_bos=False, parse_special=False))[:_MAX_TAIL]

@@ -1,4 +1,4 @@
-"""Top-k, top-p, min-p, temperature and the draw in compiled steps, with the bits of `engine.sampling`'s functions."""
+"""Top-k, top-p, min-p, temperature and the draw in compiled steps, with the bits of `narrowing`'s functions."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,6 @@ from llorch.engine.params import SamplingParams
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-@dataclass(frozen=True)
 class Breakers:
     """Tokens with which a sequence breaker begins.
 
@@ -27,15 +25,10 @@ class Breakers:
         is_head: bool (n_vocab,): whether a token is among them.
     """
 
-    tails: Mapping[int, frozenset[tuple[int, ...]]]
-    is_head: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, tails: Mapping[int, frozenset[tuple[int, ...]]], n_vocab: int) -> Breakers:
-        """Those of `tails`."""
-        is_head = np.zeros(n_vocab, np.bool_)
-        is_head[list(tails)] = True
-        return cls(tails, is_head)
+    def __init__(self, tails: Mapping[int, frozenset[tuple[int, ...]]], n_vocab: int) -> None:
+        self.tails = tails
+        self.is_head = np.zeros(n_vocab, np.bool_)
+        self.is_head[list(tails)] = True
 
     def is_whole(self, token_id: int) -> bool:
         """Whether the token alone breaks a sequence."""

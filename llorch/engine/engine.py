@@ -103,16 +103,6 @@ class Engine:
         """Whether `step` has anything to compute or to report."""
         return bool(self._generations)
 
-    @property
-    def n_running(self) -> int:
-        """Sequences that hold a slot."""
-        return len(self._scheduler.running)
-
-    @property
-    def n_waiting(self) -> int:
-        """Sequences that wait for a slot or for KV blocks."""
-        return len(self._scheduler.waiting)
-
     def check(self, request: Request) -> None:
         """Refuse a request that could not be generated; touches nothing that changes.
 

@@ -50,16 +50,14 @@ nothing, since a step waits for its weights meanwhile."""
 class Pace:
     """Learns from steps what they cost, and proposes the next one's limit."""
 
-    def __init__(self, n_batch: int, target_s: float = TARGET_S, cost: RowCost | None = None) -> None:
+    def __init__(self, n_batch: int, cost: RowCost | None = None) -> None:
         """Know nothing yet.
 
         Args:
             n_batch: most rows of a step.
-            target_s: longest time of a step without answers, in seconds.
             cost: of the model's rows; without it, all cost the same.
         """
         self._n_batch = n_batch
-        self._target_s = target_s
         self._cost = cost or RowCost()
         self._per_s: float | None = None  # what large steps without answers read, in rows at a prompt's begin
         self._decode_s: dict[int, float] = {}  # duration of steps without prompts, by their rows
@@ -75,7 +73,7 @@ class Pace:
             n_burst: tokens of the prompt to read, if it came before all of those answers began; else 0.
             n_before: positions of the prompt to read that have been computed.
         """
-        known = 0 if self._per_s is None else self._per_s * self._target_s
+        known = 0 if self._per_s is None else self._per_s * TARGET_S
         n_full = max(SMALLEST, self._cost.rows(known, n_before))
         if n_decoding and not 0 < n_burst <= SHORT * max(SMALLEST, known):
             return min(self._n_batch, n_decoding + self._n_beside(n_decoding, n_before))
@@ -102,9 +100,7 @@ class Pace:
             self._n_mixed += 1
             self._n_tried = max(self._n_tried, n_prompt)
             self._learn_row(n_decoding, price, duration_s)
-        elif n_prompt >= min(
-            SMALLEST, self._n_batch
-        ):  # small ones say nothing, since they wait for the weights
+        elif n_prompt >= min(SMALLEST, self._n_batch):  # smaller ones wait for the weights, and say nothing
             self._per_s = _mean(self._per_s, price / duration_s)
 
     def _n_beside(self, n_decoding: int, n_before: int) -> int:
@@ -128,9 +124,8 @@ class Pace:
             duration_s = min(duration_s, _OUTLIER * (alone_s + price * self._row_s))
         row_s = max(duration_s - alone_s, 0.0) / price
         if self._row_s is not None:
-            row_s = max(
-                row_s, 0.75 * self._row_s
-            )  # rows may cost nothing up to a tile's end, and more behind it
+            # Rows may cost nothing up to a tile's end, and more behind it.
+            row_s = max(row_s, 0.75 * self._row_s)
         self._row_s = max(_mean(self._row_s, row_s), 1e-9)
 
     def _alone_s(self, n_decoding: int) -> float | None:

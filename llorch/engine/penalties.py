@@ -1,4 +1,4 @@
-"""What changes logits before candidates are cut: a bias for tokens, and penalties for recent ones."""
+"""What makes recent tokens less likely before candidates are cut."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from llorch.engine.params import SamplingParams
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
 """A penalty below it counts as this one: 0 would make NaN of a logit of 0."""
 _LARGEST = np.finfo(np.float32).max
-
-
-def apply_logit_bias(
-    logits: NDArray[np.float32], token_ids: NDArray[np.int32], bias: NDArray[np.float32]
-) -> None:
-    """Add each token's bias, in place. Source: `llama_sampler_logit_bias_apply`."""
-    logits[token_ids] += bias
 
 
 def apply_penalties(logits: NDArray[np.float32], recent_ids: Collection[int], params: SamplingParams) -> None:

@@ -98,12 +98,12 @@ class Request:
             faults += FIELDS[name].python_faults(getattr(self, name))
         faults += self._logprobs_faults()
         faults += self._params_faults(n_vocab, eog_ids)
-        if self.constraint is not None and self.ignore_eos is True:
-            rule = "false with a constraint, which says where the text ends"
-            faults.append(_fault("ignore_eos", rule, "true"))
-        if self.constraint is not None and self.min_tokens:
-            rule = "0 with a constraint, which says where the text ends"
-            faults.append(_fault("min_tokens", rule, shown(self.min_tokens)))
+        if self.constraint is not None:
+            why = "with a constraint, which says where the text ends"
+            if self.ignore_eos is True:
+                faults.append(_fault("ignore_eos", f"false {why}", "true"))
+            if self.min_tokens:
+                faults.append(_fault("min_tokens", f"0 {why}", shown(self.min_tokens)))
         if faults:
             raise RequestError(faults)
         if len(self.token_ids) + min(self.max_tokens, 1) > n_ctx:

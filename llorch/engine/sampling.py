@@ -24,7 +24,7 @@ from llorch.engine.compiled_draw import CompiledDraw
 from llorch.engine.dry import Breakers, Repeats
 from llorch.engine.narrowing import Candidates, draw, narrowed
 from llorch.engine.params import SamplingParams
-from llorch.engine.penalties import apply_logit_bias, apply_penalties
+from llorch.engine.penalties import apply_penalties
 from llorch.engine.token_mask import TokenMask
 from llorch.errors import ConstraintError, NumericalError
 
@@ -134,7 +134,7 @@ class Sampler:
         changed = np.array([*self._bias_ids.tolist(), *recent, *repeated.tolist()], np.int64)
         before = logits[changed]
         try:
-            apply_logit_bias(logits, self._bias_ids, self._bias)
+            logits[self._bias_ids] += self._bias  # `llama_sampler_logit_bias_apply`
             apply_penalties(logits, recent, self.params)
             logits[repeated] -= amounts
             return self._choose(logits)

@@ -106,9 +106,8 @@ class Sequence:
         """
         n_tokens = min(self.n_pending, n_rows)
         if self.lacks_prompt_logprobs:
-            n_known = max(
-                len(self.prompt_logprobs) - 1 - self.n_computed, 0
-            )  # their logits are not needed again
+            # The logits of those that are known are not needed again.
+            n_known = max(len(self.prompt_logprobs) - 1 - self.n_computed, 0)
             n_tokens = min(n_tokens, n_known + n_outputs)
             return n_tokens, max(n_tokens - n_known, 0)
         if n_tokens == self.n_pending and n_outputs:

@@ -191,7 +191,6 @@ class EngineService:
         """
         if place is None:
             [place] = self.reserve([job_id], owner=options.get("owner", ""))
-        submission = place
         session = self._thread.session
         assert session is not None  # the stage is "ready", or there would be no place
         max_tokens = self.settings.most_tokens(self.n_ctx) if max_tokens is None else max_tokens
@@ -199,7 +198,7 @@ class EngineService:
             max_tokens = min(max_tokens, self.settings.max_answer_tokens)
         try:
             request = Request(
-                job_id=submission.job_id,
+                job_id=place.job_id,
                 token_ids=await self._prompt_ids(prompt, token_ids, parse_special, encode),
                 params=params or SamplingParams.from_settings(self.settings),
                 max_tokens=max_tokens,
@@ -212,15 +211,15 @@ class EngineService:
             if request.params.has_dry:
                 await asyncio.to_thread(session.prepare, request)
         except BaseException:
-            self.ledger.release(submission)
+            self.ledger.release(place)
             raise
-        submission.request = request
+        place.request = request
         session.add(request)
-        if submission.is_cancelled:  # while its prompt was tokenised
+        if place.is_cancelled:  # while its prompt was tokenised
             session.abort(request)
-        elif submission.is_late:
+        elif place.is_late:
             session.time_out(request)
-        return submission
+        return place
 
     def cancel(self, job_id: str, owner: str = "") -> bool:
         """End a generation within one step; its `end` event says ``"abort"``.

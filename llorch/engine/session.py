@@ -12,7 +12,6 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from llorch.engine.engine import Engine
@@ -29,25 +28,12 @@ Deliver: TypeAlias = Callable[[list[StepEvent]], Iterable[str]]
 """Takes the events of a step; returns the names of generations that no caller can read any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Add:
-    request: Request
+_Message: TypeAlias = Callable[[Engine], list[StepEvent] | None]
+"""What the thread that pumps shall do with the engine; gives the events of a request that has failed at once.
 
-
-@dataclass(frozen=True, slots=True)
-class _Abort:
-    request: Request  # its name may belong to another one by now
-    is_late: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    work: Callable[[Engine], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
+A message does not know its session: one that nobody reads any more would keep a dropped model until the garbage
+collector runs.
+"""
 
 
 class Session:
@@ -62,7 +48,7 @@ class Session:
         """
         self._engine = engine
         self._deliver = deliver
-        self._inbox: queue.SimpleQueue[_Add | _Abort | _Call | _Stop] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()  # None: stop
 
     @property
     def n_ctx(self) -> int:
@@ -88,23 +74,23 @@ class Session:
 
     def add(self, request: Request) -> None:
         """Begin a generation; if it cannot begin after all, its only event is an `ErrorEvent`."""
-        self._inbox.put(_Add(request))
+        self._inbox.put(functools.partial(_begin, request))
 
     def abort(self, request: Request) -> None:
         """End a generation within one step, if it is unfinished. Safe in a destructor."""
-        self._inbox.put(_Abort(request))
+        self._inbox.put(functools.partial(_end, request, is_late=False))
 
     def time_out(self, request: Request) -> None:
         """End a generation whose deadline has passed within one step, if it is unfinished."""
-        self._inbox.put(_Abort(request, is_late=True))
+        self._inbox.put(functools.partial(_end, request, is_late=True))
 
     def between_steps(self, work: Callable[[Engine], None]) -> None:
         """Have `work` called with the engine, on the thread that pumps it; it must be quick and must not raise."""
-        self._inbox.put(_Call(work))
+        self._inbox.put(work)
 
     def stop(self) -> None:
         """Abort every generation; the next `pump` is the last."""
-        self._inbox.put(_Stop())
+        self._inbox.put(None)
 
     def close(self) -> None:
         """Let go of what the engine holds beside the model; not while it is pumped, nor pumped again."""
@@ -132,34 +118,34 @@ class Session:
                 message = self._inbox.get(block=wait and not (self._engine.has_work or failures))
             except queue.Empty:
                 return failures, True
-            if isinstance(message, _Stop):
+            if message is None:
                 self._engine.abort_all()
                 return failures, False
-            if isinstance(message, _Add):
-                failures += self._add(message.request)
-            elif isinstance(message, _Call):
-                message.work(self._engine)
-            elif self._engine.holds(message.request):
-                end = self._engine.time_out if message.is_late else self._engine.abort
-                end(message.request.job_id)
+            failures += message(self._engine) or ()
 
-    def _add(self, request: Request) -> list[StepEvent]:
-        """Hand `request` to the engine; a failure ends it and no other."""
-        try:
-            self._engine.add(request)
-        except RequestError as error:
-            return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
-        except ConstraintError as error:
-            logger.warning(
-                "%s: %s", request.job_id, error, exc_info=error.__cause__, extra=request.log_fields
-            )
-            return [StepEvent(request.job_id, ErrorEvent("constraint_error", str(error), retriable=False))]
-        except Exception as error:
-            name = type(error).__name__
-            logger.error("a request could not begin: %s", name, exc_info=error, extra=request.log_fields)
-            message = "the request could not begin; the log says why"
-            return [StepEvent(request.job_id, ErrorEvent("internal_error", message, retriable=False))]
-        return []
+
+def _begin(request: Request, engine: Engine) -> list[StepEvent]:
+    """Hand a request to the engine; a failure ends it and no other."""
+    try:
+        engine.add(request)
+    except RequestError as error:
+        return [StepEvent(request.job_id, ErrorEvent("invalid_request", str(error), retriable=False))]
+    except ConstraintError as error:
+        logger.warning("%s: %s", request.job_id, error, exc_info=error.__cause__, extra=request.log_fields)
+        return [StepEvent(request.job_id, ErrorEvent("constraint_error", str(error), retriable=False))]
+    except Exception as error:
+        name = type(error).__name__
+        logger.error("a request could not begin: %s", name, exc_info=error, extra=request.log_fields)
+        message = "the request could not begin; the log says why"
+        return [StepEvent(request.job_id, ErrorEvent("internal_error", message, retriable=False))]
+    return []
+
+
+def _end(request: Request, engine: Engine, *, is_late: bool) -> None:
+    """End the generation of a request, if it is unfinished; its name may belong to another one by now."""
+    if engine.holds(request):
+        end = engine.time_out if is_late else engine.abort
+        end(request.job_id)
 
 
 class CallerDriver:

@@ -30,7 +30,6 @@ class StepWatcher(Protocol):
 
     def begin_pass(self, chunks: Sequence[Chunk]) -> None:
         """The pass of `chunks`, which are not those of before, begins."""
-        ...
 
     def end_pass(self, times: PassTimes, scheduler: Scheduler, pool: BlockPool) -> None:
         """A pass is over.
@@ -39,8 +38,6 @@ class StepWatcher(Protocol):
             times: when.
             scheduler, pool: the state of the engine, to be read and not kept.
         """
-        ...
 
     def fail_pass(self, begun_s: float) -> None:
         """A pass that began then, as `PassTimes` has it, has raised."""
-        ...

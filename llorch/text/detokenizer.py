@@ -20,7 +20,6 @@ class Detokenizer:
         tokenizer: Tokenizer,
         prompt_ids: Sequence[int] = (),
         *,
-        special: bool = False,
         shown_ids: Collection[int] = (),
     ) -> None:
         """Begin a stream.
@@ -28,11 +27,9 @@ class Detokenizer:
         Args:
             tokenizer: where the token ids come from.
             prompt_ids: tokens that the stream continues; if they hold text, a leading space is kept.
-            special: show control tokens.
-            shown_ids: control tokens that are shown in any case.
+            shown_ids: control tokens that are shown.
         """
         self._tokenizer = tokenizer
-        self._special = special
         self._shown_ids = shown_ids
         self._is_start = tokenizer.is_text_start(prompt_ids)
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
@@ -47,8 +44,7 @@ class Detokenizer:
         is_plain = not self._is_start and not self._is_holding
         if is_plain and (text := self._tokenizer.plain_texts.get(token_id)) is not None:
             return text
-        is_shown = self._special or token_id in self._shown_ids
-        piece = self._tokenizer.token_bytes(token_id, special=is_shown)
+        piece = self._tokenizer.token_bytes(token_id, special=token_id in self._shown_ids)
         if self._is_start and piece and not self._tokenizer.vocab.is_control(token_id):
             piece = self._tokenizer.without_prefix(token_id, piece)
             self._is_start = False

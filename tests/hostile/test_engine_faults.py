@@ -70,7 +70,8 @@ def check_outcome(events: dict[str, list[Event]], alone: dict[str, tuple[int, ..
 
 def check_nothing_is_left(engine: Engine) -> None:
     assert engine.block_pool.n_free == engine.block_pool.n_blocks
-    assert (engine.n_running, engine.n_waiting, engine.has_work) == (0, 0, False)
+    state = engine.snapshot()
+    assert (state.n_running, state.n_waiting, engine.has_work) == (0, 0, False)
     assert sorted(engine._scheduler._free_slots) == [0, 1, 2]
 
 

@@ -109,7 +109,7 @@ def test_more_generations_than_slots_wait_their_turn(loaded: OpenModel) -> None:
     finished = []
     while engine.has_work:
         finished += [e.job_id for e in engine.step() if isinstance(e.event, EndEvent)]
-        assert engine.n_running <= 2
+        assert engine.snapshot().n_running <= 2
     assert finished == names
 
 
@@ -262,7 +262,8 @@ def test_a_storm_of_requests_and_aborts_leaves_nothing_behind(loaded: OpenModel,
     for job_id, more in run(engine).items():
         events[job_id] += more
     assert engine.block_pool.n_free == engine.block_pool.n_blocks
-    assert (engine.n_running, engine.n_waiting) == (0, 0)
+    state = engine.snapshot()
+    assert (state.n_running, state.n_waiting) == (0, 0)
     for job in jobs:
         check_protocol(events[job.job_id])
         end = end_of(events[job.job_id])

@@ -60,7 +60,7 @@ def test_decoding_gives_the_text_back(text: str) -> None:
 
 
 def streamed(tokenizer: Tokenizer, token_ids: list[int], *, special: bool = False) -> tuple[list[str], str]:
-    detokenizer = Detokenizer(tokenizer, special=special)
+    detokenizer = Detokenizer(tokenizer, shown_ids=range(tokenizer.vocab.n_vocab) if special else ())
     return [detokenizer.push(token_id) for token_id in token_ids], detokenizer.finish()
 
 

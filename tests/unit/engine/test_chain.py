@@ -20,7 +20,7 @@ ROWS = [(np.random.default_rng(i).standard_normal(400) * 3).astype(np.float32) f
 
 
 def chosen(rows: list[np.ndarray], prompt: Sequence[int] = (1, 2, 1), /, **fields: Any) -> list[int]:
-    sampler = Sampler(SamplingParams(**fields), 3, prompt, breakers=Breakers.of({}, len(rows[0])))
+    sampler = Sampler(SamplingParams(**fields), 3, prompt, breakers=Breakers({}, len(rows[0])))
     return [sampler.sample(row) for row in rows]
 
 
@@ -63,7 +63,7 @@ def test_in_the_usual_order_the_chain_chooses_what_compiled_steps_choose(fields:
 def test_a_sampler_that_keeps_candidates_chooses_the_same_tokens_and_each_was_one_of_them(
     fields: dict[str, Any],
 ) -> None:
-    breakers = Breakers.of({}, len(ROWS[0]))
+    breakers = Breakers({}, len(ROWS[0]))
     sampler = Sampler(SamplingParams(**fields), 3, (1, 2, 1), breakers=breakers, keeps_candidates=True)
     token_ids = []
     for row in ROWS:

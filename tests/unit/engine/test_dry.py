@@ -15,7 +15,7 @@ from llorch.engine.narrowing import softmax
 from llorch.engine.params import SamplingParams
 
 N_VOCAB = 5
-NO_BREAKERS = Breakers.of({}, N_VOCAB)
+NO_BREAKERS = Breakers({}, N_VOCAB)
 
 
 def dry(multiplier: float, base: float = 1.75, allowed: int = 2, last_n: int = -1) -> SamplingParams:
@@ -44,7 +44,7 @@ def penalties(
 def test_as_llama_cpp(
     n: int, token_ids: list[int], expected: list[float], params: SamplingParams, breaker: int | None
 ) -> None:
-    breakers = NO_BREAKERS if breaker is None else Breakers.of({breaker: frozenset([()])}, n)
+    breakers = NO_BREAKERS if breaker is None else Breakers({breaker: frozenset([()])}, n)
     logits = np.zeros(n, np.float32)
     for token_id, amount in penalties(params, token_ids, breakers).items():
         logits[token_id] -= amount
@@ -58,14 +58,14 @@ def test_the_penalty_grows_with_the_repeat() -> None:
 
 
 def test_a_breaker_ends_a_repeat_and_is_never_penalized() -> None:
-    whole = Breakers.of({2: frozenset([()])}, N_VOCAB)
+    whole = Breakers({2: frozenset([()])}, N_VOCAB)
     text = [0, 1, 2, 3, 0, 1]
     assert penalties(dry(1), text) == {2: 1.0}
     assert penalties(dry(1), text, whole) == {}
     longer = [0, 1, 3, 4, 0, 1]
     assert penalties(dry(1), longer, whole) == {3: 1.0}
     assert penalties(dry(1), [2, *longer[:4], 0, 2, 1], whole) == {}
-    in_two = Breakers.of({0: frozenset([(2,)])}, N_VOCAB)  # only 0 and 2 together break
+    in_two = Breakers({0: frozenset([(2,)])}, N_VOCAB)  # only 0 and 2 together break
     assert penalties(dry(1), [0, 1, 3, 0, 1], in_two) == {3: 1.0}
     assert penalties(dry(1, allowed=1), [1, 3, 0, 2, 1], in_two) == {3: 1.0}
     assert penalties(dry(1, allowed=2), [2, 1, 3, 0, 2, 1], in_two) == {}

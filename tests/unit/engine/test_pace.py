@@ -24,7 +24,7 @@ def test_a_fast_model_gets_whole_batches() -> None:
 
 
 def test_a_slow_model_gets_steps_of_the_target_time() -> None:
-    pace = Pace(512, target_s=0.5)
+    pace = Pace(512)
     pace.record(0, 64, 0.25)
     assert pace.n_rows() == 128
 
@@ -56,7 +56,7 @@ def test_a_small_batch_is_the_limit_itself() -> None:
 
 
 def test_a_disturbed_step_is_forgotten_again() -> None:
-    pace = Pace(512, target_s=0.5)
+    pace = Pace(512)
     for duration_s in (0.1, 3.0, 0.1, 0.1, 0.1, 0.1):
         pace.record(0, 256, duration_s)
     assert pace.n_rows() == 512

@@ -11,7 +11,7 @@ import pytest
 
 from llorch.engine.narrowing import Candidates, draw, min_p, scale_temperature, softmax, top_k, top_p
 from llorch.engine.params import SamplingParams
-from llorch.engine.penalties import apply_logit_bias, apply_penalties
+from llorch.engine.penalties import apply_penalties
 from llorch.engine.sampling import Sampler, uniform
 from llorch.errors import NumericalError, RequestError
 
@@ -124,9 +124,10 @@ def test_a_repetition_penalty_below_one_favours_recent_tokens() -> None:
 
 
 def test_logit_bias_is_added_and_minus_infinity_forbids() -> None:
-    logits = np.array([1.0, 2.0, 3.0], np.float32)
-    apply_logit_bias(logits, np.array([0, 2], np.int32), np.array([0.5, -np.inf], np.float32))
-    assert logits.tolist() == [1.5, 2.0, -np.inf]
+    logits = np.array([1.0, 1.25, 3.0], np.float32)
+    params = SamplingParams(temperature=0, logit_bias={0: 0.5, 2: -math.inf})
+    assert Sampler(params, 0, []).sample(logits) == 0
+    assert logits.tolist() == [1.0, 1.25, 3.0]
 
 
 def test_equal_logits_keep_the_smaller_ids() -> None:

@@ -61,7 +61,7 @@ def test_control_tokens_do_not_use_up_the_beginning() -> None:
 
 
 def test_control_tokens_are_shown_when_asked_for() -> None:
-    detokenizer = Detokenizer(llama2_tokenizer(), special=True)
+    detokenizer = Detokenizer(llama2_tokenizer(), shown_ids=range(3))
     assert [detokenizer.push(i) for i in (1, HELLO, 2)] == ["<s>", "Hello", "</s>"]
 
 

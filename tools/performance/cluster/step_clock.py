@@ -67,7 +67,7 @@ class TimedEngine(Engine):
         self.fixed.rows = self.loaded.llama.n_batch
         for _ in range(n_decode):
             self._begin(n_context, self.n_ctx)
-        while any(slot.is_prefilling for slot in self.snapshot().slots) or self.n_waiting:
+        while (state := self.snapshot()).n_waiting or any(slot.is_prefilling for slot in state.slots):
             self.step()
 
     def begin_prompt(self, n_tokens: int) -> str:
