@@ -112,7 +112,7 @@ def open_model(
     pin_threads: bool = False,
     override_pre: str | None = None,
     chat_template: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore_progress,
 ) -> OpenModel:
     """Open, check, compile and load: the one way to a model that computes.
 
@@ -168,7 +168,7 @@ def open_model(
     return OpenModel(model_name(source), source, config, placed, llama, tokenizer, template, structure)
 
 
-def _forgetting(source: ModelSource, progress: Progress | None) -> Progress:
+def _forgetting(source: ModelSource, progress: Progress) -> Progress:
     """`progress`, which releases pages of the file as they are packed; else they would count beside their copies."""
     forgotten = 0
 
@@ -177,7 +177,7 @@ def _forgetting(source: ModelSource, progress: Progress | None) -> Progress:
         if what == "loading" and done - forgotten >= _FORGET_BYTES:
             forgotten = done
             source.forget_pages()
-        (progress or ignore_progress)(what, done, total)
+        progress(what, done, total)
 
     return report
 
@@ -273,7 +273,7 @@ def compile_kernels_for(
     *,
     weights: str = "auto",
     kv_type: str = "f16",
-    progress: Progress | None = None,
+    progress: Progress = ignore_progress,
 ) -> bool:
     """Compile what `open_model` would, and load nothing; True when nothing had to be compiled.
 

@@ -126,7 +126,7 @@ def run_bench(
     weights: str = "auto",
     numa: str = "off",
     pin_threads: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = ignore_progress,
 ) -> Iterator[BenchResult]:
     """Load a model and measure it; results are yielded as they are ready.
 
@@ -144,7 +144,6 @@ def run_bench(
     Raises:
         InputError: the model or a test cannot be run.
     """
-    report = progress or ignore_progress
     model = open_model(
         path,
         with_tokenizer=False,
@@ -164,7 +163,7 @@ def run_bench(
         with ReadBandwidth(llama.n_threads) as bandwidth:
             for test in tests:
                 read_bytes_per_s = bandwidth.measure()
-                seconds = _measure(llama, test, kv_type, repetitions, report)
+                seconds = _measure(llama, test, kv_type, repetitions, progress)
                 yield _result(test, seconds, read_bytes_per_s, roofline, model, kv_type)
 
 

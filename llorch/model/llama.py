@@ -88,9 +88,8 @@ class Llama:
         kv_type: str = "f16",
         numa: str = "off",
         pin_threads: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = ignore_progress,
     ) -> None:
-        report = progress or ignore_progress
         self.config = config
         self.weights = weights
         self.n_batch = n_batch
@@ -112,7 +111,7 @@ class Llama:
         self._owner = OwningProcess()
         self._programs: dict[tuple[str, bool], _Written] = {}
         units = _units(self.residence, self._write(kv_type, False))
-        load_units(units, lambda what, *share: report(what if what == "kernels" else "compiling", *share))
+        load_units(units, lambda what, *share: progress(what if what == "kernels" else "compiling", *share))
         self._kv_type = kv_type
         self._fused = self._written(kv_type, observed=False)
         self.residence.fill(self.places, progress)

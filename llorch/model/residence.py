@@ -10,10 +10,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,12 @@ from numpy.typing import NDArray
 from llorch.errors import ModelError, SettingsError
 from llorch.kernels import paths
 from llorch.kernels.jit import Unit
-from llorch.kernels.layout import ceil_div, round_up, share_begin
+from llorch.kernels.layout import TILE_ROWS, ceil_div, round_up, share_begin
 from llorch.kernels.weights.format import Matrix, RowTables, WeightFormat
 from llorch.kernels.weights.formats import FORMATS
 from llorch.machine.memory import CACHE_LINE, HUGE_PAGE, aligned_bytes, available_memory
 from llorch.machine.places import Places, bind
-from llorch.model.weights import LayerWeights, Weights
+from llorch.model.weights import Layer, Weights
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import Tensor, first_bad_scale
 
@@ -35,32 +36,8 @@ _PIECE_BYTES = 16 << 20
 _SHARE_OF_FREE = 0.7
 
 
-@dataclass(frozen=True, slots=True)
-class PlacedLayer:
-    """The weights of one transformer block as the kernels take them; names and shapes as in `LayerWeights`."""
-
-    attn_norm: NDArray[np.float32]
-    attn_q: Matrix
-    attn_k: Matrix
-    attn_v: Matrix
-    attn_output: Matrix
-    ffn_norm: NDArray[np.float32]
-    ffn_gate: Matrix
-    ffn_up: Matrix
-    ffn_down: Matrix
-    biases: Mapping[str, NDArray[np.float32]]
-
-    def matrices(self) -> tuple[Matrix, ...]:
-        """The seven matrices in the order they are used."""
-        return (
-            self.attn_q,
-            self.attn_k,
-            self.attn_v,
-            self.attn_output,
-            self.ffn_gate,
-            self.ffn_up,
-            self.ffn_down,
-        )
+PlacedLayer: TypeAlias = Layer[Matrix]
+"""The weights of one transformer block as the kernels take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +138,7 @@ class Residence:
             self._jobs += self._scan_jobs(weights.token_embd)
         self.weights = PlacedWeights(
             token_embd=token_embd,
-            layers=tuple(self._place_layer(layer) for layer in weights.layers),
+            layers=tuple(layer.placed(self._place) for layer in weights.layers),
             output_norm=weights.output_norm,
             output=self._place(weights.output),
         )
@@ -175,7 +152,7 @@ class Residence:
         """The units that `fill` runs."""
         return list(self._units)
 
-    def fill(self, places: Places, progress: Progress | None = None) -> None:
+    def fill(self, places: Places, progress: Progress = ignore_progress) -> None:
         """Pack the matrices that have tiles, and check every scale.
 
         Args:
@@ -185,7 +162,6 @@ class Residence:
         Raises:
             ModelError: a scale (or value) is NaN or infinite.
         """
-        report = progress or ignore_progress
         total, done = sum(job.n_bytes for job in self._jobs), 0
         lock = threading.Lock()
 
@@ -196,7 +172,7 @@ class Residence:
                 raise ModelError(f"tensor {job.tensor.name!r}: {what} is not a finite number")
             with lock:
                 done += job.n_bytes
-                report("loading", done, total)
+                progress("loading", done, total)
 
         with ExitStack() as pools:
             by_node = [pools.enter_context(_pool(places, node)) for node in range(self._n_nodes)]
@@ -206,20 +182,6 @@ class Residence:
                 future.result()
         self._jobs.clear()
 
-    def _place_layer(self, layer: LayerWeights) -> PlacedLayer:
-        return PlacedLayer(
-            attn_norm=layer.attn_norm,
-            attn_q=self._place(layer.attn_q),
-            attn_k=self._place(layer.attn_k),
-            attn_v=self._place(layer.attn_v),
-            attn_output=self._place(layer.attn_output),
-            ffn_norm=layer.ffn_norm,
-            ffn_gate=self._place(layer.ffn_gate),
-            ffn_up=self._place(layer.ffn_up),
-            ffn_down=self._place(layer.ffn_down),
-            biases=layer.biases,
-        )
-
     def _place(self, tensor: Tensor) -> Matrix:
         """The matrix of `tensor`: packed where that is the residence and the format has tiles, else its rows."""
         weight_format = _format(tensor)
@@ -228,7 +190,7 @@ class Residence:
             self._jobs += self._scan_jobs(tensor)
             return self._place_rows(tensor)
         n_out, n_in = tensor.shape
-        stride, n_tiles = tiling.tile_bytes(n_in), ceil_div(n_out, tiling.tile_rows)
+        stride, n_tiles = tiling.tile_bytes(n_in), ceil_div(n_out, TILE_ROWS)
         tiles = int(self._take(n_tiles * stride).ctypes.data)
         self._units[tiling.pack] = None
         rows = RowTables.of(tensor)
@@ -241,7 +203,7 @@ class Residence:
                 last = min(first + per_piece, end)
                 of_tiles = tensor.address, n_in, n_out, tiles, stride, first, last, rows.addresses[0]
                 work = functools.partial(tiling.pack, *of_tiles)
-                n_rows = min(last * tiling.tile_rows, n_out) - first * tiling.tile_rows
+                n_rows = min(last * TILE_ROWS, n_out) - first * TILE_ROWS
                 self._jobs.append(_Job(tensor, n_rows * tensor.row_bytes, work, node))
         return Matrix(weight_format, n_out, n_in, tiles, True, (self._arena, rows), *rows.addresses)
 

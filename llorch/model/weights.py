@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from llorch.errors import ModelError
 from llorch.model.config import ModelConfig
 from llorch.quant.tensor import Tensor, dequantize
+
+M = TypeVar("M")
+N = TypeVar("N")
 
 _IGNORED_SUFFIXES = ("attn_rot_embd.weight", "attn.rotary_emb.inv_freq")
 """Precomputed tables that old converters left in files; llama.cpp skips them too."""
@@ -60,28 +64,38 @@ def _layer_shapes(c: ModelConfig) -> Shapes:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerWeights:
-    """The nine tensors of one transformer block, by GGUF name, and the biases that the file has.
+class Layer(Generic[M]):
+    """The nine weights of one transformer block, by GGUF name, and the biases that the file has.
+
+    Its matrices, `M`, are tensors of a file, or what the kernels take.
 
     Attributes:
         biases: float32 (n_out,) by the name of the matrix whose product they are added to.
     """
 
     attn_norm: NDArray[np.float32]
-    attn_q: Tensor
-    attn_k: Tensor
-    attn_v: Tensor
-    attn_output: Tensor
+    attn_q: M
+    attn_k: M
+    attn_v: M
+    attn_output: M
     ffn_norm: NDArray[np.float32]
-    ffn_gate: Tensor
-    ffn_up: Tensor
-    ffn_down: Tensor
+    ffn_gate: M
+    ffn_up: M
+    ffn_down: M
     biases: Mapping[str, NDArray[np.float32]]
 
-    def matrices(self) -> Iterator[Tensor]:
+    def matrices(self) -> tuple[M, ...]:
         """The seven matrices in the order they are used."""
-        yield from (self.attn_q, self.attn_k, self.attn_v, self.attn_output)
-        yield from (self.ffn_gate, self.ffn_up, self.ffn_down)
+        attention = self.attn_q, self.attn_k, self.attn_v, self.attn_output
+        return *attention, self.ffn_gate, self.ffn_up, self.ffn_down
+
+    def placed(self, place: Callable[[M], N]) -> Layer[N]:
+        """The same with what `place` makes of the matrices, which it gets in their order."""
+        q, k, v, output, gate, up, down = map(place, self.matrices())
+        return Layer(self.attn_norm, q, k, v, output, self.ffn_norm, gate, up, down, self.biases)
+
+
+LayerWeights: TypeAlias = Layer[Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +185,7 @@ class _Picker:
 
 
 def _layer(pick: _Picker, shapes: Shapes, prefix: str) -> LayerWeights:
-    return LayerWeights(
+    return Layer(
         attn_norm=pick.vector("attn_norm.weight", shapes, prefix),
         attn_q=pick.matrix("attn_q.weight", shapes, prefix),
         attn_k=pick.matrix("attn_k.weight", shapes, prefix),

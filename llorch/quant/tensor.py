@@ -20,7 +20,6 @@ class Digest(Protocol):
 
     def update(self, data: memoryview, /) -> object:
         """Add bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

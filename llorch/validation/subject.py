@@ -17,7 +17,7 @@ from llorch.machine.memory import available_memory
 from llorch.model.config import ModelConfig
 from llorch.model.llama import Llama
 from llorch.open_model import OpenModel, open_model
-from llorch.progress import Progress
+from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import Tensor, dequantize
 from llorch.quant.types import F32
 from llorch.text.tokenizer import load_tokenizer
@@ -51,7 +51,7 @@ def open_subject(
     n_threads: int = 0,
     residence: str = "auto",
     override_pre: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore_progress,
 ) -> Subject:
     """Open a model for a reference, and refuse any other model or prompt than the reference's.
 
