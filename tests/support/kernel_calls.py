@@ -24,7 +24,7 @@ from llorch.kernels.activations.rounded import F16 as F16_FORM
 from llorch.kernels.buffers import Activation, ActivationForm, FormBuffers, Rows
 from llorch.kernels.emit.vectors import exp_float32
 from llorch.kernels.kv_types import KV_TYPES
-from llorch.kernels.layout import FLOAT_LANES, round_up
+from llorch.kernels.layout import FLOAT_LANES, TILE_ROWS, round_up
 from llorch.kernels.ops import attend as attend_op
 from llorch.kernels.ops import embed as embed_op
 from llorch.kernels.ops import matmul as matmul_op
@@ -105,7 +105,7 @@ def place(tensor: Tensor, *, packed: bool) -> Matrix:
     rows = RowTables.of(tensor)
     if not packed or tiling is None:
         return Matrix(weight_format, n_out, n_in, tensor.address, False, (tensor, rows), *rows.addresses)
-    stride, n_tiles = tiling.tile_bytes(n_in), -(-n_out // tiling.tile_rows)
+    stride, n_tiles = tiling.tile_bytes(n_in), -(-n_out // TILE_ROWS)
     tiles = aligned_bytes(n_tiles * stride)
     address = int(tiles.ctypes.data)
     order, _ = rows.addresses

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from llorch.kernels import step as st
 from llorch.kernels.buffers import Activation, Rows
+from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.ops.matmul import matmul
 from llorch.kernels.ops.prepare import prepare
 from llorch.kernels.program import Program
@@ -24,15 +25,15 @@ def random_matrix(weight_format: WeightFormat, n_out: int, n_in: int) -> Matrix:
     quant, tiling = weight_format.quant, weight_format.tiling
     assert tiling is not None
     rng = np.random.default_rng(0)
-    blocks = rng.integers(0, 256, (tiling.tile_rows * n_in // quant.block_size, quant.block_bytes), np.uint8)
+    blocks = rng.integers(0, 256, (TILE_ROWS * n_in // quant.block_size, quant.block_bytes), np.uint8)
     while (bad := ~np.isfinite(quant.scales(blocks.ravel())).all(axis=-1)).any():
         blocks[bad] = rng.integers(0, 256, (int(bad.sum()), quant.block_bytes), np.uint8)
-    stride, n_tiles = tiling.tile_bytes(n_in), n_out // tiling.tile_rows
+    stride, n_tiles = tiling.tile_bytes(n_in), n_out // TILE_ROWS
     tiles = aligned_bytes(n_tiles * stride)
     scales = np.ones(n_out, np.float32) if quant is I8 else None
     rows = RowTables.of(Tensor("w", quant, (n_out, n_in), blocks.ravel(), row_scales=scales))
     order, _ = rows.addresses
-    tiling.pack(int(blocks.ctypes.data), n_in, tiling.tile_rows, int(tiles.ctypes.data), stride, 0, 1, order)
+    tiling.pack(int(blocks.ctypes.data), n_in, TILE_ROWS, int(tiles.ctypes.data), stride, 0, 1, order)
     tiles.reshape(n_tiles, stride)[1:] = tiles[:stride]
     return Matrix(weight_format, n_out, n_in, int(tiles.ctypes.data), True, (tiles, rows), *rows.addresses)
 

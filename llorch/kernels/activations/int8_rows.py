@@ -29,13 +29,15 @@ from llorch.kernels.emit.values import (
     constant,
     load,
     loop,
+    shuffle,
     splat,
     store,
     vector,
 )
+from llorch.kernels.emit.vectors import ROUNDING
 from llorch.kernels.jit import unit
 from llorch.kernels.layout import FLOAT_LANES as LANES
-from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES, EVEN_FIRST
 from llorch.machine.memory import aligned_rows, aligned_zeros
 
 QUANTS, QUANT_STRIDE, SCALES, SCALE_STRIDE, SUMS, SUM_STRIDE = range(1, 7)
@@ -47,7 +49,6 @@ _BIAS = paths.chosen().bias
 _HALF_RANGE = np.float32(127.5)
 _SMALLEST_SCALE = np.finfo(np.float32).eps
 """The scale of a row of zeros."""
-_EVEN_FIRST = [column for quad in range(0, LANES, 4) for column in (quad, quad + 2, quad + 1, quad + 3)]
 
 
 @emitted(types.float32(types.int64, types.int64))
@@ -65,10 +66,7 @@ def _largest_magnitude(builder: Any, x: Int, n: Int) -> Any:
 @emitted(types.int32(types.int64, types.int64, types.float32, types.int64))
 def _quantize(builder: Any, x: Int, n: Int, scale: Any, out: Int) -> Any:
     """``out = round_half_even(clamp(x / scale, -128, 127))`` for `n` float32; returns the sum of the integers."""
-    divisor, magic = (
-        splat(builder, scale, LANES),
-        constant(F32, LANES, 12582912.0),
-    )  # rounds, as in `emit.vectors`
+    divisor, magic = splat(builder, scale, LANES), constant(F32, LANES, ROUNDING)
     lowest, highest = constant(F32, LANES, -128.0), constant(F32, LANES, 127.0)
 
     def body(i: Int, total: list[Any]) -> list[Any]:
@@ -80,12 +78,8 @@ def _quantize(builder: Any, x: Int, n: Int, scale: Any, out: Int) -> Any:
         if BYTE_COLUMN_BYTES == 1:
             stored = builder.trunc(integers, vector(I8, LANES))
         else:
-            order = ir.Constant(_WORDS, _EVEN_FIRST)
-            stored = builder.shuffle_vector(
-                builder.trunc(integers, vector(I16, LANES)),
-                ir.Constant(vector(I16, LANES), ir.Undefined),
-                order,
-            )
+            words = builder.trunc(integers, vector(I16, LANES))
+            stored = shuffle(builder, words, ir.Constant(words.type, ir.Undefined), EVEN_FIRST[:LANES])
         store(stored, out + i * (LANES * BYTE_COLUMN_BYTES), align=LANES * BYTE_COLUMN_BYTES)
         return [builder.add(total[0], integers)]
 

@@ -9,15 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 
 from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.quantize import quantize_4_blocks, quantize_16_blocks, quantize_block
 from llorch.kernels.emit.scalars import as_int64
-from llorch.kernels.emit.values import I8, I16, I32, Int, load, loop, store, vector
+from llorch.kernels.emit.values import I8, I16, Int, load, loop, shuffle, store, vector
 from llorch.kernels.jit import kernel, unit
-from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES, UNIT
+from llorch.kernels.tiles.layout import BYTE_COLUMN_BYTES, EVEN_FIRST, UNIT
 from llorch.machine.memory import aligned_rows, aligned_zeros
 
 (
@@ -30,7 +29,6 @@ float32 weighted sums; where `BYTE_COLUMN_BYTES` is 2, the integers once more, i
 there."""
 
 _BLOCK = 32
-EVEN_FIRST = [column for quad in range(0, UNIT, 4) for column in (quad, quad + 2, quad + 1, quad + 3)]
 _IS_WIDENED = BYTE_COLUMN_BYTES == 2
 
 
@@ -40,7 +38,7 @@ def _widen(builder: Any, q: Int, n: Int, out: Int) -> None:
 
     def body(block: Int, _: list[Any]) -> list[Any]:
         value = load(vector(I8, UNIT), q + block * UNIT, align=1)
-        value = builder.shuffle_vector(value, value, ir.Constant(vector(I32, UNIT), EVEN_FIRST))
+        value = shuffle(builder, value, value, EVEN_FIRST)
         store(builder.sext(value, vector(I16, UNIT)), out + block * (2 * UNIT), align=2)
         return []
 

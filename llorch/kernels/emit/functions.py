@@ -13,20 +13,16 @@ from numba.core import cgutils
 from llorch.kernels.emit.values import I8, I32, I64, VOID, Int
 
 
-def emitted(signature: Any = None) -> Callable[[Callable[..., Any]], Any]:
-    """Make ``emit(builder, *args)`` a function for kernels, with Numba's `signature`, or what that makes of their
-    types.
+def emitted(signature: Any = types.void) -> Callable[[Callable[..., Any]], Any]:
+    """Make ``emit(builder, *args)`` a function for kernels, with Numba's `signature`.
 
-    int64 arguments arrive as `Int`, tuples of them as lists of `Int`, others as LLVM values. Without a signature the
-    arguments are int64 and tuples of int64, and there is no result.
+    A type alone is that of the result; the arguments are then what kernels give: int64 and tuples of int64.
+    int64 arguments arrive as `Int`, tuples of them as lists of `Int`, others as LLVM values.
     """
 
     def decorate(emit: Callable[..., Any]) -> Any:
         def define(typingctx: Any, *given: Any) -> Any:
-            if signature is None:
-                typed = types.void(*given)
-            else:
-                typed = signature(*given) if inspect.isfunction(signature) else signature
+            typed = signature(*given) if isinstance(signature, types.Type) else signature
 
             def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
                 result = emit(builder, *(_argument(builder, a) for a in args))

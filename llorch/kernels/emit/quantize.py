@@ -11,14 +11,26 @@ from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted
 from llorch.kernels.emit.halves import float_to_half, half_to_float
 from llorch.kernels.emit.transpose import fold_lanes
-from llorch.kernels.emit.values import F32, I8, I16, I32, I64, Int, call, constant, load, splat, store, vector
-from llorch.kernels.emit.vectors import add_neighbours
+from llorch.kernels.emit.values import (
+    F32,
+    I8,
+    I16,
+    I32,
+    I64,
+    Int,
+    call,
+    constant,
+    load,
+    shuffle,
+    splat,
+    store,
+    vector,
+)
+from llorch.kernels.emit.vectors import ROUNDING, add_neighbours
 from llorch.kernels.layout import FLOAT_LANES as LANES
 
 _FLOATS, _WORDS = vector(F32, LANES), vector(I32, LANES)
 _BYTES = LANES * 4
-_ROUNDING = 12582912.0
-"""As in `emit.vectors`."""
 _ROUNDING_BITS = 0x4B400000
 _BIAS = paths.chosen().bias
 _HAS_PAIRS = paths.chosen().dot == "avx2"
@@ -33,7 +45,7 @@ def _magnitude(builder: Any, x: Int, i: int) -> Any:
 def _largest_word(builder: Any, words: list[Any]) -> Any:
     largest = words[0]
     for other in words[1:]:
-        largest = call(builder, "llvm.smax.v16i32", _WORDS, [largest, other])
+        largest = _largest_of(builder, largest, other)
     return call(builder, "llvm.vector.reduce.smax.v16i32", I32, [largest])
 
 
@@ -79,7 +91,7 @@ def quantize_256(
     is_zero = builder.fcmp_ordered("==", largest, zero)
     inverse = builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, -127.0), largest))
     store(builder.select(is_zero, zero, builder.fdiv(ir.Constant(F32, 1.0), inverse)), scale, align=4)
-    factor, magic = splat(builder, inverse, LANES), constant(F32, LANES, _ROUNDING)
+    factor, magic = splat(builder, inverse, LANES), constant(F32, LANES, ROUNDING)
 
     def quantize(i: int) -> Any:
         scaled = builder.fmul(load(_FLOATS, x, i * _BYTES, align=4), factor)
@@ -135,12 +147,12 @@ def _quantize_q8_0(builder: Any, x: Int, n_blocks: int, out: list[Int]) -> None:
     inverse = builder.select(builder.fcmp_unordered("!=", amax, zero), builder.fdiv(full, amax), zero)
     sums = []
     for block in range(n_blocks):
-        factor = builder.shuffle_vector(inverse, inverse, ir.Constant(_WORDS, [block] * LANES))
+        factor = shuffle(builder, inverse, inverse, [block] * LANES)
         halves = []
         for i in range(2):
             at = 2 * block + i
             scaled = builder.fmul(load(_FLOATS, x, at * _BYTES, align=4), factor)
-            halves.append(builder.bitcast(builder.fadd(scaled, constant(F32, LANES, _ROUNDING)), _WORDS))
+            halves.append(builder.bitcast(builder.fadd(scaled, constant(F32, LANES, ROUNDING)), _WORDS))
             # The integer is what the bits are above those of the rounding number, whose lowest byte is 0.
             store(builder.trunc(halves[i], vector(I8, LANES)), quants, at * LANES)
         sums.append(builder.add(*halves))

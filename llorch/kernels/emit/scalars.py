@@ -105,7 +105,7 @@ def release(builder: Any, address: Int) -> None:
     call(builder, "free", VOID, [address.pointer(I8)])
 
 
-@emitted(lambda bits: types.float32(bits))
+@emitted(types.float32)
 def float32_of_bits(builder: Any, bits: Any) -> Any:
     """The float32 whose bit pattern is an int32, or the low half of an int64."""
     return builder.bitcast(builder.trunc(bits.value, I32) if isinstance(bits, Int) else bits, F32)

@@ -8,7 +8,7 @@ from typing import Any
 from llvmlite import ir
 
 from llorch.kernels.emit.functions import emitted, outlined
-from llorch.kernels.emit.values import F32, I32, Int, constant, load, loop, splat, store, vector
+from llorch.kernels.emit.values import F32, I32, Int, constant, load, loop, shuffle, splat, store, vector
 from llorch.kernels.emit.vectors import LOWEST_EXPONENT, exp_in_range, larger
 from llorch.kernels.layout import FLOAT_LANES as LANES
 from llorch.kernels.layout import KV_BLOCK_SIZE
@@ -32,10 +32,6 @@ def exp_of_difference(builder: Any, x: Any) -> Any:
     return builder.select(is_normal, exp_in_range(builder, x), larger(builder, zero, x))
 
 
-def _shuffle(builder: Any, a: Any, b: Any, places: Sequence[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(places)), list(places)))
-
-
 def _fold(
     builder: Any, values: list[Any], places: Sequence[int], distance: int, combine: Combine
 ) -> list[Any]:
@@ -43,8 +39,8 @@ def _fold(
     return [
         combine(
             builder,
-            _shuffle(builder, values[i], values[i : i + 2][-1], places),
-            _shuffle(builder, values[i], values[i : i + 2][-1], [place + distance for place in places]),
+            shuffle(builder, values[i], values[i : i + 2][-1], places),
+            shuffle(builder, values[i], values[i : i + 2][-1], [place + distance for place in places]),
         )
         for i in range(0, len(values), 2)
     ]
@@ -168,7 +164,7 @@ def make_softmax(n_queries: int) -> Any:
     ) -> None:  # fmt: skip
         scale_value = builder.bitcast(builder.trunc(scale.value, I32), F32)
         state = load(vector(F32, 2 * n_queries), states, align=4)
-        before, total = (_shuffle(builder, state, state, [2 * m + i for m in queries]) for i in _PAIR)
+        before, total = (shuffle(builder, state, state, [2 * m + i for m in queries]) for i in _PAIR)
         store(before, highest, align=4)
         rows, row_bytes = _Rows(n_queries, scores), n_queries * 4
         last = _highest(builder, rows, scale_value, n_whole, n_blocks, limits, highest)
@@ -192,7 +188,7 @@ def make_softmax(n_queries: int) -> Any:
 
         (total,) = loop(n_blocks, [total], weigh)
         both = [place for m in queries for place in (m, n_queries + m)]
-        store(_shuffle(builder, last, total, both), states, align=4)
+        store(shuffle(builder, last, total, both), states, align=4)
 
     @emitted()
     def softmax(

@@ -10,17 +10,13 @@ from typing import Any
 
 from llvmlite import ir
 
-from llorch.kernels.emit.values import I32, vector
+from llorch.kernels.emit.values import shuffle
 
 _LANE_BITS = 128
 
 
 def _item_bits(type_: Any) -> int:
     return 32 if isinstance(type_.element, ir.FloatType) else int(type_.element.width)
-
-
-def _shuffle(builder: Any, a: Any, b: Any, mask: Sequence[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(mask)), list(mask)))
 
 
 def _interleave(builder: Any, a: Any, b: Any, size: int, width: int) -> tuple[Any, Any]:
@@ -31,7 +27,7 @@ def _interleave(builder: Any, a: Any, b: Any, size: int, width: int) -> tuple[An
         for begin in range(0, n, width):
             for group in range(begin + half * width // 2, begin + (half + 1) * width // 2, size):
                 mask += [*range(group, group + size), *range(n + group, n + group + size)]
-        halves.append(_shuffle(builder, a, b, mask))
+        halves.append(shuffle(builder, a, b, mask))
     return halves[0], halves[1]
 
 
@@ -70,15 +66,15 @@ def fold_lanes(builder: Any, vectors: Sequence[Any], fold: Callable[[Any, Any], 
         left = [fold(*_interleave(builder, left[i], left[i + 1], size, 4)) for i in range(0, len(left), 2)]
     if len(left) == 1:
         (a,) = left
-        halves = (_shuffle(builder, a, a, range(begin, begin + 8)) for begin in (0, 8))
+        halves = (shuffle(builder, a, a, range(begin, begin + 8)) for begin in (0, 8))
         folded = fold(*halves)
-        quarters = (_shuffle(builder, folded, folded, range(begin, begin + 4)) for begin in (0, 4))
+        quarters = (shuffle(builder, folded, folded, range(begin, begin + 4)) for begin in (0, 4))
         return fold(*quarters)
     low, high = range(8), range(8, 16)
     pairs = [
-        fold(*(_shuffle(builder, a, b, [*part, *(16 + i for i in part)]) for part in (low, high)))
+        fold(*(shuffle(builder, a, b, [*part, *(16 + i for i in part)]) for part in (low, high)))
         for a, b in (left[:2], left[2:])
     ]
     even, odd = ([*range(begin, begin + 4), *range(begin + 8, begin + 12)] for begin in (0, 4))
     a, b = pairs
-    return fold(*(_shuffle(builder, a, b, [*part, *(16 + i for i in part)]) for part in (even, odd)))
+    return fold(*(shuffle(builder, a, b, [*part, *(16 + i for i in part)]) for part in (even, odd)))

@@ -96,6 +96,11 @@ def splat(builder: Any, value: Any, n: int) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(vector(I32, n), [0] * n))
 
 
+def shuffle(builder: Any, a: Any, b: Any, places: Sequence[int]) -> Any:
+    """The elements of `a` and then `b` at `places`, as one vector."""
+    return builder.shuffle_vector(a, b, ir.Constant(vector(I32, len(places)), list(places)))
+
+
 def constant(element: Any, n: int, value: float) -> Any:
     """A constant vector of `n` equal elements."""
     return ir.Constant(vector(element, n), [value] * n)
@@ -138,6 +143,12 @@ def prefetch(address: Int, *, for_writing: bool = False, level: int = 1) -> None
     call(address.builder, "llvm.prefetch.p0", VOID, [address.pointer(I8), *hints])
 
 
+def prefetch_bytes(address: Int, n_bytes: int, *, level: int = 1) -> None:
+    """`prefetch` for every cache line of the `n_bytes` at `address`."""
+    for offset in range(0, n_bytes, 64):
+        prefetch(address + offset, level=level)
+
+
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` with one rounding, scalars or vectors of float32."""
     suffix = "f32" if a.type == F32 else f"v{a.type.count}f32"
@@ -150,10 +161,8 @@ def sum_lanes(builder: Any, value: Any) -> Any:
     undefined = ir.Constant(value.type, ir.Undefined)
     while n > 1:
         n //= 2
-        total = value.type.count
-        mask = [(i + n) if i < n else 0 for i in range(total)]
-        moved = builder.shuffle_vector(value, undefined, ir.Constant(vector(I32, total), mask))
-        value = builder.fadd(value, moved)
+        places = [i + n if i < n else 0 for i in range(value.type.count)]
+        value = builder.fadd(value, shuffle(builder, value, undefined, places))
     return builder.extract_element(value, ir.Constant(I32, 0))
 
 

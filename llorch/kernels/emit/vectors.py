@@ -23,6 +23,7 @@ from llorch.kernels.emit.values import (
     fma,
     load,
     loop,
+    shuffle,
     splat,
     store,
     sum_lanes,
@@ -32,7 +33,7 @@ from llorch.kernels.layout import FLOAT_LANES as LANES
 
 _FLOATS, _WORDS = vector(F32, LANES), vector(I32, LANES)
 _BYTES = LANES * 4
-_ROUNDING = 12582912.0
+ROUNDING = 12582912.0
 """1.5 * 2^23: adding it rounds half to even and leaves the integer in the low bits."""
 
 
@@ -58,7 +59,7 @@ def exp_in_range(builder: Any, x: Any, *, negated: bool = False) -> Any:
     degree is off by 3 ulp at the ends), and 2^n through the exponent.
     """
     n, sign = x.type.count, -1.0 if negated else 1.0
-    magic = constant(F32, n, _ROUNDING)
+    magic = constant(F32, n, ROUNDING)
     shifted = fma(builder, x, constant(F32, n, sign * 1.4426950216293335), magic)
     whole = builder.fsub(shifted, magic)
     r = fma(builder, whole, constant(F32, n, sign * -0.693145751953125), x)
@@ -85,10 +86,7 @@ def add_neighbours(builder: Any, a: Any, b: Any | None = None) -> Any:
     """Sums of neighbouring lanes of an integer vector `a`, or of `a` and then `b`."""
     n = a.type.count * (1 if b is None else 2)
     other = ir.Constant(a.type, ir.Undefined) if b is None else b
-    even, odd = (
-        builder.shuffle_vector(a, other, ir.Constant(vector(I32, n // 2), list(range(first, n, 2))))
-        for first in range(2)
-    )
+    even, odd = (shuffle(builder, a, other, range(first, n, 2)) for first in range(2))
     return builder.add(even, odd)
 
 

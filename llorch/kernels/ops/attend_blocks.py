@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from llvmlite import ir
-
 from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.values import (
     F32,
-    I8,
-    I32,
     I64,
-    VOID,
     Int,
     Strided,
-    call,
     choose,
     constant,
     fma,
     load,
     loop,
+    prefetch_bytes,
     splat,
     store,
     vector,
@@ -60,13 +55,6 @@ def _chunks(n: int, size: int) -> list[range]:
     return [range(first, min(first + size, n)) for first in range(0, n, size)]
 
 
-def _fetch(builder: Any, address: Int, n_bytes: int) -> None:
-    """Ask for some cache lines, into the second level: the first one has no room for what is wanted later."""
-    hints = [ir.Constant(I32, k) for k in (0, 2, 1)]
-    for start in range(0, n_bytes, 64):
-        call(builder, "llvm.prefetch.p0", VOID, [(address + start).pointer(I8), *hints])
-
-
 def make_scores(n_queries: int, n_blocks: int, kv: KVType, *, is_ahead: bool = False) -> Any:
     """The scores of `n_queries` queries with the keys of `n_blocks` blocks, as a function for kernels of five int64.
 
@@ -74,7 +62,8 @@ def make_scores(n_queries: int, n_blocks: int, kv: KVType, *, is_ahead: bool = F
         queries: float32 (n_queries, head_dim).
         head_dim: components, a number.
         keys: int64 (n_blocks,), addresses of the blocks' keys, (head_dim, 32) of the cache's type.
-        ahead: int64 (n_blocks,), addresses of as many bytes that are fetched on the way if `is_ahead`.
+        ahead: int64 (n_blocks,), addresses of as many bytes that are fetched on the way if `is_ahead`, into the second
+            cache: the first has no room for what is wanted later.
         out: float32 (n_blocks, n_queries, 32).
     """
     row_bytes = KV_BLOCK_SIZE * kv.item_bytes
@@ -86,7 +75,7 @@ def make_scores(n_queries: int, n_blocks: int, kv: KVType, *, is_ahead: bool = F
 
         def body(i: Int, sums: list[Any]) -> list[Any]:
             for address in ahead:
-                _fetch(builder, address + i * row_bytes, row_bytes)
+                prefetch_bytes(address + i * row_bytes, row_bytes, level=2)
             key = [kv.load_vector(builder, at + i * row_bytes, 0) for at in keys]
             after = []
             for m, query in enumerate(queries):
@@ -150,7 +139,7 @@ def _mix_columns(
 
         def position(j: Int, sums: list[Any]) -> list[Any]:
             if wanted is not None:
-                _fetch(builder, wanted + j * columns.stride, n * LANES * kv.item_bytes)
+                prefetch_bytes(wanted + j * columns.stride, n * LANES * kv.item_bytes, level=2)
             value = [
                 kv.load_vector(builder, at + j * columns.stride, c * LANES * kv.item_bytes) for c in vectors
             ]

@@ -13,7 +13,7 @@ float work after that (slower), activations copied into whole panels, transposed
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 
@@ -33,6 +33,7 @@ from llorch.kernels.emit.values import (
     load,
     loop,
     prefetch,
+    prefetch_bytes,
     splat,
     store_or_add,
     vector,
@@ -46,12 +47,11 @@ from llorch.kernels.tiles.amx_registers import (
     MANY_TOKENS,
     SUM_BYTES,
     SUMS,
-    make_open,
     start_product,
     store_sums,
 )
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
-from llorch.kernels.tiles.pair_sums import PairOperands, pair_sums
+from llorch.kernels.tiles.pair_sums import pair_sums
 
 _AHEAD_BYTES = 4096
 """Prefetch distance, for weights that come from memory."""
@@ -88,10 +88,6 @@ class _Operands:
         self.to_sums = s - d
 
 
-def _emit_product(builder: Any, o: _Operands, q: Int, weights: Int, half: int, sums: int) -> None:
-    start_product(builder, q, o.q_stride, weights, half, sums)
-
-
 def _emit_fetch(builder: Any, o: _Operands, number: int, sums: int) -> Int:
     """Write C register `sums` to place `number` of the buffer; returns its address."""
     return store_sums(builder, sums, o.buffer + number * o.n_tokens * SUM_BYTES)
@@ -125,8 +121,7 @@ def _emit_ahead(o: _Operands, weights: Int, pair: Int) -> None:
     pair_bytes = 2 * (_UNIT_BYTES + o.scheme.scale_bytes)
     at = weights + (pair * pair_bytes + _AHEAD_BYTES)
     at = choose(at.is_below(o.end), at, o.next + (at - o.end))
-    for offset in range(0, pair_bytes, 64):
-        prefetch(at + offset)
+    prefetch_bytes(at, pair_bytes)
 
 
 def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, following: Int) -> list[Any]:
@@ -143,7 +138,7 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, follow
         quants = choose(is_inside, weights, following) + after * (2 * _UNIT_BYTES)
         for half in range(2):
             sums_at = _emit_fetch(builder, o, half, SUMS[half])
-            _emit_product(builder, o, q + half * UNIT, quants + half * _UNIT_BYTES, half, SUMS[half])
+            start_product(builder, q + half * UNIT, o.q_stride, quants + half * _UNIT_BYTES, half, SUMS[half])
             scales_at = w_scales + (pair * 2 + half) * scale_bytes
             acc = _emit_add(builder, o, sums_at, scales_at, [x + half * 4 for x in x_scales], acc)
         return [*acc, *(x + 8 for x in x_scales)]
@@ -151,7 +146,7 @@ def _emit_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int, follow
     def odd(_: Int, values: list[Any]) -> list[Any]:
         acc, x_scales = values[: o.n_tokens], values[o.n_tokens :]
         last = o.n_blocks - 1
-        _emit_product(builder, o, o.q + last * UNIT, weights + last * _UNIT_BYTES, 0, LAST_SUMS)
+        start_product(builder, o.q + last * UNIT, o.q_stride, weights + last * _UNIT_BYTES, 0, LAST_SUMS)
         sums_at = _emit_fetch(builder, o, 0, LAST_SUMS)
         return [*_emit_add(builder, o, sums_at, w_scales + last * scale_bytes, x_scales, acc), *x_scales]
 
@@ -177,12 +172,13 @@ def _emit_super_blocks(builder: Any, o: _Operands, weights: Int, w_scales: Int) 
         scales_at = w_scales + block * scheme.scale_bytes
         for i in range(scheme.sub_blocks):
             half = i % 2
-            _emit_product(builder, o, q + i * scheme.sub_block, quants + i * sub_bytes, half, SUMS[half])
+            start_product(
+                builder, q + i * scheme.sub_block, o.q_stride, quants + i * sub_bytes, half, SUMS[half]
+            )
             _emit_fetch(builder, o, i, SUMS[half])
         others: list[Any] = []
         if scheme.minimums:
-            pairs = PairOperands(scheme, [scales_at], [o.s[t] for t in range(n_tokens)])
-            others = pair_sums(builder, pairs, block)
+            others = pair_sums(builder, scheme, [scales_at], [o.s[t] for t in range(n_tokens)], block)
         scales = [scale(scales_at + i * TILE_ROWS) for i in range(scheme.sub_blocks)]
         d = _halves(builder, scales_at + scheme.d_at)
         dmin = _halves(builder, scales_at + (scheme.d_at + HALVES_BYTES)) if scheme.minimums else None
@@ -213,7 +209,7 @@ def _emit(builder: Any, scheme: TileScheme, args: tuple[Int, ...], n_tokens: int
     o = _Operands(builder, scheme, args, n_tokens, is_streaming)
     if not scheme.has_sub_blocks and not scheme.is_plain:
         for half in range(2):
-            _emit_product(builder, o, o.q + half * UNIT, o.tiles + half * _UNIT_BYTES, half, half)
+            start_product(builder, o.q + half * UNIT, o.q_stride, o.tiles + half * _UNIT_BYTES, half, half)
     last = o.n_tiles - 1
 
     def body(tile: Int, _: list[Any]) -> list[Any]:
@@ -247,36 +243,24 @@ def _make_multiply(scheme: TileScheme, n_tokens: int, is_streaming: bool) -> Any
     return multiply
 
 
-class Amx(NamedTuple):
-    """The functions of a scheme, for kernels of three tuples of int64; some tokens against some tiles.
+def make_amx(scheme: TileScheme) -> tuple[Any, Any, Any]:
+    """Functions for kernels, of three tuples of int64, which multiply some tokens with some tiles.
 
-    Args of `many` (16 tokens) and `few` (8), between opening AMX for as many and `close_amx` (addresses and strides in
-    bytes unless said otherwise):
+    Returns:
+        ``multiply_many`` and ``stream_many`` for 16 tokens (`MANY_TOKENS`), ``stream_few`` for 8 (`FEW_TOKENS`),
+        between opening AMX for as many (`amx_registers.make_open`) and `close_amx`. Those that stream are for weights
+        that come from memory; on the way they ask for the next ones. Only whole bytes are streamed, others come from
+        cache.
+
+    Args of these functions (addresses and strides in bytes unless said otherwise):
         w: quants of the first tile, int8 with the scheme's offset taken off, their stride, its scales, their stride,
             number of blocks (at least `LEAST_BLOCKS` of 32), number of tiles (> 0), where weights needed after these
             tiles begin (asked for when streaming).
         x: as in `tiles.dot.make_dot`.
         y: float32 out, its row stride, whether the product is added to what is there, number of tokens at the beginning
             that are not wanted.
-
-    `stream_many` and `stream_few` are for weights that come from memory; on the way they ask for the next ones.
     """
-
-    open_many: Any
-    open_few: Any
-    multiply_many: Any
-    stream_many: Any
-    stream_few: Any
-
-
-def make_amx(scheme: TileScheme) -> Amx:
-    """The functions of a scheme; only whole bytes are streamed, others come from cache."""
     streams = scheme.planes == (8,)
     many = _make_multiply(scheme, MANY_TOKENS, is_streaming=False)
-    return Amx(
-        make_open(MANY_TOKENS, scheme.sub_block),
-        make_open(FEW_TOKENS, scheme.sub_block),
-        many,
-        _make_multiply(scheme, MANY_TOKENS, is_streaming=True) if streams else many,
-        _make_multiply(scheme, FEW_TOKENS, is_streaming=streams),
-    )
+    stream_many = _make_multiply(scheme, MANY_TOKENS, is_streaming=True) if streams else many
+    return many, stream_many, _make_multiply(scheme, FEW_TOKENS, is_streaming=streams)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-
 from llorch.kernels.emit.functions import emitted, outlined
 from llorch.kernels.emit.halves import half_to_float
 from llorch.kernels.emit.values import (
@@ -21,7 +19,8 @@ from llorch.kernels.emit.values import (
     fma,
     load,
     loop,
-    prefetch,
+    prefetch_bytes,
+    shuffle,
     splat,
     store_or_add,
     vector,
@@ -46,8 +45,7 @@ def _lanes_of(builder: Any, value: Any, part: int) -> Any:
     """Lanes ``part * LANES`` and up of a 16-lane vector."""
     if LANES == TILE_ROWS:
         return value
-    mask = ir.Constant(vector(I32, LANES), list(range(part * LANES, (part + 1) * LANES)))
-    return builder.shuffle_vector(value, value, mask)
+    return shuffle(builder, value, value, range(part * LANES, (part + 1) * LANES))
 
 
 def _columns(builder: Any, scheme: TileScheme, quads: list[Any], part: int) -> list[list[Any]]:
@@ -92,8 +90,7 @@ def _emit(
         return splat(builder, load(I32, s_rows[t] + block * 4, align=4), LANES)
 
     def body(block: Int, acc: list[Any]) -> list[Any]:
-        for offset in range(0, block_bytes + 63, 64):
-            prefetch(ahead + block * block_bytes + offset)
+        prefetch_bytes(ahead + block * block_bytes, block_bytes + 63)
         at = [row + block * file_block.n_bytes for row in rows]
         (quads,) = file_block.units(builder, at)
         if scheme.is_plain:

@@ -28,6 +28,7 @@ from llorch.kernels.emit.values import (
     load,
     loop,
     prefetch,
+    prefetch_bytes,
     splat,
     store_or_add,
     vector,
@@ -35,7 +36,7 @@ from llorch.kernels.emit.values import (
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, QUADS, UNIT, TileScheme
-from llorch.kernels.tiles.pair_sums import PairOperands, pair_sums
+from llorch.kernels.tiles.pair_sums import pair_sums
 from llorch.kernels.tiles.plain_rows import scaled_rows
 from llorch.kernels.tiles.planes import add_bias, look_up, split_planes
 
@@ -105,16 +106,13 @@ def _emit_ahead(o: _Operands, step: Int, n_units: int) -> None:
     for tile in o.following:
         at = tile + step * n_bytes
         for _ in range(streams):
-            for line in range(0, n_bytes, 64):
-                prefetch(at + line, level=2)
+            prefetch_bytes(at, n_bytes, level=2)
             at = at + apart
     if o.planes == (8,):
         return
     n_bytes = o.scheme.scale_bytes * n_units // o.scheme.units
     for tile in o.following_scales:
-        at = tile + step * n_bytes
-        for line in range(0, n_bytes, 64):
-            prefetch(at + line, level=2)
+        prefetch_bytes(tile + step * n_bytes, n_bytes, level=2)
 
 
 def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> Iterator[tuple[Any, ...]]:
@@ -209,9 +207,7 @@ def _emit_block(
         others: list[Any] = []
         if scheme.minimums or (scheme.taken_off and not scheme.has_starts):
             scale_at = [s + block * scheme.scale_bytes for s in o.scales]
-            others = pair_sums(
-                builder, PairOperands(scheme, scale_at, [o.s[t] for t in range(n_tokens)]), block
-            )
+            others = pair_sums(builder, scheme, scale_at, [o.s[t] for t in range(n_tokens)], block)
         if others and not scheme.minimums:
             factor = constant(I32, LANES, scheme.taken_off)
             sums = [builder.sub(a, builder.mul(b, factor)) for a, b in zip(sums, others, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from llorch.kernels.emit.values import I8, I16, I32, I64, Int, choose, constant, load, vector
+from llorch.kernels.emit.values import I8, I16, I32, I64, Int, choose, constant, load, shuffle, vector
 from llorch.kernels.layout import TILE_ROWS
 
 EXPONENT = 0x7C00
@@ -33,20 +33,16 @@ def row_addresses(
 
 def _transpose8(builder: Any, rows: list[Any]) -> list[Any]:
     """Transpose an 8x8 matrix of dwords held in 8 vectors."""
-
-    def shuffle(a: Any, b: Any, mask: list[int]) -> Any:
-        return builder.shuffle_vector(a, b, ir.Constant(vector(I32, 8), mask))
-
     pairs = []
     for i in range(0, 8, 2):
-        pairs.append(shuffle(rows[i], rows[i + 1], [0, 8, 1, 9, 4, 12, 5, 13]))
-        pairs.append(shuffle(rows[i], rows[i + 1], [2, 10, 3, 11, 6, 14, 7, 15]))
+        pairs.append(shuffle(builder, rows[i], rows[i + 1], [0, 8, 1, 9, 4, 12, 5, 13]))
+        pairs.append(shuffle(builder, rows[i], rows[i + 1], [2, 10, 3, 11, 6, 14, 7, 15]))
     fours = []
     for i in (0, 1, 4, 5):
-        fours.append(shuffle(pairs[i], pairs[i + 2], [0, 1, 8, 9, 4, 5, 12, 13]))
-        fours.append(shuffle(pairs[i], pairs[i + 2], [2, 3, 10, 11, 6, 7, 14, 15]))
-    low = [shuffle(fours[i], fours[i + 4], [0, 1, 2, 3, 8, 9, 10, 11]) for i in range(4)]
-    high = [shuffle(fours[i], fours[i + 4], [4, 5, 6, 7, 12, 13, 14, 15]) for i in range(4)]
+        fours.append(shuffle(builder, pairs[i], pairs[i + 2], [0, 1, 8, 9, 4, 5, 12, 13]))
+        fours.append(shuffle(builder, pairs[i], pairs[i + 2], [2, 3, 10, 11, 6, 7, 14, 15]))
+    low = [shuffle(builder, fours[i], fours[i + 4], [0, 1, 2, 3, 8, 9, 10, 11]) for i in range(4)]
+    high = [shuffle(builder, fours[i], fours[i + 4], [4, 5, 6, 7, 12, 13, 14, 15]) for i in range(4)]
     return low + high
 
 
@@ -56,11 +52,9 @@ def gather_dwords(builder: Any, rows: Sequence[Int], offset: int, n: int) -> lis
         return [load(vector(I32, 1), rows[0], offset + 4 * k) for k in range(n)]
     loaded = [load(vector(I32, n), row, offset) for row in rows]
     if n == 4:
-        mask = ir.Constant(vector(I32, 8), [0, 1, 2, 3, 0, 1, 2, 3])
-        loaded = [builder.shuffle_vector(value, value, mask) for value in loaded]
+        loaded = [shuffle(builder, value, value, [0, 1, 2, 3, 0, 1, 2, 3]) for value in loaded]
     upper, lower = _transpose8(builder, loaded[:8]), _transpose8(builder, loaded[8:])
-    both = ir.Constant(vector(I32, TILE_ROWS), list(range(TILE_ROWS)))
-    return [builder.shuffle_vector(upper[k], lower[k], both) for k in range(n)]
+    return [shuffle(builder, upper[k], lower[k], range(TILE_ROWS)) for k in range(n)]
 
 
 def gather_halves(builder: Any, rows: Sequence[Int], offset: int) -> Any:

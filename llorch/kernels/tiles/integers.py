@@ -105,13 +105,16 @@ def add_pairs(builder: Any, a: Any, b: Any) -> Any:
     return call(builder, name, SUMS, [a, b])
 
 
+def _in_words(builder: Any, low: Any, high: Any, signed: bool) -> Any:
+    """`WORDS` of two int32 each, numbers of 16 bits: the lower half of each int32 and its upper one."""
+    low = builder.and_(low, constant(I32, LANES, 0xFFFF)) if signed else low
+    return builder.bitcast(builder.or_(low, builder.shl(high, constant(I32, LANES, 16))), WORDS)
+
+
 def factor_of(builder: Any, scale: Any, signed: bool) -> Any:
     """A vector of int8 (or uint8) scales, one a row, as `add_quads` multiplies with them."""
     wide = builder.sext(scale, SUMS) if signed else builder.zext(scale, SUMS)
-    if PATH.dot != "avx2":
-        return wide
-    low = builder.and_(wide, constant(I32, LANES, 0xFFFF)) if signed else wide
-    return builder.bitcast(builder.or_(low, builder.shl(wide, constant(I32, LANES, 16))), WORDS)
+    return _in_words(builder, wide, wide, signed) if PATH.dot == "avx2" else wide
 
 
 def multiply_pair(
@@ -128,8 +131,7 @@ def multiply_pair(
                 total = builder.add(total, builder.mul(scale, splat(builder, x, LANES)))
             result.append(total)
         return result
-    low = builder.and_(a, constant(I32, LANES, 0xFFFF)) if signed else a
-    both = builder.bitcast(builder.or_(low, builder.shl(b, constant(I32, LANES, 16))), WORDS)
+    both = _in_words(builder, a, b, signed)
     xs = [builder.bitcast(splat(builder, load(I32, at, align=2), LANES), WORDS) for at in x_at]
     return [builder.add(total, add_pairs(builder, both, x)) for total, x in zip(totals, xs, strict=True)]
 

@@ -32,6 +32,9 @@ instead, as codebooks do, takes an instruction more for each product (128 tokens
 weights made 16 bits wide once for all tokens, in cache, as bit planes are, with twice the bytes to read for each four
 tokens (64 tokens: 0.83 to 1.01 of the speed, 512: 0.96 to 1.05, with and without prefetches 1 to 4 KiB ahead)."""
 
+EVEN_FIRST = [column for quad in range(0, UNIT, 4) for column in (quad, quad + 2, quad + 1, quad + 3)]
+"""The columns of a unit in that order."""
+
 
 @dataclass(frozen=True, slots=True)
 class TileScheme:
@@ -133,11 +136,8 @@ class TileScheme:
         (128 tokens: 1.11 times as fast).
         """
         path = paths.chosen()
-        started = (
-            (16, 4),
-            (16, 32),
-            (UNIT, path.bias),
-        )  # of which activations hold the starts (`activations.q8_k`)
+        # Activations hold the starts of these (`activations.q8_k`).
+        started = ((16, 4), (16, 32), (UNIT, path.bias))
         is_started = self.has_sub_blocks and (self.sub_block, self.taken_off) in started
         return is_started and self.taken_off > 0 and path.dot in ("vnni", "avx2", "generic")
 

@@ -38,8 +38,7 @@ def _make_multiply_tokens(scheme: TileScheme) -> Any:
 
 
 def _make_multiply_by_amx(scheme: TileScheme) -> Any:
-    amx = make_amx(scheme)
-    multiply_many, stream_many, stream_few = amx.multiply_many, amx.stream_many, amx.stream_few
+    multiply_many, stream_many, stream_few = make_amx(scheme)
 
     @merged
     def multiply_by_amx(w, x, n_tokens, y, ahead):

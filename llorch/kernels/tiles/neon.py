@@ -18,7 +18,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from llorch.kernels.emit.values import I8, I32, I64, Int, call, constant, load, vector
+from llorch.kernels.emit.values import I8, I32, I64, Int, call, constant, load, shuffle, vector
 from llorch.kernels.emit.vectors import add_neighbours
 
 LANES = 4
@@ -53,8 +53,8 @@ def paired(builder: Any, quads: Sequence[Any]) -> list[Any]:
     for a, b in zip(quads[::2], quads[1::2], strict=True):
         for first in (0, 2):
             rows = [group + first + i for group in range(0, n, LANES) for i in range(2)]
-            mask = [place for row in rows for place in (row, n + row)]
-            result.append(builder.shuffle_vector(a, b, ir.Constant(vector(I32, n), mask)))
+            places = [place for row in rows for place in (row, n + row)]
+            result.append(shuffle(builder, a, b, places))
     return result
 
 
@@ -101,16 +101,11 @@ def _two_tokens(builder: Any, weights: Sequence[Sequence[Any]], x_at: Sequence[I
     for first in range(0, len(weights), _QUADS_OF_A_LOAD):
         a, b = (load(_LONGS, at, first * 4, align=4) for at in x_at)
         for half in range(2):
-            mask = ir.Constant(vector(I32, 2), [half, 2 + half])
-            x = builder.bitcast(builder.shuffle_vector(a, b, mask), _BYTES)
+            x = builder.bitcast(shuffle(builder, a, b, [half, 2 + half]), _BYTES)
             for v, of_rows in enumerate(squares):
                 for i in range(2):
                     of_rows[i] = smmla(builder, of_rows[i], weights[first + half * 2 + i][v], x)
-    return [
-        builder.shuffle_vector(*of_rows, ir.Constant(_SUMS, list(range(t, 8, 2))))
-        for t in range(2)
-        for of_rows in squares
-    ]
+    return [shuffle(builder, a, b, range(t, 8, 2)) for t in range(2) for a, b in squares]
 
 
 def _one_token(builder: Any, weights: Sequence[Sequence[Any]], x_at: Int) -> list[Any]:
@@ -120,8 +115,7 @@ def _one_token(builder: Any, weights: Sequence[Sequence[Any]], x_at: Int) -> lis
     for first in range(0, len(weights), 2):
         eight = load(I64, x_at, first * 4, align=4)
         both = builder.insert_element(ir.Constant(_LONGS, ir.Undefined), eight, ir.Constant(I32, 0))
-        both = builder.shuffle_vector(both, both, ir.Constant(vector(I32, 2), [0, 0]))
-        x = builder.bitcast(both, _BYTES)
+        x = builder.bitcast(shuffle(builder, both, both, [0, 0]), _BYTES)
         for v, of_rows in enumerate(sums):
             for i in range(2):
                 of_rows[i] = sdot(builder, of_rows[i], weights[first + i][v], x)

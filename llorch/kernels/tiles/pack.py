@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 
 from llorch.kernels import paths
 from llorch.kernels.emit.functions import emitted, outlined
-from llorch.kernels.emit.values import I16, I64, Int, constant, loop, prefetch, store, vector
+from llorch.kernels.emit.values import I16, I64, Int, constant, loop, prefetch_bytes, store, vector
 from llorch.kernels.jit import Unit, kernel, unit
 from llorch.kernels.layout import TILE_ROWS
 from llorch.kernels.tiles.dot import unit_quads
@@ -19,21 +19,6 @@ from llorch.kernels.tiles.integers import BYTES, IS_PAIRED, LANES, SUMS
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, UNIT, TileScheme
 from llorch.kernels.tiles.neon import paired
 from llorch.kernels.tiles.planes import add_bias, join_planes, look_up
-
-
-class Packing(NamedTuple):
-    """How a format is packed.
-
-    Attributes:
-        pack_tile: kernel ``pack_tile(source, row_bytes, n_rows, n_blocks, tile, order)``: packs up to 16 rows at
-            `source`; past `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite. `order`:
-            where weights are plain, the address of the numbers, int32, of the rows to take.
-        pack: unit ``pack(source, n_in, n_out, tiles, tile_stride, first, last, row_order)``: packs tiles
-            ``first <= i < last`` of a matrix; all arguments are int64, addresses and counts.
-    """
-
-    pack_tile: Any
-    pack: Unit
 
 
 def _emit_block(
@@ -62,8 +47,16 @@ def _emit_block(
     return is_bad
 
 
-def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packing:
-    """The kernel and the unit that pack a format."""
+def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> tuple[Any, Unit]:
+    """The kernel and the unit that pack a format.
+
+    Returns:
+        ``pack_tile(source, row_bytes, n_rows, n_blocks, tile, order)``, which packs up to 16 rows at `source`; past
+        `n_rows` the last row is repeated. Non-zero if a float16 scale is NaN or infinite. `order`: where weights are
+        plain, the address of the numbers, int32, of the rows to take.
+        ``pack(source, n_in, n_out, tiles, tile_stride, first, last, row_order)``, which packs tiles
+        ``first <= i < last`` of a matrix; all arguments are int64, addresses and counts.
+    """
     block_bytes, file_bytes = scheme.block_bytes, file_block.n_bytes
 
     def emit(
@@ -74,17 +67,10 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
         scales = tile + n_blocks * block_bytes
 
         def body(block: Int, found: list[Any]) -> list[Any]:
-            for offset in range(0, TILE_ROWS * file_bytes + 63, 64):
-                prefetch(following + block * (TILE_ROWS * file_bytes) + offset)
+            prefetch_bytes(following + block * (TILE_ROWS * file_bytes), TILE_ROWS * file_bytes + 63)
             at = [row + block * file_bytes for row in rows]
-            is_bad = _emit_block(
-                builder,
-                scheme,
-                file_block,
-                at,
-                tile + block * block_bytes,
-                scales + block * scheme.scale_bytes,
-            )
+            to, to_scales = tile + block * block_bytes, scales + block * scheme.scale_bytes
+            is_bad = _emit_block(builder, scheme, file_block, at, to, to_scales)
             return [builder.or_(found[0], builder.zext(builder.bitcast(is_bad, I16), I64))]
 
         return loop(n_blocks, [ir.Constant(I64, 0)], body)[0]
@@ -114,7 +100,7 @@ def make_packing(scheme: TileScheme, file_block: FileBlock, title: str) -> Packi
             bad |= pack_tile(rows, row_bytes, n_out - row, n_blocks, to, row_order + row * 4)
         return bad
 
-    return Packing(pack_tile, pack)
+    return pack_tile, pack
 
 
 def make_expand(scheme: TileScheme, offset: int) -> Any:

@@ -51,16 +51,16 @@ def make_format(
         starts = {4: q8_k.STARTS_4, 32: q8_k.STARTS_32}.get(scheme.offset, q8_k.STARTS_BIAS)
         places = q8_k.QUANTS, q8_k.SCALES, starts if scheme.has_starts else twin_sums
         dot = make_dot_256(scale_columns=scheme.sub_block, minimum_lanes=minimum_lanes, offset=twin_offset)
-    tiled = make_tiled(quant.name, scheme, file_block, places)
+    tiling, product = make_tiled(quant.name, scheme, file_block, places)
     decode = make_decode(scheme, file_block, scheme.offset - twin_offset)
     return WeightFormat(
         quant=quant,
         activation=form,
         embed=make_embed(quant.name, make_embed_row(scheme, file_block)),
         scan=_make_scan(quant, make_has_bad(file_block)),
-        fast_product=tiled.product,
+        fast_product=product,
         llama_cpp_product=_make_product(quant, decode, twin_sums, dot),
-        tiling=tiled.tiling,
+        tiling=tiling,
         scale_name="a scale of block",
     )
 

@@ -53,7 +53,7 @@ def make_dot_32(*, has_minimum: bool, n_registers: int = 1) -> Any:
         ``dot((q, d, m, scales, minima), (q, d, weighted), n_blocks)``: addresses, a count; float32.
     """
 
-    @emitted(lambda *given: types.float32(*given))
+    @emitted(types.float32)
     def dot(builder: Any, w: list[Int], x: list[Int], n_blocks: Int) -> Any:
         def add_block(block: Int, sums: Any, *, is_left_over: bool = False) -> Any:
             quads = _quads(builder, w[0] + block * 32, x[0] + block * 32)
@@ -104,7 +104,7 @@ def make_dot_256(*, scale_columns: int, minimum_lanes: int = 0, offset: int = 0)
     n_scales = 256 // scale_columns
     places = ir.Constant(vector(I32, _LANES), [lane * 4 // scale_columns for lane in range(_LANES)])
 
-    @emitted(lambda *given: types.float32(*given))
+    @emitted(types.float32)
     def dot(builder: Any, w: list[Int], x: list[Int], n_blocks: Int) -> Any:
         def by_sums(factors: Int, block: Int, n_lanes: int) -> Any:
             """int8 factors of a block times the activations' sums, neighbours added until `n_lanes` are left."""

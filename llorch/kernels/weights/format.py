@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llorch.kernels import paths
 from llorch.kernels.buffers import ActivationForm
 from llorch.kernels.jit import Unit
-from llorch.kernels.layout import TILE_ROWS, round_up
+from llorch.kernels.layout import TILE_ROWS, ceil_div, round_up
 from llorch.kernels.tiles.layout import TileScheme
 from llorch.machine.memory import aligned_zeros
 from llorch.quant.tensor import Tensor
@@ -37,11 +37,6 @@ class Tiling:
     scheme: TileScheme
     pack: Unit
     scratch_bytes: Callable[[int, bool], int]
-
-    @property
-    def tile_rows(self) -> int:
-        """Rows of a tile."""
-        return TILE_ROWS
 
     def tile_bytes(self, n_in: int) -> int:
         """Bytes of a tile of `n_in` columns, a multiple of 64."""
@@ -94,7 +89,7 @@ class WeightFormat:
         """Bytes of a matrix packed into memory."""
         if self.tiling is None:
             return n_out * self.quant.row_bytes(n_in)
-        return -(-n_out // self.tiling.tile_rows) * self.tiling.tile_bytes(n_in)
+        return ceil_div(n_out, TILE_ROWS) * self.tiling.tile_bytes(n_in)
 
 
 class RowTables(NamedTuple):

@@ -20,7 +20,7 @@ from llorch.kernels.weights.format import WeightFormat
 from llorch.kernels.weights.tiled import make_tiled
 from llorch.quant import types
 
-_TILED = make_tiled(
+_TILING, _PRODUCT = make_tiled(
     "I8", TileScheme("i8", (8,), 128, signed=True, is_plain=True), PLAIN_BLOCK, (QUANTS, SCALES, SUMS)
 )
 
@@ -42,8 +42,8 @@ I8_WEIGHTS = WeightFormat(
     activation=INT8_ROWS,
     embed=_embed,
     scan=F32_WEIGHTS.scan,
-    fast_product=_TILED.product,
-    llama_cpp_product=_TILED.product,
-    tiling=_TILED.tiling,
+    fast_product=_PRODUCT,
+    llama_cpp_product=_PRODUCT,
+    tiling=_TILING,
     scale_name="the scale of row",
 )

@@ -52,7 +52,7 @@ def make_decode(scheme: TileScheme, file_block: FileBlock, offset: int) -> Any:
     minimums of sub-blocks (n_blocks, sub_blocks).
     """
 
-    @emitted(lambda *given: types.UniTuple(types.int64, 5)(*given))
+    @emitted(types.UniTuple(types.int64, 5))
     def decode(builder: Any, row: Int, n_blocks: Int, scratch: Int) -> Any:
         to_d = scratch + n_blocks * scheme.block
         to_m = to_d + n_blocks * 4

@@ -7,8 +7,6 @@ compute before they help the others.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from llorch.kernels import step as st
 from llorch.kernels.emit.scalars import as_int64, atomic_add, prefetch_line
 from llorch.kernels.jit import Unit, inlined, merged, operation
@@ -26,8 +24,8 @@ from llorch.kernels.ops.matmul import (
     output_of,
 )
 from llorch.kernels.program import NEXT_TILE_STRIDE, NEXT_TILES
-from llorch.kernels.tiles.amx import LEAST_BLOCKS, make_amx
-from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx
+from llorch.kernels.tiles.amx import LEAST_BLOCKS
+from llorch.kernels.tiles.amx_registers import FEW_TOKENS, HAS_AMX, MANY_TOKENS, close_amx, make_open
 from llorch.kernels.tiles.direct import MOST_TOKENS, make_direct
 from llorch.kernels.tiles.file_blocks import FileBlock
 from llorch.kernels.tiles.layout import TileScheme
@@ -47,20 +45,10 @@ def _no_direct(rows, row_bytes, n_blocks, n_tiles, plain, x, n_tokens, y):
     """For formats without a kernel for rows as in the file."""
 
 
-class Tiled(NamedTuple):
-    """What makes a format's tiles and multiplies with them.
-
-    Attributes:
-        tiling: for `WeightFormat`.
-        product: operation of `ops.matmul`.
-    """
-
-    tiling: Tiling
-    product: Unit
-
-
-def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tuple[int, int, int]) -> Tiled:
-    """Make the units of a format.
+def make_tiled(
+    title: str, scheme: TileScheme, file_block: FileBlock, places: tuple[int, int, int]
+) -> tuple[Tiling, Unit]:
+    """What makes a format's tiles, and the operation of `ops.matmul` that multiplies with them.
 
     Args:
         title: ggml's name of the format.
@@ -68,12 +56,10 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
         file_block: its blocks in a file.
         places: in the table of the activation's form: the integers, the scales, and the sums that the scheme needs.
     """
-    packing = make_packing(scheme, file_block, title)
-    pack_tile = packing.pack_tile
+    pack_tile, pack = make_packing(scheme, file_block, title)
     has_planes = scheme.stored_planes != (8,)
     multiply_tiles = make_multiply(scheme)
-    amx = make_amx(scheme)
-    open_many, open_few = amx.open_many, amx.open_few
+    open_many, open_few = (make_open(n, scheme.sub_block) for n in (MANY_TOKENS, FEW_TOKENS))
     quants_at, scales_at, sums_at = places
     tile_rows = 0 if scheme.is_plain else TILE_ROWS  # plain rows are looked up, from the first one stored on
     block, file_bytes = scheme.block, file_block.n_bytes
@@ -162,4 +148,4 @@ def make_tiled(title: str, scheme: TileScheme, file_block: FileBlock, places: tu
             return 0
         return CLAIMED_TILES * (scheme.tile_bytes(n_in) + expanded)
 
-    return Tiled(Tiling(scheme, packing.pack, scratch_bytes), product)
+    return Tiling(scheme, pack, scratch_bytes), product
