@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from llorch.progress import Progress
+from llorch.progress import Progress, ignore_progress
 
 if TYPE_CHECKING:
     from llorch.kernels.jit import Unit
@@ -25,7 +25,7 @@ def all_units() -> list[Unit]:
     return declared_units()
 
 
-def compile_all(progress: Progress | None = None) -> bool:
+def compile_all(progress: Progress = ignore_progress) -> bool:
     """Load every unit from the disk cache, or compile it; True when nothing had to be compiled.
 
     Args:

@@ -119,11 +119,6 @@ class Activation:
         """Columns of a row that no two threads share when it is brought into the forms."""
         return self.rows.n if any(form.is_whole_row for form in self.forms) else CHUNK
 
-    @property
-    def fills(self) -> list[Unit]:
-        """The units that fill the forms."""
-        return [form.fill for form in self.forms]
-
     def table(self, form: ActivationForm | None) -> int:
         """Address of the table of `form`; None is the form of float32 weights, the rows themselves.
 

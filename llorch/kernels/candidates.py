@@ -1,7 +1,7 @@
 """From a row of logits to a token, without a sort of the vocabulary: the most likely candidates, cut, drawn from.
 
 Three units with the exponentials between them, which NumPy takes: `take_candidates`, ``exp``, `cut_candidates`,
-``exp``, `draw_candidate`. The arithmetic is that of the steps in `engine.sampling`, number by number: float32, one
+``exp``, `draw_candidate`. The arithmetic is that of the steps in `engine.narrowing`, number by number: float32, one
 rounding after each operation, sums in the order in which NumPy adds.
 """
 

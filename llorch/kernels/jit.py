@@ -228,7 +228,7 @@ def operation(title: str, *, name: str | None = None) -> Callable[[Callable[...,
     return decorate
 
 
-def load_units(units: Iterable[Unit], progress: Progress | None = None) -> bool:
+def load_units(units: Iterable[Unit], progress: Progress = ignore_progress) -> bool:
     """Load units from the disk cache or compile them; True when nothing had to be compiled.
 
     Args:
@@ -236,13 +236,12 @@ def load_units(units: Iterable[Unit], progress: Progress | None = None) -> bool:
         progress: told of each unit before it is loaded, and of the end: ``"kernels"`` for one that is in the cache and
             for the end, the title of one that has to be compiled.
     """
-    report = progress or ignore_progress
     wanted = [unit for unit in dict.fromkeys(units) if not unit.is_loaded]
     was_cached = True
     for done, unit in enumerate(wanted):
-        report("kernels" if object_cache.holds(unit.name) else unit.title, done, len(wanted))
+        progress("kernels" if object_cache.holds(unit.name) else unit.title, done, len(wanted))
         was_cached &= unit.load()
-    report("kernels", len(wanted), len(wanted))
+    progress("kernels", len(wanted), len(wanted))
     return was_cached
 
 

@@ -4,7 +4,7 @@
 default), ``avx512`` (no tile unit), ``avxvnni`` (256-bit dot products), ``avx2``; on ARM ``i8mm`` and ``neon``, which
 is NEON with its dot products; ``generic``.
 `LLORCH_SUMS=llama.cpp` replaces whatever adds floats by slow twins that do so in llama.cpp's order
-(`llama_cpp_sums`).
+(`llama_cpp_lanes`).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class Program:
 
     def units(self) -> list[Unit]:
         """The units it runs, each once."""
-        fills = (unit for activation in self._activations.values() for unit in activation.fills)
+        fills = (form.fill for activation in self._activations.values() for form in activation.forms)
         return list(dict.fromkeys([*self._runs, *fills]))
 
     def records(self) -> NDArray[np.int64]:
@@ -140,8 +140,6 @@ class Program:
         records = np.array(self._records, np.int64).reshape(-1, RECORD)
         records[:, RUN] = [run.address for run in self._runs]
         for i, (index, _, _) in enumerate(self._tiles):
-            _, *following = self._tiles[
-                (i + 1) % len(self._tiles)
-            ]  # after the last comes the next step's first
+            _, *following = self._tiles[(i + 1) % len(self._tiles)]  # after the last, the next step's first
             records[index, NEXT_TILES:] = following
         return records

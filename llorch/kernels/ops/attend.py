@@ -92,12 +92,8 @@ def _make_run(kv: KVType) -> Unit:
         work = atomic_add(counter, 1)
         while work < s[st.N_TASKS] * n_head_kv:
             task, head = work // n_head_kv * 4, work % n_head_kv
-            row, n_group, part, at = (
-                int(tasks[task]),
-                int(tasks[task + 1]),
-                int(tasks[task + 2]),
-                int(tasks[task + 3]),
-            )
+            row, n_group = int(tasks[task]), int(tasks[task + 1])
+            part, at = int(tasks[task + 2]), int(tasks[task + 3])
             n_queries, n_parts = n_group * n_rep, position[row + n_group - 1] // ATTENTION_PART + 1
             to_head = head * n_rep * head_dim * 4
             h = Heads(

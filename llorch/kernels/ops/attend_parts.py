@@ -102,7 +102,7 @@ def merge_parts(h, n_rows, outputs, states, part_queries):
     """Add the parts of all queries of a group in order, and write them into its rows.
 
     Args:
-        h: the queries (`attend.Heads`).
+        h: the queries (`attend_queries.Heads`).
         n_rows: rows of the group.
         outputs, states: addresses of what the first part gave, (n_rows * n_rep, ...); changed.
         part_queries: queries from one part's to the next one's.

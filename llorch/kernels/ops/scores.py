@@ -68,10 +68,10 @@ def _make_raw_scores(kv: KVType) -> Any:
     return raw_scores
 
 
-def _make_run(title: str, name: str, kv: KVType, raw_scores: Any) -> Unit:
+def _make_run(kv: KVType, raw_scores: Any, order: str = "", suffix: str = "") -> Unit:
     item = kv.item_bytes
 
-    @operation(title, name=name)
+    @operation(f"scores with {kv.name}{order}", name=f"scores_{kv.name}{suffix}")
     def run(o, s, n_rows, ith, nth, counter, scratch):
         """q: float32 (n_rows, n_head, head_dim). Raw scores: float32 (n_head, n_rows, n_positions)."""
         n_head, n_head_kv, head_dim = o[N_HEAD], o[N_HEAD_KV], o[HEAD_DIM]
@@ -89,13 +89,7 @@ def _make_run(title: str, name: str, kv: KVType, raw_scores: Any) -> Unit:
     return run
 
 
-_RUNS = {
-    kv: _make_run(f"scores with {kv.name}", f"scores_{kv.name}", kv, _make_raw_scores(kv))
-    for kv in KV_TYPES.values()
-}
+_RUNS = {kv: _make_run(kv, _make_raw_scores(kv)) for kv in KV_TYPES.values()}
 _RUNS_LLAMA_CPP = {
-    kv: _make_run(
-        f"scores with {kv.name} in llama.cpp's order", f"scores_{kv.name}_llama_cpp", kv, make_raw_scores(kv)
-    )
-    for kv in KV_TYPES.values()
+    kv: _make_run(kv, make_raw_scores(kv), " in llama.cpp's order", "_llama_cpp") for kv in KV_TYPES.values()
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,16 +27,12 @@ def softmax_maximum(program: Program, layer: int, n_head: int, head_dim: int) ->
 
 def softmax_exponential(program: Program, layer: int, n_head: int) -> None:
     """Write the second pass: exponentials of the differences from the highest score, and their sum."""
-    program.add(_run("exponential"), "softmax_exponential", layer, {N_HEAD: n_head}, keep=())
+    program.add(_EXPONENTIAL[paths.sums()], "softmax_exponential", layer, {N_HEAD: n_head}, keep=())
 
 
 def softmax_normalise(program: Program, layer: int, n_head: int) -> None:
     """Write the third pass: exponentials divided by their sum."""
-    program.add(_run("normalise"), "softmax_normalise", layer, {N_HEAD: n_head}, keep=())
-
-
-def _run(name: str) -> Unit:
-    return (_RUNS_LLAMA_CPP if paths.sums() == "llama.cpp" else _RUNS)[name]
+    program.add(_NORMALISE[paths.sums()], "softmax_normalise", layer, {N_HEAD: n_head}, keep=())
 
 
 @kernel
@@ -84,16 +79,15 @@ def _make_run(title: str, name: str, row_pass: Any) -> Unit:
     return run
 
 
+def _make_runs(what: str, row_pass: Any, row_pass_llama_cpp: Any) -> dict[str, Unit]:
+    """By the order of additions (`paths.SUMS`)."""
+    title, name = f"softmax: {what}", f"softmax_{what}"
+    return {
+        "llorch": _make_run(title, name, row_pass),
+        "llama.cpp": _make_run(f"{title} in llama.cpp's order", f"{name}_llama_cpp", row_pass_llama_cpp),
+    }
+
+
 _run_maximum = _make_run("softmax: maximum", "softmax_maximum", _maximum)
-_RUNS: Mapping[str, Unit] = {
-    "exponential": _make_run("softmax: exponential", "softmax_exponential", _exponential),
-    "normalise": _make_run("softmax: normalise", "softmax_normalise", _normalise),
-}
-_RUNS_LLAMA_CPP: Mapping[str, Unit] = {
-    "exponential": _make_run(
-        "softmax: exponential in llama.cpp's order", "softmax_exponential_llama_cpp", _exponential_llama_cpp
-    ),
-    "normalise": _make_run(
-        "softmax: normalise in llama.cpp's order", "softmax_normalise_llama_cpp", _normalise_llama_cpp
-    ),
-}
+_EXPONENTIAL = _make_runs("exponential", _exponential, _exponential_llama_cpp)
+_NORMALISE = _make_runs("normalise", _normalise, _normalise_llama_cpp)

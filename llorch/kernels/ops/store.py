@@ -29,7 +29,8 @@ def store(program: Program, layer: int, k: Rows, v: Rows, n_head_kv: int, head_d
         n_head_kv, head_dim: sizes.
         kv: number type of the cache.
     """
-    program.add(_STORE[kv], "store", layer, _values(layer, k, v, n_head_kv, head_dim), keep=(k, v))
+    run, _ = _RUNS[kv]
+    program.add(run, "store", layer, _values(layer, k, v, n_head_kv, head_dim), keep=(k, v))
 
 
 def rope_store(
@@ -48,9 +49,10 @@ def rope_store(
         n_rot: components of each head that are rotated.
         kv: number type of the cache.
     """
+    _, run = _RUNS[kv]
     values = _values(layer, k, v, n_head_kv, head_dim)
     values |= {Q: q.address, Q_STRIDE: q.stride, N_HEAD: n_head, N_ROT: n_rot}
-    program.add(_ROPE_STORE[kv], "rope_store", layer, values, keep=(q, k, v))
+    program.add(run, "rope_store", layer, values, keep=(q, k, v))
 
 
 def _values(layer: int, k: Rows, v: Rows, n_head_kv: int, head_dim: int) -> dict[int, int]:
@@ -159,7 +161,4 @@ def _make_runs(kv: KVType) -> tuple[Unit, Unit]:
     return run_store, run_rope_store
 
 
-_STORE: dict[KVType, Unit] = {}
-_ROPE_STORE: dict[KVType, Unit] = {}
-for _kv in KV_TYPES.values():
-    _STORE[_kv], _ROPE_STORE[_kv] = _make_runs(_kv)
+_RUNS = {kv: _make_runs(kv) for kv in KV_TYPES.values()}

@@ -84,10 +84,10 @@ def _make_sum_row_llama_cpp(kv: KVType) -> Any:
     return sum_row
 
 
-def _make_run(title: str, name: str, kv: KVType, sum_row: Any) -> Unit:
+def _make_run(kv: KVType, sum_row: Any, order: str = "", suffix: str = "") -> Unit:
     item = kv.item_bytes
 
-    @operation(title, name=name)
+    @operation(f"values of {kv.name}{order}", name=f"values_{kv.name}{suffix}")
     def run(o, s, n_rows, ith, nth, counter, scratch):
         """Weights: float32 (n_head, n_rows, n_positions). out: float32 (n_rows, n_head, head_dim)."""
         n_head, n_head_kv, head_dim = o[N_HEAD], o[N_HEAD_KV], o[HEAD_DIM]
@@ -107,16 +107,8 @@ def _make_run(title: str, name: str, kv: KVType, sum_row: Any) -> Unit:
     return run
 
 
-_RUNS = {
-    kv: _make_run(f"values of {kv.name}", f"values_{kv.name}", kv, _make_sum_row(kv))
-    for kv in KV_TYPES.values()
-}
+_RUNS = {kv: _make_run(kv, _make_sum_row(kv)) for kv in KV_TYPES.values()}
 _RUNS_LLAMA_CPP = {
-    kv: _make_run(
-        f"values of {kv.name} in llama.cpp's order",
-        f"values_{kv.name}_llama_cpp",
-        kv,
-        _make_sum_row_llama_cpp(kv),
-    )
+    kv: _make_run(kv, _make_sum_row_llama_cpp(kv), " in llama.cpp's order", "_llama_cpp")
     for kv in KV_TYPES.values()
 }
