@@ -106,7 +106,7 @@ def add_pairs(builder: Any, a: Any, b: Any) -> Any:
 
 
 def _in_words(builder: Any, low: Any, high: Any, signed: bool) -> Any:
-    """`WORDS` of two int32 each, numbers of 16 bits: the lower half of each int32 and its upper one."""
+    """Two numbers of 16 bits for each row, given as int32, side by side: `low` in the lower half of a row's int32."""
     low = builder.and_(low, constant(I32, LANES, 0xFFFF)) if signed else low
     return builder.bitcast(builder.or_(low, builder.shl(high, constant(I32, LANES, 16))), WORDS)
 
