@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _prove(path: Path, settings: Settings, directory: Path | None, words: list[str]) -> tuple[Path, bool]:
-    from llorch.validation.bundle import BundleWriter
+    from llorch.validation.bundle_writer import BundleWriter
     from llorch.validation.loading_bundle import write_loading_bundle
 
     with console.Progress() as progress:

@@ -15,7 +15,7 @@ from llorch.formats.printed import printable
 from llorch.kernels import paths
 from llorch.model_files import DEMO, resolve_model_path
 from llorch.settings import Settings
-from llorch.validation.bundle import BundleWriter
+from llorch.validation.bundle_writer import BundleWriter
 from llorch.validation.checkpoint_bundle import write_checkpoint_bundle
 from llorch.validation.checkpoint_summary import failure_lines
 from llorch.validation.checkpoints import TableRow, ValidationResult, labelled, validate

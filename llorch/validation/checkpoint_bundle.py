@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.bench import plots
-from llorch.validation.bundle import GENERATED_BY, BundleWriter
+from llorch.validation.bundle_writer import GENERATED_BY, BundleWriter
 from llorch.validation.checkpoint_summary import summary
 from llorch.validation.checkpoints import ValidationResult
 from llorch.validation.dumps import MANIFEST, Reference
@@ -57,7 +57,8 @@ def write_checkpoint_bundle(
     for name, picture in pictures.items():
         if picture is not None:
             writer.add_png(name, picture)
-    writer.add_summary(summary(results, command, writer.run_id, has_pictures=None not in pictures.values()))
+    has_pictures = None not in pictures.values()
+    writer.add_summary(lambda run_id: summary(results, command, run_id, has_pictures=has_pictures))
     return writer.write({"model": {"file": first.file, "sha256": first.sha256}}, passed, command)
 
 

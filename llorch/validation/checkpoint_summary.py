@@ -7,7 +7,7 @@ from typing import Any
 
 from llorch.bench.plots import HOW_TO_GET
 from llorch.environment import environment
-from llorch.validation.bundle import markdown_table
+from llorch.validation.bundle_writer import markdown_table
 from llorch.validation.checkpoints import TableRow, ValidationResult
 from llorch.validation.findings import WAYS, StageResult
 from llorch.validation.tolerances import CHECKPOINTS, WHOLE_LAYER

@@ -25,7 +25,7 @@ from llorch.open_model import OpenModel, open_model
 from llorch.progress import Progress, ignore_progress
 from llorch.quant.tensor import first_bad_scale
 from llorch.text.tokenizer import load_tokenizer
-from llorch.validation.bundle import BundleWriter, markdown_table
+from llorch.validation.bundle_writer import BundleWriter, markdown_table
 from llorch.validation.records import Record, sha256_of_file
 
 LOADING_FILE, TENSORS_FILE = "loading.json", "tensors.ndjson"
@@ -130,7 +130,7 @@ def write_loading_bundle(
             }
     writer.add_json(LOADING_FILE, document)
     writer.add_ndjson(TENSORS_FILE, (row.model_dump(mode="json") for row in tensors))
-    writer.add_summary(_summary(document, tensors, command, writer.run_id))
+    writer.add_summary(lambda run_id: _summary(document, tensors, command, run_id))
     passed = bool(document["passed"])
     return writer.write({"model": file}, passed, command), passed
 

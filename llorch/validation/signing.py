@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def signer(private_key: Path) -> Callable[[Path], None]:
             ) from None
 
     def sign(folder: Path) -> None:
-        partial = folder.with_name(f".{folder.name}.{SIGNATURE}-{os.getpid()}")
+        partial = folder.with_name(f".{folder.name}.{SIGNATURE}-{secrets.token_hex(8)}")
         ignored = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
         try:
             with _quiet():

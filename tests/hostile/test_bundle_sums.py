@@ -15,7 +15,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.errors import ReferenceDumpError
 from llorch.validation.attestation import ATTESTATION
-from llorch.validation.bundle import RUN_ID_VARIABLE
+from llorch.validation.bundle_writer import RUN_ID_VARIABLE
 from llorch.validation.sums import SUMS, check_sums, sums_of_folder
 from llorch.validation.verify import verify
 from tests.support.proof import GOLDEN, TINY

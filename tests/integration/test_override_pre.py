@@ -13,7 +13,7 @@ from llorch.cli.main import build_parser, main
 from llorch.errors import InputError, ModelError
 from llorch.open_model import check_model
 from llorch.text.vocab import TokenType
-from llorch.validation.bundle import BundleWriter
+from llorch.validation.bundle_writer import BundleWriter
 from llorch.validation.loading_bundle import write_loading_bundle
 from tests.support.bpe_models import write_bpe_llama
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from llorch.cli.main import main
-from llorch.validation.bundle import RUN_ID_VARIABLE, SEALS
+from llorch.validation.bundle import SEALS
+from llorch.validation.bundle_writer import RUN_ID_VARIABLE
 from tests.conftest import REPOSITORY
 from tests.support.proof import GOLDEN, TINY, error_of, rehash
 

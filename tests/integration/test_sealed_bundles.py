@@ -12,7 +12,7 @@ import pytest
 from llorch.cli.main import main
 from llorch.errors import InputError
 from llorch.validation.attestation import ATTESTATION
-from llorch.validation.bundle import BundleWriter
+from llorch.validation.bundle_writer import BundleWriter
 from llorch.validation.not_proven import not_proven
 from llorch.validation.sums import SIGNATURE, SUMS
 from tests.support.proof import GOLDEN, TINY, error_of

@@ -9,7 +9,7 @@ import pytest
 
 from llorch import environment as environment_module
 from llorch.environment import environment, git_state, reproducible_command
-from llorch.validation.bundle import new_run_id
+from llorch.validation.bundle_writer import new_run_id
 
 
 def test_the_environment_says_what_a_result_may_depend_on() -> None:

@@ -22,13 +22,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llorch.environment import environment, reproducible_command
 from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
-from llorch.validation.bundle import GENERATED_BY, BundleWriter
+from llorch.validation.bundle_writer import GENERATED_BY, BundleWriter
 from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
 from tools.performance.peer_programs import add_peer_arguments, peers_given
 from tools.performance.peer_runs import LLORCH, ROOT, PeerError, SpeedTest
@@ -81,22 +82,27 @@ def write_bundle(
         }
         for peer in comparison.peers
     ]
-    picture = chart(cases, f"{GENERATED_BY}; performance/{bundle.run_id}")
+
+    @cache
+    def picture(run_id: str) -> bytes | None:
+        return chart(cases, f"{GENERATED_BY}; performance/{run_id}")
+
+    has_chart = picture(bundle.run_id) is not None
     document = {
         "n_threads": comparison.n_threads,
         "rounds_wanted": n_rounds,
         "rounds_done": rounds_done,
         "peers": peers,
         "busy_before_rounds": comparison.busy,
-        "has_chart": picture is not None,
+        "has_chart": has_chart,
         "commands": list(dict.fromkeys(run["command"] for run in comparison.runs)),
         "cases": cases,
     }
     bundle.add_json("performance.json", document)
     bundle.add_ndjson("runs.ndjson", comparison.runs)
-    if picture is not None:
-        bundle.add_png("chart.png", picture)
-    bundle.add_summary(summary(document, bundle.run_id, environment()))
+    if has_chart:
+        bundle.add_png("chart.png", lambda run_id: picture(run_id) or b"")
+    bundle.add_summary(lambda run_id: summary(document, run_id, environment()))
     folder = bundle.write(
         {"models": list(models.values()), "peers": peers, "packages": llorch_packages()},
         None,

@@ -25,7 +25,7 @@ from typing import Any
 
 from llorch.errors import LlorchError
 from llorch.machine.threads import default_threads
-from llorch.validation.bundle import BundleWriter
+from llorch.validation.bundle_writer import BundleWriter
 from tools.conformance.served import ServerError, llama_server_command, llorch_command, serving
 from tools.performance.load_client import LoadError
 from tools.performance.peer_runs import LLORCH, PeerError, SpeedTest, run_llorch

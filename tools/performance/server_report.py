@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.environment import environment, reproducible_command
-from llorch.validation.bundle import BundleWriter, markdown_table
+from llorch.validation.bundle_writer import BundleWriter, markdown_table
 from llorch.validation.performance_checks import RUNS_FILE, SERVERS_FILE
 from tools.performance.fingerprints import llorch_packages, model_facts, program_facts
 from tools.performance.peer_runs import LLORCH
@@ -101,11 +101,7 @@ def write_bundle(
         FINGERPRINTS,
         *(f"{m['file']}: {m['type']}, {m['bytes']:,} bytes, sha256 {m['sha256']}" for m in models),
     ]
-    page = [
-        f"# Servers under load: run {bundle.run_id}",
-        table(runs),
-        "\n".join(f"- {line}" for line in lines),
-    ]
-    bundle.add_summary("\n\n".join(page) + "\n")
+    page = "\n\n".join([table(runs), "\n".join(f"- {line}" for line in lines)])
+    bundle.add_summary(lambda run_id: f"# Servers under load: run {run_id}\n\n{page}\n")
     command = reproducible_command(["python", "-m", "tools.performance.compare_servers", *words])
     return bundle.write({"models": models, "peers": peers, "packages": llorch_packages()}, None, command)

@@ -10,7 +10,7 @@ that does not verify is left as it is, and so is one that is signed: its signatu
 from __future__ import annotations
 
 import argparse
-import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def seal(folder: Path) -> str:
 
 def _place(folder: Path, name: str, content: bytes) -> None:
     """Write a file beside the folder and move it in whole."""
-    partial = folder.with_name(f".{folder.name}.{name}-{os.getpid()}")
+    partial = folder.with_name(f".{folder.name}.{name}-{secrets.token_hex(8)}")
     try:
         partial.write_bytes(content)
         partial.rename(folder / name)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from llorch.bench.verdicts import verdict_of
-from llorch.validation.bundle import BundleWriter
+from llorch.validation.bundle_writer import BundleWriter
 from llorch.validation.verify import verify
 from tests.conftest import REPOSITORY
 from tests.support.peer_scripts import script
