@@ -5,7 +5,7 @@ Little is imported before signals are handled, so that Ctrl-C is quiet from the 
 
 from __future__ import annotations
 
-from llorch.cli import descriptors, interrupt
+from llorch.cli import descriptors, interrupt, utf8_mode
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def main() -> NoReturn:
     """Run the command of this process, and end it."""
+    utf8_mode.begin_anew_where_only_ascii_is_known()
     descriptors.open_missing()  # before anything else is opened
+    descriptors.open_robust()
     try:
         interrupt.end_on_signals()
         interrupt.end_process(_run())

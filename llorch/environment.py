@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llorch.kernels import paths
+from llorch.machine.user_folders import has_working_folder
 from llorch.version import __version__
 
 _PACKAGES = ("numpy", "numba", "llvmlite")
@@ -58,12 +59,12 @@ def reproducible_command(words: Sequence[str]) -> str:
 
     Variables that choose the kernels stand before it.
     """
-    here = Path.cwd()
+    here = Path.cwd() if has_working_folder() else None
     chosen = {name: os.environ.get(name) for name in paths.VARIABLES}
     shown = [f"{name}={value}" for name, value in chosen.items() if value]
     for word in words:
         path = Path(word)
         if path.is_absolute():
-            word = str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+            word = str(path.relative_to(here)) if here and path.is_relative_to(here) else path.name
         shown.append(word)
     return shlex.join(shown)

@@ -19,6 +19,7 @@ from llorch.fields.hosts import host_list
 from llorch.fields.kinds import check_path
 from llorch.fields.origins import origin_list
 from llorch.fields.table import SETTINGS
+from llorch.formats.printed import printable
 from llorch.setting_sources import (
     CONFIG_VARIABLE,
     ENV_PREFIX,
@@ -169,9 +170,10 @@ def load_with_origins(
     """
     given = {name: value for name, value in (overrides or {}).items() if value is not None}
     path = config_path or os.environ.get(CONFIG_VARIABLE) or None
+    shown_path = printable(path) if path else ""
     problems: list[str] = []
     sources: list[tuple[Mapping[str, Any], Callable[[str], str]]] = [
-        (from_file(Path(path), problems) if path else {}, lambda name: f"{name} in {path}"),
+        (from_file(Path(path), problems) if path else {}, lambda name: f"{name} in {shown_path}"),
         (from_environment(problems), lambda name: f"environment variable {ENV_PREFIX}{name.upper()}"),
         (given, lambda name: "flag --" + name.replace("_", "-") if are_flags else f"argument {name}"),
     ]
@@ -193,7 +195,9 @@ def load_with_origins(
             problems += _resolve_keys(name, merged, origins)
     if problems:
         raise SettingsError("; ".join(problems))
-    origins |= {name: f"file {path}" for name, origin in origins.items() if origin == f"{name} in {path}"}
+    origins |= {
+        name: f"file {path}" for name, origin in origins.items() if origin == f"{name} in {shown_path}"
+    }
     for name in SECRETS:
         if f"{name}_file" in merged:
             origins[name] = f"file {merged[f'{name}_file']}"
@@ -215,7 +219,9 @@ def _resolve_keys(name: str, merged: dict[str, Any], origins: Mapping[str, str])
     try:
         if name_of_file in merged:
             path = merged[name_of_file]
-            merged[name] = keys_of_file(Path(path), f"{origins[name_of_file]} ({path})", name_of_file)
+            merged[name] = keys_of_file(
+                Path(path), f"{origins[name_of_file]} ({printable(path)})", name_of_file
+            )
         elif name in merged:
             if not isinstance(merged[name], str):
                 return [f"{origins[name]}: expected a string"]

@@ -10,8 +10,9 @@ from typing import TypeAlias
 
 from llorch.bench.plots import HOW_TO_GET, Panel, speeds
 from llorch.bench.tests import BenchResult
-from llorch.convert.written_beside import written_beside
+from llorch.convert.written_beside import check_place, written_beside
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.version import __version__
 
 Of: TypeAlias = Callable[[BenchResult], int]
@@ -28,14 +29,16 @@ def check_picture(path: Path) -> None:
     """Refuse, before anything is measured, a picture that could not be drawn or written.
 
     Raises:
-        InputError: matplotlib is absent, the name does not end in .png, or its folder does not exist.
+        InputError: matplotlib is absent, the name does not end in .png, or no file can appear there.
     """
     if find_spec("matplotlib") is None:
         raise InputError(f"--plot: {HOW_TO_GET}")
     if path.suffix.lower() != ".png":
-        raise InputError(f"--plot: expected a name that ends in .png, got {path.name}")
-    if not path.parent.is_dir():
-        raise InputError(f"--plot: there is no folder {path.parent}")
+        raise InputError(f"--plot: expected a name that ends in .png, got {printable(Path(path.name))}")
+    try:
+        check_place(path, ())
+    except InputError as error:
+        raise InputError(f"--plot: {error}") from None
 
 
 def draw(results: Sequence[BenchResult], path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from llorch.cli.llama_server_flags import add_llama_server_flags
 from llorch.cli.options import add_json, add_settings, settings_with_origins
 from llorch.fields.table import SETTINGS
+from llorch.formats.printed import escaped, printable
 
 MASK = "******"
 DEFAULT = "default"
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         rows.append({"name": name, "value": shown, "origin": loaded.origins.get(name, DEFAULT)})
     said_by = "flag --config" if args.config else "environment variable LLORCH_CONFIG"
     source = (
-        f"settings file: {loaded.config_path} ({said_by})"
+        f"settings file: {printable(loaded.config_path)} ({said_by})"
         if loaded.config_path
         else "no settings file was read"
     )
@@ -64,5 +65,5 @@ def _print_as_file(rows: list[dict[str, Any]]) -> None:
         value = json.dumps(row["value"], ensure_ascii=False)
         is_kept = row["value"] is not None and row["value"] != MASK
         line = f"{'' if is_kept else '# '}{row['name']}" + ("" if row["value"] is None else f" = {value}")
-        line = f"{line.ljust(COLUMN - 1)} # {row['origin']}"
+        line = f"{line.ljust(COLUMN - 1)} # {escaped(row['origin'])}"
         print(line.encode("utf-8", "backslashreplace").decode())

@@ -19,6 +19,7 @@ from llorch.engine.kv_plan import plan_kv_cache
 from llorch.environment import reproducible_command
 from llorch.errors import InputError, SettingsError
 from llorch.formats.onnx.model import OnnxModel
+from llorch.formats.printed import escaped, printable
 from llorch.formats.source import ModelSource, open_source
 from llorch.kernels import paths
 from llorch.kernels.layout import KV_BLOCK_SIZE
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the description; 1 when a proof bundle was asked for and one of its checks failed."""
     if args.place is not None:
         if "model" in args:
-            raise SettingsError(f"-m/--model: {args.place} is named, too; name one model")
+            raise SettingsError(f"-m/--model: {printable(args.place)} is named, too; name one model")
         args.model = args.place
     settings = settings_from(args)
     path = resolve_model_path(settings.model)
@@ -79,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(source, description)
         if args.proof:
-            print(f"\n{'passed' if passed else 'FAILED'}: {description['bundle']}")
+            print(f"\n{'passed' if passed else 'FAILED'}: {printable(description['bundle'])}")
     return 0 if passed else 1
 
 
@@ -200,7 +201,7 @@ def _chat_template(source: ModelSource, tokenizer: Tokenizer, settings: Settings
 
 def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
     """The description for people."""
-    print(description["path"])
+    print(printable(description["path"]))
     if "graph" in description:
         print_graph(description["graph"])
     print("\nmetadata")
@@ -247,7 +248,7 @@ def _print(source: ModelSource, description: Mapping[str, Any]) -> None:
         print("\nodd, but usable")
         console.print_rows([(warning,) for warning in description["warnings"]])
     if description["problem"]:
-        print(f"\nllorch cannot generate with this file: {description['problem']}")
+        print(f"\nllorch cannot generate with this file: {escaped(description['problem'])}")
 
 
 def _weights_line(memory: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""Logging set-up: plain lines of a command, or the log of the server for people or machines; all on stderr."""
+"""Logging set-up: plain lines of a command, or the log of the server for people or machines; all on stderr.
+
+Names in a message may be a stranger's: of files, models, tools, paths of requests. So a record is one line of printable
+characters in every format, and the lines of an exception behind it are indented: none can pass for a record.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import json
 import logging
 import sys
 import time
+from typing import Any
 
 from llorch.cli.streams import can_write
+from llorch.formats.printed import escaped
 from llorch.observe.request_scope import current_request_id
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -18,7 +24,7 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
-        line = f"llorch: {record.getMessage()}"
+        line = f"llorch: {escaped(record.getMessage())}"
         return f"\r\x1b[K{line}" if sys.stderr.isatty() else line
 
 
@@ -32,7 +38,12 @@ class TextFormatter(logging.Formatter):
         """The first line of the record."""
         if request_id := _request_id(record):
             record.message = f"[{request_id}] {record.message}"
+        record.message = escaped(record.message)
         return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The lines behind it."""
+        return "\n".join(f"  {escaped(line)}" for line in super().formatException(ei).splitlines())
 
 
 class JSONFormatter(logging.Formatter):
@@ -53,7 +64,8 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             document["exception"] = self.formatException(record.exc_info)
         text = json.dumps(document, ensure_ascii=False, default=str)
-        return text if can_write(sys.stderr, text) else json.dumps(document, default=str)
+        is_plain = text.isprintable() and can_write(sys.stderr, text)
+        return text if is_plain else json.dumps(document, default=str).replace("\x7f", "\\u007f")
 
 
 def _request_id(record: logging.LogRecord) -> str:

@@ -20,7 +20,8 @@ from llorch.cli import interrupt, streams
 from llorch.cli.options import add_common
 from llorch.cli.parser import EXIT_USAGE, CommandParser, OneLineParser, check_first_word
 from llorch.errors import InputError, LlorchError
-from llorch.formats.printed import printable
+from llorch.formats.printed import escaped, printable
+from llorch.machine.user_folders import has_working_folder
 from llorch.version import __version__
 
 COMMANDS = {
@@ -88,13 +89,17 @@ def report(error: BaseException) -> int:
     elif isinstance(error, OSError):
         code = EXIT_USAGE
         message = f"{_where(error)}: {error.strerror or message}"
+        if isinstance(error, FileNotFoundError) and not error.filename and not has_working_folder():
+            message = (
+                "the working folder has been deleted; change to one that exists, or name files from / on"
+            )
     elif isinstance(error, ModuleNotFoundError) and not (error.name or "llorch").startswith("llorch"):
         message = f"the package {error.name!r} is missing from {sys.executable}; {HOW_TO_INSTALL}"
     elif isinstance(error, MemoryError):
         message = f"not enough memory: {message}"
     elif not isinstance(error, LlorchError):
         message = f"internal error: {type(error).__name__}: {message} (LLORCH_DEBUG=1 shows where)"
-    print(f"llorch: error: {with_own_pip(message)}", file=sys.stderr)
+    print(f"llorch: error: {escaped(with_own_pip(message))}", file=sys.stderr)
     return code
 
 

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
+from llorch.cli.streams import require_stdout
+from llorch.formats.printed import escaped
+
 EXIT_USAGE = 2
 OF_TEXT = ("PROMPT", "TEXT", "MESSAGE")
 """Arguments that a shell makes several words of, unless they are quoted."""
@@ -29,11 +32,12 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2."""
-        self.exit(EXIT_USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: error: {escaped(message)} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """Print help or version, where argparse hides that it could not be written."""
         if file is sys.stdout:
+            require_stdout()
             print(message, end="", flush=True)
         else:
             super()._print_message(message, file)

@@ -8,6 +8,7 @@ from llorch.cli import console
 from llorch.cli.options import add_json, settings_from
 from llorch.errors import InputError
 from llorch.fields.table import SETTINGS
+from llorch.formats.printed import printable
 from llorch.pulled.folder import Pulled
 from llorch.pulled.names import WHEELS, HubName
 
@@ -38,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         console.print_json(document)
     else:
         how = "is there already" if pulled.was_there else "fetched"
-        print(f"{name} {how}: {pulled.path} ({console.human_bytes(pulled.n_bytes)}); -m {name} names it")
+        print(
+            f"{name} {how}: {printable(pulled.path)} ({console.human_bytes(pulled.n_bytes)}); -m {name} names it"
+        )
     return 0
 
 

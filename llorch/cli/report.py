@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             f"one trace and one bundle at most, got {len(files)} files and {len(folders)} folders"
         )
-    if any(args.output.absolute().parent.samefile(folder) for folder in folders):
+    if any(args.output.parent.samefile(folder) for folder in folders):
         raise InputError(
             f"{printable(args.output)} would be in the bundle, where nothing else belongs; write elsewhere"
         )

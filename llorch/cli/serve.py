@@ -15,6 +15,7 @@ from llorch.cli.llama_server_flags import add_llama_server_flags
 from llorch.cli.options import add_settings, settings_from
 from llorch.engine.service import EngineService
 from llorch.fields.hosts import ANY, socket_path
+from llorch.formats.printed import escaped
 from llorch.kernels import paths
 from llorch.machine.service_manager import notify
 from llorch.machine.threads import default_threads
@@ -86,4 +87,4 @@ def _announce(service: EngineService, took_s: float) -> None:
         llama.places,
         paths.path(),
     )
-    notify("READY=1", f"STATUS=serves {settings.alias or loaded.name}")
+    notify("READY=1", f"STATUS=serves {escaped(settings.alias or loaded.name)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from llorch.bench.picture import check_picture, write
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.trace.pictures import summary_picture
 from llorch.trace.summary import Summary
 from llorch.trace.summary_text import summary_text
@@ -37,7 +38,9 @@ def check(args: argparse.Namespace) -> None:
     if args.plot is not None:
         check_picture(Path(args.plot))
         if Path(args.plot).resolve() == Path(args.output).resolve():
-            raise InputError(f"--plot: expected another file than that of -o, got {args.plot} for both")
+            raise InputError(
+                f"--plot: expected another file than that of -o, got {printable(args.plot)} for both"
+            )
 
 
 def show(args: argparse.Namespace, summary: Summary, model: str) -> dict[str, Any]:

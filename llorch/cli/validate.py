@@ -102,7 +102,7 @@ def _references(args: argparse.Namespace, settings: Settings) -> list[Reference]
         prompt = reference.manifest.prompt.text
         if args.prompt is not None and args.prompt != prompt:
             raise ReferenceDumpError(
-                f"{reference.directory} was made from the prompt {prompt!r}, not from {args.prompt!r}"
+                f"{printable(reference.directory)} was made from the prompt {prompt!r}, not from {args.prompt!r}"
             )
     return sorted(chosen, key=lambda reference: reference.profile, reverse=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from llorch.cli import console
 from llorch.cli.options import add_field, add_json, settings_from
 from llorch.errors import InputError
+from llorch.formats.printed import printable as shown_path
 from llorch.model_files import resolve_model_path
 from llorch.receipts.against_llama_server import against_llama_server
 from llorch.receipts.outcome import Outcome
@@ -58,7 +59,7 @@ def _found(binary: str) -> Path:
     """
     path = shutil.which(binary)
     if path is None:
-        raise InputError(f"--against: there is no program {binary}")
+        raise InputError(f"--against: there is no program {shown_path(binary)}")
     return Path(path)
 
 

@@ -132,8 +132,7 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        if not path.parent.is_dir():
-            raise InputError(f"{printable(path)}: there is no folder {printable(path.parent)}") from None
+        check_folder(path)
         return
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or error
@@ -143,6 +142,22 @@ def check_place(path: Path, sources: tuple[Path, ...]) -> None:
     files = [file for source in sources for file in (source.iterdir() if source.is_dir() else (source,))]
     if any(os.path.samestat(status, file.stat()) for file in files if file.exists()):
         raise InputError(f"{printable(path)}: is the file that is read; write to another")
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a place whose folder does not exist, or has been deleted while this process works in it.
+
+    Raises:
+        InputError: a file cannot appear at `path`.
+    """
+    try:
+        status = path.parent.stat()
+    except OSError:
+        status = None
+    if status is None or not stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{printable(path)}: there is no folder {printable(path.parent)}")
+    if not status.st_nlink:
+        raise InputError(f"{printable(path)}: the folder {printable(path.parent)} has been deleted")
 
 
 def _flush_folder(folder: Path) -> None:

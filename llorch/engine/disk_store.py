@@ -137,13 +137,13 @@ def open_store(settings: Settings, loaded: OpenModel, kv_cache: KVCache) -> Disk
     """The store of the settings; None if they want none, or, with a warning, if its folder cannot be used."""
     if settings.prefix_cache_dir is None or not settings.prefix_cache:
         return None
-    root = Path(settings.prefix_cache_dir).absolute()
+    root = Path(settings.prefix_cache_dir)
     fault = make_own_folder(root)
     if not fault:
         block_bytes = KVCache.bytes_per_block(loaded.config, kv_cache.kv_type)
         max_bytes = settings.prefix_cache_dir_mib << 20
         try:
-            files = BlockFiles(root, identity_of(loaded, kv_cache), block_bytes, max_bytes)
+            files = BlockFiles(root := root.absolute(), identity_of(loaded, kv_cache), block_bytes, max_bytes)
             logger.info("prefixes are kept in %s too (%d MiB now)", root, files.n_bytes >> 20)
             return DiskStore(files, kv_cache)
         except OSError as error:

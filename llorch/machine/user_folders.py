@@ -8,6 +8,15 @@ import sys
 from pathlib import Path
 
 
+def has_working_folder() -> bool:
+    """Whether relative paths lead anywhere: the folder in which this process runs may have been deleted."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def user_folder(variable: str, xdg_variable: str, in_home: str, in_home_darwin: str) -> Path | None:
     """A folder of llorch; None where neither the environment nor the system names one.
 

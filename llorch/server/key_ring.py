@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 
 from llorch.errors import SettingsError
 from llorch.fields.api_keys import owners_by_key
+from llorch.formats.printed import printable
 from llorch.setting_sources import keys_of_file
 from llorch.settings import Settings
 
@@ -58,8 +59,12 @@ class KeyRing:
         if self._path is None:
             return
         if Path(self._path).is_fifo():  # it had one reader, and might be waited for for ever
-            raise SettingsError(f"{self._setting} {self._path} is a pipe, which can only be read once")
-        found = owners_by_key(keys_of_file(Path(self._path), f"{self._setting} {self._path}", self._setting))
+            raise SettingsError(
+                f"{self._setting} {printable(self._path)} is a pipe, which can only be read once"
+            )
+        found = owners_by_key(
+            keys_of_file(Path(self._path), f"{self._setting} {printable(self._path)}", self._setting)
+        )
         added = {owner for _, owner in found.items() - self.owners.items()}
         removed = {owner for _, owner in self.owners.items() - found.items()}
         changes = (

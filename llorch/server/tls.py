@@ -8,6 +8,7 @@ import ssl
 import stat
 
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 from llorch.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -37,9 +38,10 @@ class Certificate:
         assert settings.ssl_cert_file is not None
         assert settings.ssl_key_file is not None
         self._cert_file, self._key_file = settings.ssl_cert_file, settings.ssl_key_file
+        self._shown_cert, self._shown_key = printable(self._cert_file), printable(self._key_file)
         self.context = self._made()
         if os.stat(self._key_file).st_mode & stat.S_IROTH:
-            logger.warning("everybody on this machine can read the key in %s; chmod o-r", self._key_file)
+            logger.warning("everybody on this machine can read the key in %s; chmod o-r", self._shown_key)
 
     def reload(self) -> None:
         """Read both again, for connections to come; open ones keep what they have.
@@ -49,7 +51,7 @@ class Certificate:
         """
         self._made()  # a context that was given half of a pair could not be used any more
         self.context.load_cert_chain(self._cert_file, self._key_file, _no_password)
-        logger.info("the certificate was read again from %s", self._cert_file)
+        logger.info("the certificate was read again from %s", self._shown_cert)
 
     def _made(self) -> ssl.SSLContext:
         _check_pem("ssl_cert_file", self._cert_file, _CERTIFICATE, "certificate")
@@ -61,15 +63,15 @@ class Certificate:
             context.load_cert_chain(self._cert_file, self._key_file, _no_password)
         except _EncryptedKeyError:
             message = (
-                f"ssl_key_file {self._key_file} is encrypted; `openssl pkey -in OLD -out NEW` decrypts it"
+                f"ssl_key_file {self._shown_key} is encrypted; `openssl pkey -in OLD -out NEW` decrypts it"
             )
             raise InputError(message) from None
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                message = f"the key in ssl_key_file {self._key_file} does not belong to the certificate in "
-                raise InputError(f"{message}ssl_cert_file {self._cert_file}") from None
+                message = f"the key in ssl_key_file {self._shown_key} does not belong to the certificate in "
+                raise InputError(f"{message}ssl_cert_file {self._shown_cert}") from None
             reason = (error.reason or "PEM").replace("_", " ").lower()
-            raise InputError(f"{self._cert_file} and {self._key_file} cannot be used: {reason}") from None
+            raise InputError(f"{self._shown_cert} and {self._shown_key} cannot be used: {reason}") from None
         return context
 
 
@@ -81,10 +83,10 @@ def _no_password() -> str:
 def _check_pem(name: str, path: str, mark: bytes, what: str) -> None:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe could be waited for for ever
-            raise InputError(f"{name} {path} is no regular file")
+            raise InputError(f"{name} {printable(path)} is no regular file")
         with open(path, "rb") as file:
             content = file.read(MAX_PEM_BYTES + 1)
     except OSError as error:
-        raise InputError(f"{name} {path} cannot be read: {error.strerror or error}") from None
+        raise InputError(f"{name} {printable(path)} cannot be read: {error.strerror or error}") from None
     if len(content) > MAX_PEM_BYTES or mark not in content:
-        raise InputError(f"{name} {path} holds no {what} in PEM")
+        raise InputError(f"{name} {printable(path)} holds no {what} in PEM")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from llorch.errors import InputError
+from llorch.formats.printed import printable
 
 BACKLOG = 2048
 MAX_PATH_BYTES = 107
@@ -36,12 +37,14 @@ def bind_unix(path: str, mode: int, kind: type[S]) -> S:
     """
     try:
         if len(os.fsencode(path)) > MAX_PATH_BYTES:
-            raise InputError(f"cannot listen on {path}: the path has more than {MAX_PATH_BYTES} bytes")
+            raise InputError(
+                f"cannot listen on {printable(path)}: the path has more than {MAX_PATH_BYTES} bytes"
+            )
         with _alone_in(os.path.dirname(path) or "."):
             _make_way(path)
             return _bind(path, mode, kind)
     except OSError as error:
-        raise InputError(f"cannot listen on {path}: {error.strerror or error}") from None
+        raise InputError(f"cannot listen on {printable(path)}: {error.strerror or error}") from None
     except ValueError as error:  # a NUL character
         raise InputError(f"cannot listen on {path!a}: {error}") from None
 

@@ -39,12 +39,12 @@ def signer(private_key: Path) -> Callable[[Path], None]:
             config = signing.Config().use_elliptic_key_signer(private_key=private_key)
         except TypeError:
             raise InputError(
-                f"--sign {private_key}: the key is protected by a password; give one that is not, or sign the "
-                f"bundle with `model_signing sign key --password`"
+                f"--sign {printable(private_key)}: the key is protected by a password; give one that is not, or "
+                f"sign the bundle with `model_signing sign key --password`"
             ) from None
         except Exception as error:
             raise InputError(
-                f"--sign {private_key}: no private elliptic-curve key in PEM ({error})"
+                f"--sign {printable(private_key)}: no private elliptic-curve key in PEM ({error})"
             ) from None
 
     def sign(folder: Path) -> None:
@@ -87,7 +87,7 @@ def signature_problems(folder: Path, public_key: Path, expected: set[str]) -> li
             config = verifying.Config().use_elliptic_key_verifier(public_key=public_key)
         except Exception as error:
             raise InputError(
-                f"--verify-key {public_key}: no public elliptic-curve key in PEM ({error})"
+                f"--verify-key {printable(public_key)}: no public elliptic-curve key in PEM ({error})"
             ) from None
         ignored = hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False)
         try:
@@ -97,7 +97,9 @@ def signature_problems(folder: Path, public_key: Path, expected: set[str]) -> li
             if reason.startswith("Signature mismatch"):  # it is the key's, but made over other files
                 reason = f"was made over other content of {', '.join(_changed(folder, _signed(path)))}"
                 return [f"{SIGNATURE} {reason}"]
-            return [f"{SIGNATURE} does not hold for {public_key}: {reason[:300] or type(error).__name__}"]
+            return [
+                f"{SIGNATURE} does not hold for {printable(public_key)}: {reason[:300] or type(error).__name__}"
+            ]
     return [f"{SIGNATURE} does not cover {name}" for name in sorted(expected - _signed(path).keys())]
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from llorch.cli.main import main
 from llorch.machine import input_file
 from llorch.machine.input_file import opened_input
-from tests.support.commands import refused_here
+from tests.support.commands import refused, refused_here
 from tests.support.live_server import WAIT_S
 
 Captured = pytest.CaptureFixture[str]
@@ -116,3 +118,61 @@ def test_a_place_for_proofs_that_is_no_folder_is_refused_before_anything_is_comp
 ) -> None:
     line = refused_here(capsys, "inspect", "--proof", "--proof-dir", unix_socket, "-m", "demo")
     assert f"cannot be written into {unix_socket}; --proof-dir" in line
+
+
+NAMING = {
+    "ssl-cert-file": ("serve", "--port", "0", "--ssl-cert-file", "@", "--ssl-key-file", "@"),
+    "host": ("serve", "--port", "0", "--host", "./@/socket"),
+    "against": ("verify-receipt", "receipt", "--against", "llama-server=@"),
+    "plot": ("bench", "--plot", "@/picture.png"),
+    "plot of a trace": ("trace", "a", "-o", "@/t.json", "--plot", "p.png"),
+    "plot that is no picture": ("bench", "--plot", "@"),
+    "sign": ("validate", "--sign", "@"),
+    "reference": ("validate", "--reference", "@"),
+    "proof-dir": ("validate", "--verify", "--proof-dir", "@"),
+    "verify": ("validate", "--verify", "@"),
+    "model": ("generate", "a", "-m", "@"),
+    "two models": ("inspect", "@", "-m", "demo"),
+    "converted": ("convert", "@", "out.gguf"),
+    "quantized": ("quantize", "demo", "@/out", "q4_0", "--allow-requantize"),
+    "pulled": ("pull", "@"),
+}
+"""Command lines that name a file which is not there."""
+
+
+@pytest.mark.parametrize("case", NAMING)
+def test_a_name_is_spelled_out_where_it_would_break_lines_or_command_a_terminal(
+    case: str, capsys: Captured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command, *words = (word.replace("@", "two\nlines \x1b[2J") for word in NAMING[case])
+    line = refused_here(capsys, command, *words)
+    assert "two\\nlines \\x1b[2J" in line
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize(
+    "words", [("@",), ("tokenize", "a", "--@"), ("tokenize", "a", "@"), ("generate", "-n", "@")]
+)
+def test_a_mistyped_word_is_spelled_out_too(words: tuple[str, ...]) -> None:
+    line = refused(*(word.replace("@", "two\nlines\x1b[2J") for word in words))
+    assert "\\x1b[2J" in line
+    assert line.isprintable()
+
+
+def test_a_settings_file_with_such_a_name_stays_a_comment(tmp_path: Path, capsys: Captured) -> None:
+    path = tmp_path / "two\nlines"
+    path.write_text('model = "demo"')
+    assert main(["config", "show", "--config", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.count("two\\nlines") == 2
+    assert tomllib.loads(out)["model"] == "demo"
+
+
+def test_a_model_with_such_a_name_is_inspected_in_one_line(
+    tiny_model: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    path = tmp_path / "two\nlines.gguf"
+    path.symlink_to(tiny_model)
+    assert main(["inspect", "-m", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == repr(str(path))

@@ -15,6 +15,7 @@ from llorch.cli.dialogue.conversation import Conversation
 from llorch.cli.dialogue.saved_conversation import load, save
 from llorch.cli.dialogue.screen import Screen
 from llorch.errors import InputError, shown
+from llorch.formats.printed import printable
 
 Next: TypeAlias = Literal["prompt", "answer", "leave"]
 """What follows a command."""
@@ -111,7 +112,7 @@ class Commands:
         path = _path(argument)
         save(path, self._answering.name, self._conversation.messages, replaces=path == self._own_file)
         self._own_file = path
-        self._screen.tell(f"{len(self._conversation.messages)} messages are in {path}")
+        self._screen.tell(f"{len(self._conversation.messages)} messages are in {printable(path)}")
         return "prompt"
 
     def _load(self, argument: str) -> Next:
@@ -166,4 +167,7 @@ COMMANDS = {
 
 
 def _path(argument: str) -> Path:
-    return Path(os.path.expanduser(argument)).absolute()
+    try:
+        return Path(os.path.expanduser(argument)).absolute()
+    except FileNotFoundError:
+        raise InputError("the working folder has been deleted; name the file from / on") from None
