@@ -106,7 +106,7 @@ def test_a_context_before_a_test_is_read_and_slows_it_by_what_it_costs_to_read(
 
 @pytest.mark.parametrize(
     ("file", "message"),
-    [("curve.pdf", "ends in .png"), ("absent/curve.png", "no folder"), ("folder.png", "cannot be written")],
+    [("curve.pdf", "ends in .png"), ("absent/curve.png", "no folder"), ("folder.png", "is no regular file")],
 )
 def test_a_picture_that_cannot_be_written_is_one_line(
     model: str, tmp_path: Path, file: str, message: str, capsys: pytest.CaptureFixture[str]
