@@ -24,7 +24,6 @@ def begin_anew_where_only_ascii_is_known() -> None:
     from contextlib import suppress
 
     os.environ[VARIABLE] = "1"
-    with suppress(
-        OSError
-    ):  # there may be no program to begin anew: then texts of more than ASCII are refused
+    # There may be no program to begin anew: then texts of more than ASCII are refused.
+    with suppress(OSError):
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
