@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -37,6 +38,24 @@ def test_models_dir() -> Path:
 
 
 test_models_dir.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """What a command that runs in the process of the tests says about logging ends with its test.
+
+    Else its handler goes on writing to a stream that is closed, and its level lets later tests see more lines.
+    """
+    root = logging.getLogger()
+    loggers = [
+        root,
+        *map(logging.getLogger, ("llorch", "uvicorn.error", "sse_starlette", "numba", "asyncio")),
+    ]
+    levels, handlers = [logger.level for logger in loggers], root.handlers[:]
+    yield
+    root.handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,9 @@ def health(client: socket.socket) -> bytes:
 
 @pytest.mark.slow
 def test_at_the_limit_of_open_files_accepting_pauses_and_recovers(long_model: Path, tmp_path: Path) -> None:
-    server = LiveServer(long_model, tmp_path / "log", "-np", "1", "--host", "localhost").wait_until_ready()
+    server = LiveServer(
+        long_model, tmp_path / "log", "-np", "1", "--host", "localhost", "--send-timeout-s", "3600"
+    ).wait_until_ready()
     try:
         loaded = len(server.log)
         with connect(server.port) as early, server.stream("/generate", json=ENDLESS) as response:

@@ -25,7 +25,7 @@ def forked(work):
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(60)  # a child that hangs dies of this
+        signal.alarm(200)  # a child that hangs dies of this
         try:
             answer = str(work())
         except BaseException as error:
@@ -90,7 +90,7 @@ print(forked(dropping))
 print(forked(loading_anew))
 child = os.fork()
 if child == 0:
-    signal.alarm(60)
+    signal.alarm(200)
     sys.exit(7)  # with all of Python's endings
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 is_over.set()
@@ -107,7 +107,7 @@ from llorch.settings import Settings
 
 service = EngineService(Settings(model=path, threads=2))
 service.start()
-service.wait_until_ready(60)
+service.wait_until_ready(200)
 
 async def parent():
     busy = await service.submit(prompt="Hello", max_tokens=120, ignore_eos=True)
@@ -149,7 +149,7 @@ def noted(unit):
 jit.Unit._compile = noted
 loading = threading.Thread(target=jit.load_units, args=(TEAM_UNITS,))
 loading.start()
-began.wait(60)
+began.wait(200)
 
 def compile_in_child():
     was_cached = jit.load_units([*TEAM_UNITS, rope.fill_rope_table])  # the last is the child's alone

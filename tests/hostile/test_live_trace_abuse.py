@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.live_server import WAIT_S, LiveServer, events, wait_until
-from tests.support.raw_http import connect, request
+from tests.support.raw_http import request
 
 ADMIN = {"X-Api-Key": "tahini"}
 
@@ -73,15 +74,18 @@ def test_a_trace_id_that_is_none_ends_nothing(live: LiveServer) -> None:
 
 
 def test_a_client_that_leaves_in_the_middle_of_its_file_leaves_no_process_behind(live: LiveServer) -> None:
-    live.post("/trace/start", headers=ADMIN)
-    body = {"prompt": "a", "max_tokens": 400, "ignore_eos": True, "stream": False}
+    live.post("/trace/start", json={"max_seconds": 600}, headers=ADMIN)
+    body = {"prompt": "a", "max_tokens": 2000, "ignore_eos": True, "stream": False}
     assert live.post("/generate", json=body).status_code == 200
-    client = connect(live.port)
+    client = socket.socket()
+    client.settimeout(WAIT_S)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # the file is far more than buffers hold
+    client.connect(("127.0.0.1", live.port))
     client.sendall(request("POST", "/trace/stop", "X-Api-Key: tahini", "Content-Length: 0"))
     assert client.recv(100).startswith(b"HTTP/1.1 200")
     assert children(live)
     client.close()
-    for _ in wait_until(60):
+    for _ in wait_until(WAIT_S):
         if not children(live):
             break
     assert not children(live)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from llorch.server.routes.llama_server.completion_fields import FIELDS_OF_COMPLETION
-from tests.support.live_server import NO_TLS, LiveServer
+from tests.support.live_server import NO_TLS, WAIT_S, LiveServer
 from tests.support.raw_http import exchange, request, status_of
 
 JSON = {"Content-Type": "application/json"}
@@ -211,7 +211,7 @@ def test_other_methods_and_paths_beside_it_are_refused_in_the_same_shape(
 ) -> None:
     wrong = "GET" if path in POSTED else "POST"
     for method in (wrong, "PUT", "DELETE"):
-        answer = httpx.request(method, f"{server.url}{path}", verify=NO_TLS)
+        answer = httpx.request(method, f"{server.url}{path}", timeout=WAIT_S, verify=NO_TLS)
         assert answer.status_code == 405
         assert answer.json()["error"]["code"] == 405
         assert answer.headers["allow"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 PLACES = 4
 """Of the server: two that run and two that wait."""
+N_OPENS = 8000
 
 
 def wire(path: str, body: dict[str, Any]) -> bytes:
@@ -139,7 +139,7 @@ def test_fifty_more_than_there_are_places_are_told_to_come_back(server: LiveServ
     wait_until_idle(server)
     holders = [send(server, "/v1/completions", **TEXT, stream=True) for _ in range(PLACES)]
     try:
-        for holder in holders[:2]:
+        for holder in holders:  # which says so as soon as it has its place
             assert status_of(holder.recv(65536)) == 200
         wait_until_busy(server, 2)
 
@@ -194,32 +194,25 @@ def test_a_reader_that_stalls_is_dropped_and_others_are_served(long_model: Path,
 
 
 @pytest.mark.slow
-def test_two_hundred_opens_and_closes_a_second_harm_nobody(server: LiveServer) -> None:
-    """Connections that say nothing, half a request, or a whole one, for a minute beside one that is answered."""
+@pytest.mark.timeout(900)
+def test_thousands_of_opens_and_closes_in_a_row_harm_nobody(server: LiveServer) -> None:
+    """Connections that say nothing, half a request, or a whole one, beside a client that is answered meanwhile."""
     pieces = [b"", b"GET /hea", wire("/v1/completions", TEXT)[:60], wire("/v1/completions", TEXT)]
-    is_over = threading.Event()
 
-    def open_and_close() -> int:
-        n = 0
-        while not is_over.is_set():
+    def open_and_close() -> None:
+        for n in range(N_OPENS):
             with server.connect() as client:
                 client.sendall(pieces[n % len(pieces)])
-            n += 1
-            is_over.wait(0.005)
-        return n
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         crowd = pool.submit(open_and_close)
-        began_s = time.monotonic()
         n_answers = 0
-        while time.monotonic() - began_s < 60:
+        while not (crowd.done() and n_answers):
             answer = server.post("/v1/completions", json={"prompt": "a", "max_tokens": 2})
             assert answer.status_code in (200, 503)
             n_answers += answer.status_code == 200
             server.assert_alive()
-        is_over.set()
-        assert crowd.result() > 200
-    assert n_answers
+        crowd.result()
     assert_all_places_are_free(server)
     assert "Traceback" not in server.log
 

@@ -17,9 +17,9 @@ from llorch.engine.service import EngineService
 from llorch.errors import QueueFullError
 from llorch.server.app import create_app
 from llorch.server.embeddings import MAX_INPUTS
-from tests.support.live_server import LiveServer, wait_until
+from tests.support.live_server import WAIT_S, LiveServer, wait_until
 from tests.support.metrics import families_of, values_of
-from tests.support.raw_http import serving
+from tests.support.raw_http import connect, request, serving
 from tests.support.services import ENDLESS, do, running, stream, until
 
 PATHS = ("/v1/embeddings", "/embedding")
@@ -42,7 +42,7 @@ def url(service: EngineService) -> Iterator[str]:
 def post(url: str, path: str, body: dict[str, Any], **headers: str) -> httpx.Response:
     content = json.dumps(body)  # ASCII, as JSON can spell lone surrogates
     headers = {"Content-Type": "application/json", "X-Api-Key": "sesame", **headers}
-    return httpx.post(url + path, content=content, headers=headers, timeout=100)
+    return httpx.post(url + path, content=content, headers=headers, timeout=WAIT_S)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -140,7 +140,7 @@ def test_as_many_inputs_as_there_may_be_are_one_generation_each_and_one_line_of_
     body = {"input": [[5 + i % 300] for i in range(MAX_INPUTS)], "encoding_format": "base64"}
     with caplog.at_level(logging.INFO, logger="llorch"):
         answer = post(url, "/v1/embeddings", body, **{"X-Request-Id": "r-many"})
-        for _ in wait_until(60):  # the lines follow the answer
+        for _ in wait_until(WAIT_S):  # the lines follow the answer
             if "POST /v1/embeddings 200" in caplog.text:
                 break
     assert len(answer.json()["data"]) == answer.json()["usage"]["prompt_tokens"] == MAX_INPUTS
@@ -155,7 +155,8 @@ def test_as_many_inputs_as_there_may_be_are_one_generation_each_and_one_line_of_
 
 
 def scrape_text(url: str) -> dict[str, float]:
-    answer = httpx.get(f"{url}/metrics", headers={"X-Api-Key": "sesame", "Accept": "text/plain"})
+    headers = {"X-Api-Key": "sesame", "Accept": "text/plain"}
+    answer = httpx.get(f"{url}/metrics", headers=headers, timeout=WAIT_S)
     return values_of(families_of(answer.text, answer.headers["content-type"]))
 
 
@@ -164,9 +165,15 @@ def test_a_client_that_leaves_ends_what_is_computed(
     url: str, service: EngineService, path: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="llorch"):
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(url + path, json={"input": [LONG] * 5}, headers={"X-Api-Key": "sesame"}, timeout=1)
-        for _ in wait_until(60):
+        n_steps = service.steps.step_s.n
+        content = json.dumps({"input": [LONG] * 5}).encode()
+        headers = ("Content-Type: application/json", "X-Api-Key: sesame", f"Content-Length: {len(content)}")
+        with connect(int(url.rpartition(":")[2])) as client:
+            client.sendall(request("POST", path, *headers, body=content))
+            assert any(
+                service.steps.step_s.n > n_steps for _ in wait_until(WAIT_S)
+            )  # the first is being read
+        for _ in wait_until(WAIT_S):
             if not service.n_open and "client left" in caplog.text:
                 break
     assert service.n_open == 0
@@ -181,7 +188,7 @@ def test_a_request_whose_time_is_over_is_a_504(url: str, service: EngineService,
         assert answer.status_code == 504, answer.text
         assert "time was over before its vectors were computed" in answer.text
     assert post(url, path, {"input": LONG}, **{"X-Request-Timeout": "0.3"}).status_code == 504
-    for _ in wait_until(60):
+    for _ in wait_until(WAIT_S):
         if not service.n_open:
             break
     assert service.n_open == 0

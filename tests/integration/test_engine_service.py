@@ -14,7 +14,7 @@ import pytest
 from llorch.engine.events import EndEvent, Event, StartedEvent, TokenEvent
 from llorch.engine.service import EngineService
 from llorch.errors import ContextLengthError, QueueFullError, RequestError
-from tests.support.live_server import wait_until
+from tests.support.live_server import WAIT_S, wait_until
 from tests.support.real_models import greedy_text
 from tests.support.services import ENDLESS, GREEDY, do, end_of, events_of, running, stream, until
 
@@ -234,7 +234,7 @@ def test_cancelling_a_task_while_it_tokenises_gives_its_place_back(service: Engi
 
 def test_an_idle_engine_takes_no_cpu(service: EngineService) -> None:
     do(end_of(service, max_tokens=2))
-    for _ in wait_until(10):  # the thread team spins for some milliseconds before it parks
+    for _ in wait_until(WAIT_S):  # the thread team spins for some milliseconds before it parks
         begin = time.process_time()
         time.sleep(0.3)
         if time.process_time() - begin < 0.05:

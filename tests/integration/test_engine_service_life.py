@@ -93,7 +93,7 @@ def test_a_file_that_cannot_be_loaded_is_a_failure_with_its_reason(tmp_path: Pat
         service = EngineService(Settings(model=str(bad)))
         service.start()
         with pytest.raises(error):
-            service.wait_until_ready(30)
+            service.wait_until_ready(100)
         assert service.stage == "failed"
         assert isinstance(service.failure, error)
         with pytest.raises(EngineStoppedError):

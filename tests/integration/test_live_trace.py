@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.live_server import LiveServer, events, wait_until
+from tests.support.live_server import WAIT_S, LiveServer, events, wait_until
 from tests.support.perfetto.trace_file import TraceFile, overlaps, read_trace
 from tests.support.perfetto.trace_processor import loaded_trace
 
@@ -20,6 +20,8 @@ ADMIN = {"Authorization": "Bearer tahini"}
 USER = {"Authorization": "Bearer sesame"}
 SECRET = "the duck wore a hat"
 N_TOKENS = 12
+HOLDERS = ("held0", "held1")
+"""Requests that keep others waiting until they are cancelled."""
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +60,37 @@ def stop(live: LiveServer, path: Path) -> TraceFile:
 
 @pytest.fixture(scope="module")
 def busy(live: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trace of five requests, of which two are computed at a time."""
+    """The trace of five requests that waited while two others were computed, and then were, two at a time."""
     path = tmp_path_factory.mktemp("busy") / "trace.json"
-    start(live, max_seconds=60)
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda i: generate(live, f"job{i}"), range(5)))
+    start(live, max_seconds=600, max_steps=100_000)
+    with ThreadPoolExecutor(7) as pool:
+        held = [pool.submit(generate, live, name, max_tokens=60_000) for name in HOLDERS]
+        until_there_are(live, "running", 2)
+        jobs = [pool.submit(generate, live, f"job{i}") for i in range(5)]
+        until_there_are(live, "waiting", 5)
+        for name in HOLDERS:
+            live.post("/cancel", json={"job_id": name}, headers=USER)
+        for one in (*held, *jobs):
+            one.result()
     stop(live, path)
     return path
+
+
+def until_there_are(live: LiveServer, state: str, n: int) -> None:
+    """Wait until so many requests are ``"running"`` or ``"waiting"``."""
+    for _ in wait_until(WAIT_S):
+        if f"\nllorch_requests_{state} {n}.0\n" in live.get("/metrics", headers=USER).text:
+            return
+    raise TimeoutError(f"{n} requests {state} did not come")
 
 
 def test_each_request_has_a_lane_with_its_wait_its_prompt_and_every_token(busy: Path) -> None:
     trace = read_trace(busy)
     lanes = {name: slices for name, slices in trace.slices.items() if name.startswith("lane")}
-    assert set(lanes) <= {f"lane {i}" for i in range(1, 6)}
-    requests = [s for slices in lanes.values() for s in slices if "job_id" in s.args]
+    assert set(lanes) <= {f"lane {i}" for i in range(1, 8)}
+    all_of_them = [s for slices in lanes.values() for s in slices if "job_id" in s.args]
+    requests = [s for s in all_of_them if s.name not in HOLDERS]
+    assert {s.args["outcome"] for s in all_of_them if s not in requests} == {"abort"}
     assert {s.name for s in requests} == {f"job{i}" for i in range(5)}
     n_waited = 0
     for request in requests:
@@ -86,7 +105,7 @@ def test_each_request_has_a_lane_with_its_wait_its_prompt_and_every_token(busy: 
         assert max(rows) <= 16
         assert (request.args["outcome"], request.args["tokens"]) == ("length", N_TOKENS)
         n_waited += any(s.name == "queued" for s in inside)
-    assert n_waited >= 3, "two were computed at a time"
+    assert n_waited == 5
 
 
 def test_operations_lie_in_the_steps_that_computed_the_tokens(busy: Path) -> None:
@@ -112,7 +131,7 @@ def test_counters_are_plausible(busy: Path) -> None:
     assert all(times == sorted(times) for times in ([at for at, _ in s] for s in counters.values()))
     assert max(values["batch: running"]) == 2
     assert values["batch: running"][-1] == values["batch: waiting"][-1] == 0
-    assert max(values["batch: waiting"]) >= 1
+    assert max(values["batch: waiting"]) == 5
     assert max(values["batch: rows"]) <= 16
     blocks = zip(*(values[f"KV blocks: {kind}"] for kind in ("used", "kept", "free")), strict=True)
     assert len({sum(three) for three in blocks}) == 1
@@ -128,7 +147,9 @@ def test_nothing_of_the_texts_is_in_the_file(busy: Path) -> None:
 @pytest.mark.trace_processor
 def test_perfetto_reads_it(busy: Path) -> None:
     with loaded_trace(busy) as trace:
-        [(n,)] = trace.rows("select count(*) from slice where category = 'token'")
+        inside = "slice join slice as request on slice.parent_id = request.id"
+        tokens = f"select count(*) from {inside} where slice.category = 'token' and request.name like 'job%'"
+        [(n,)] = trace.rows(tokens)
         assert n == 5 * N_TOKENS
         depths = trace.rows("select distinct depth from slice where category = 'token'")
         assert depths == [(1,)], "each lies in its request"
@@ -170,7 +191,7 @@ def test_a_trace_ends_by_itself_after_so_many_steps_and_is_kept(live: LiveServer
 
 def test_a_trace_ends_by_itself_after_so_long_though_nobody_asks_for_it(live: LiveServer) -> None:
     first = start(live, max_seconds=0.2)
-    for _ in wait_until(30):
+    for _ in wait_until(WAIT_S):
         answer = live.post("/trace/start", json={"max_seconds": 60}, headers=ADMIN)
         if answer.status_code == 200:
             break

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.support.live_server import LiveServer, wait_until
+from tests.support.live_server import WAIT_S, LiveServer, wait_until
 
 LONG = {"prompt": "Hello", "n_predict": 30_000, "ignore_eos": True, "stream": True, "stop": ["a secret stop"]}
 
@@ -28,6 +28,7 @@ def test_props_say_what_is_served_and_how(server: LiveServer) -> None:
 
 
 def test_slots_show_counts_of_what_runs_and_no_text(server: LiveServer) -> None:
+    _wait_for_idle(server)
     slots = server.get("/slots").json()
     assert [slot["id"] for slot in slots] == [0, 1]
     with server.stream("/completion", json=LONG) as answer:
@@ -56,9 +57,10 @@ def test_slots_can_say_that_none_is_free(server: LiveServer) -> None:
 
 
 def _wait_for_idle(server: LiveServer) -> None:
-    for _ in wait_until(20):
+    for _ in wait_until(WAIT_S):
         if not any(slot["is_processing"] for slot in server.get("/slots").json()):
             return
+    raise TimeoutError(server.log[-2000:])
 
 
 def test_messages_become_the_prompt_that_completion_takes(server: LiveServer) -> None:
@@ -107,7 +109,7 @@ def test_chats_are_answered_without_a_version_too(server: LiveServer) -> None:
 
 def test_the_version_of_health_is_a_probe(server: LiveServer) -> None:
     assert server.get("/v1/health").json() == {"status": "ok"}
-    assert httpx.head(f"{server.url}/v1/health").status_code == 200
+    assert httpx.head(f"{server.url}/v1/health", timeout=WAIT_S).status_code == 200
 
 
 def test_a_full_line_is_503_with_a_time_to_come_back_and_takes_none_of_several_prompts(

@@ -11,18 +11,26 @@ from tools.performance import soak
 from tools.performance.soaking.bad_clients import BAD
 from tools.performance.soaking.good_clients import GOOD
 
+ALL = {client.__name__ for client in (*GOOD, *BAD)}
+N_GOLDEN = 16
+"""Golden requests before and after the load."""
+
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1500)
 def test_nothing_grows_is_lost_or_fails_under_mixed_load_and_faults(tmp_path: Path) -> None:
     out = tmp_path / "soak"
-    # The clock of a machine that runs other tests says nothing about probes.
-    code = soak.main(["--minutes", "2", "--out", str(out), "--health-p99-ms", "30000"])
-    summary = json.loads(out.with_suffix(".json").read_text())
-    assert summary["faults"] == []
-    assert code == 0
-    assert summary["golden"] > 16  # compared during the load, too
-    assert {name.partition(":")[0] for name in summary["outcomes"]} >= {c.__name__ for c in (*GOOD, *BAD)}
+    for minutes in ("2", "15"):  # the second only where a busy machine needs longer for some of each client
+        # The clock of a machine that runs other tests says nothing about probes.
+        code = soak.main(["--minutes", minutes, "--out", str(out), "--health-p99-ms", "30000"])
+        summary = json.loads(out.with_suffix(".json").read_text())
+        assert summary["faults"] == []
+        assert code == 0
+        seen = {name.partition(":")[0] for name in summary["outcomes"]}
+        if summary["golden"] > N_GOLDEN and seen >= ALL:
+            break
+    assert summary["golden"] > N_GOLDEN  # compared during the load, too
+    assert seen >= ALL
     series = [json.loads(line) for line in out.with_suffix(".ndjson").read_text().splitlines()]
     assert max(sample["n_busy_slots"] for sample in series) > 0
     assert summary["last"]["kv_used"] == 0

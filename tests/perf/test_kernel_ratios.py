@@ -46,14 +46,14 @@ arithmetic decides (2.3 was measured with AVX-512); elsewhere it is nearer to 1.
 
 
 def best_seconds(*calls: Callable[[], object]) -> list[float]:
-    """Seconds of the fastest of `N_TRIES` runs of each call; the calls alternate, after a warm-up."""
+    """CPU seconds of the fastest of `N_TRIES` runs of each call, on this thread; they alternate, after a warm-up."""
     best = [float("inf")] * len(calls)
     for attempt in range(N_TRIES + 1):
         for i, call in enumerate(calls):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             call()
             if attempt:
-                best[i] = min(best[i], time.perf_counter() - begun)
+                best[i] = min(best[i], time.thread_time() - begun)
     return best
 
 

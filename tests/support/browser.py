@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HINT = "tools/setup/browser.sh installs them"
-WAIT_MS = 40_000
+WAIT_MS = 100_000
 """Only a failing test waits so long."""
 CHECKS = Path(__file__).with_name("page_checks.js")
 SHOTS = "PAGE_SHOTS"
@@ -126,6 +126,14 @@ def wait_for_answer(page: Page, n: int = 1) -> str:
         arg=n,
     )
     return page.locator(".answer").nth(n - 1).locator(".markdown").inner_text()
+
+
+def wait_until_still(page: Page) -> None:
+    """Wait until everything that slides or fades in has done so."""
+    page.wait_for_function(
+        "() => document.getAnimations().every(one =>"
+        " one.playState === 'finished' || one.effect.getComputedTiming().endTime === Infinity)"
+    )
 
 
 def faults_of(page: Page, check: str) -> list[str]:

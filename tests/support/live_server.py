@@ -97,9 +97,10 @@ class LiveServer:
 
 
 def wait_until(timeout_s: float) -> Iterator[None]:
-    """Turns of a waiting loop, until the time is over."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    """Turns of a waiting loop, until the time is over; the last comes behind it, as a process may not run meanwhile."""
+    deadline, is_over = time.monotonic() + timeout_s, False
+    while not is_over:
+        is_over = time.monotonic() >= deadline
         yield
         time.sleep(0.02)
 

@@ -21,7 +21,7 @@ def run_python(
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=True,
     )
     return done.stdout.splitlines()

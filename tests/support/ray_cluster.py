@@ -107,14 +107,14 @@ class RayCluster:
         """End all processes of the cluster."""
         try:
             self.call("stop")
-            self._process.wait(30)
+            self._process.wait(REPLY_S)
         finally:
             self._end()
 
     def _end(self) -> None:
         self._process.terminate()  # the driver ends what it has started when it exits
         try:
-            self._process.wait(30)
+            self._process.wait(REPLY_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._process.communicate()

@@ -110,8 +110,7 @@ class ClusterWorker:
             "deployments": deployments,
         }
         _get_global_client().deploy_apps(ServeDeploySchema(applications=[application]))
-        if waits:
-            time.sleep(1.0)  # until the new configuration is taken up
+        if waits:  # the controller has taken it up: it says DEPLOYING from now on
             self.wait_until_running()
 
     def wait_until_running(self, n_replicas: int | None = None) -> list[str]:

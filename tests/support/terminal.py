@@ -11,12 +11,11 @@ import select
 import signal
 import subprocess
 import termios
-import time
 from pathlib import Path
 from types import TracebackType
 
 from tests.support.commands import LLORCH
-from tests.support.live_server import WAIT_S
+from tests.support.live_server import WAIT_S, wait_until
 
 CTRL_C, CTRL_D = "\x03", "\x04"
 
@@ -69,12 +68,13 @@ class Terminal:
         A signal between Python's last look at signals and its wait for keys is heard with the next key only
         (`readline_until_enter_or_signal` in CPython's Modules/readline.c).
         """
-        deadline = time.monotonic() + WAIT_S
-        state = Path(f"/proc/{self.process.pid}/stat")
-        while state.read_text().rpartition(")")[2].split()[0] != "S":
-            assert time.monotonic() < deadline, f"it does not wait for keys: {self.screen!r}"
-            time.sleep(0.005)
+        assert any(self._sleeps() for _ in wait_until(WAIT_S)), f"it does not wait for keys: {self.screen!r}"
         self.type(CTRL_C)
+
+    def _sleeps(self) -> bool:
+        """Whether no thread of the program runs or wants to: one may wait for another that has no core just now."""
+        states = Path(f"/proc/{self.process.pid}/task").glob("*/stat")
+        return {state.read_text().rpartition(")")[2].split()[0] for state in states} == {"S"}
 
     def enter(self, text: str) -> None:
         """Type a line."""
@@ -82,9 +82,9 @@ class Terminal:
 
     def wait_for(self, pattern: str) -> str:
         """Wait until the screen shows `pattern` behind what was waited for before; what came up to its end."""
-        deadline = time.monotonic() + WAIT_S
+        turns = wait_until(WAIT_S)
         while (found := re.search(pattern, self.screen[self._n_seen :])) is None:
-            assert time.monotonic() < deadline, f"{pattern!r} is not on the screen: {self.screen!r}"
+            assert next(turns, True) is None, f"{pattern!r} is not on the screen: {self.screen!r}"
             assert self._read(), f"the terminal closed without {pattern!r}: {self.screen!r}"
         begin = self._n_seen
         self._n_seen += found.end()

@@ -22,6 +22,7 @@ from tests.support.browser import (
     stop,
     wait_for_answer,
     wait_until_ready,
+    wait_until_still,
 )
 from tests.support.live_server import LiveServer
 
@@ -122,11 +123,11 @@ def test_every_text_can_be_read_and_nothing_is_too_wide(
         shoot_parts(page, f"{device}-{scheme}")
         if device == "phone":
             page.click("#open-sidebar")
-            page.wait_for_timeout(300)
+            wait_until_still(page)
             check(page)
             shoot(page, f"phone-{scheme}-chats")
             page.click("#new-chat")
-            page.wait_for_timeout(300)
+            wait_until_still(page)
         else:
             page.click("#new-chat")
         shoot(page, f"{device}-{scheme}-new")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from llorch.kernels.layout import ATTENTION_PART, CLAIMED_TILES, share_begin
 from llorch.kernels.team import Team
 from llorch.machine.threads import allowed_cpus
 from llorch.model import llama
+from tests.support.live_server import WAIT_S, wait_until
 from tests.support.logits import token_ids_of
 from tests.support.naive import bits
 from tests.support.small_models import Run, open_model
@@ -81,11 +81,10 @@ def test_each_thread_of_a_team_is_bound_to_its_cpus() -> None:
     wanted = [(cpus[0],), (cpus[-1],), ()]
     team = Team(3, 64, wanted)
     try:
-        for _ in range(1000):  # they bind themselves when they begin
+        for _ in wait_until(WAIT_S):  # they bind themselves when they begin
             of_threads = [os.sched_getaffinity(thread.native_id or 0) for thread in team._threads]
             if of_threads == [{cpus[-1]}, set(cpus)]:
                 return
-            time.sleep(0.01)
         raise AssertionError(of_threads)
     finally:
         team.close()

@@ -200,7 +200,7 @@ def test_nothing_small_waits_for_the_acknowledgement_of_what_went_before() -> No
         async with await asyncio.start_server(note, sock=listener):
             _, writer = await asyncio.open_connection(*listener.getsockname()[:2])
             writer.close()
-            return await asyncio.wait_for(accepted, 10)
+            return await asyncio.wait_for(accepted, 60)
 
     with bound("127.0.0.1") as (listener,):
         assert asyncio.run(nodelay_of(listener)) == 1

@@ -33,7 +33,8 @@ def app() -> FastAPI:
         return StreamingResponse(body())
 
     async def wait() -> None:
-        await asyncio.sleep(3600)
+        app.state.is_waiting.set()
+        await asyncio.Event().wait()
 
     for path, endpoint in {"/fail": fail, "/fail-late": fail_late, "/wait": wait}.items():
         app.add_api_route(path, endpoint, response_model=None)
@@ -93,8 +94,12 @@ def test_a_request_that_is_cancelled_before_its_answer_counts_as_a_client_that_l
     caplog.set_level(logging.INFO, "llorch")
 
     async def work() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(ask(app, "/wait"), 0.05)
+        app.state.is_waiting = asyncio.Event()
+        asking = asyncio.create_task(ask(app, "/wait"))
+        await app.state.is_waiting.wait()
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
 
     asyncio.run(work())
     assert counts(app) == {("GET", "/wait", 499): 1}

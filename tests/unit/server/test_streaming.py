@@ -84,7 +84,7 @@ def run(receive_after_s: float | None, send_blocks: bool) -> tuple[int, list[dic
             _endless(stopped), frame, lambda: ended.append(1), keep_alive_s=5, send_timeout_s=0.05
         )
         scope = {"type": "http", "method": "POST"}
-        await asyncio.wait_for(stream(scope, receive, send), 5)
+        await asyncio.wait_for(stream(scope, receive, send), 60)
 
     virtual_time.run(main())
     assert stopped == ([] if send_blocks else [1])

@@ -158,14 +158,15 @@ def test_a_busy_machine_is_reported(
         ("sys.exit(3)", "it said nothing"),
         ("print('hello')", "did not print a JSON list"),
         ("print('[]')", "did not print a JSON list"),
-        ("import time; time.sleep(60)", "was stopped after 1 s"),
+        ("import time; time.sleep(3600)", "was stopped after 1 s"),
     ],
 )
 def test_a_failing_peer_is_an_empty_cell_with_its_message(
     place: Path, body: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script(place / "llama-bench", f"if '--version' not in sys.argv:\n    {body}")
-    assert main([*words(place, "pp8", n_rounds=2), "--timeout", "1"]) == 0
+    limit_s = "1" if "stopped" in message else "100"  # the others take as long as a busy machine needs
+    assert main([*words(place, "pp8", n_rounds=2), "--timeout", limit_s]) == 0
     out, err = capsys.readouterr()
     assert "| toy | Q8_0 | pp8 | 300 | – | – | – |" in out
     assert err.count(message) == 2

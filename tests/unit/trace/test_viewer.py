@@ -64,7 +64,7 @@ def trace(tmp_path: Path) -> Path:
 
 
 def request(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=100)
     connection.request(method, path, headers=headers)
     response = connection.getresponse()
     found = response.status, dict(response.getheaders()), response.read()
@@ -86,7 +86,7 @@ def test_the_page_of_the_viewer_gets_the_file_and_the_server_ends(trace: Path) -
 
     browser = visit_by(visit)
     show(trace, port=0)
-    assert browser.is_done.wait(20)  # `show` returns as soon as the file is sent
+    assert browser.is_done.wait(100)  # `show` returns as soon as the file is sent
     assert browser.opened == f"{VIEWER}/#!/?url=http://127.0.0.1:{seen[0]}/trace.json"
     with pytest.raises(ConnectionRefusedError):
         request(seen[0], "GET", "/trace.json")
@@ -105,7 +105,7 @@ def test_nothing_else_is_served_and_no_other_name_is_heeded(trace: Path) -> None
 
     browser = visit_by(visit)
     show(trace, port=0)
-    assert browser.is_done.wait(20)
+    assert browser.is_done.wait(100)
     assert answers == [404, 404, 501, 200]
 
 
@@ -120,7 +120,7 @@ def test_a_browser_that_returns_only_when_it_is_closed_gets_the_file(trace: Path
 
     def visit(path: str, port: int) -> None:
         assert request(port, "GET", path)[0] == 200
-        closed.wait(20)
+        closed.wait(100)
 
     visit_by(visit)
     show(trace, port=0)
@@ -142,7 +142,7 @@ def test_where_no_browser_is_that_is_said_at_once(trace: Path) -> None:
         env={**bare, "PATH": "/nonexistent"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert (
