@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from llorch.cli import main
 from tests.conftest import REPOSITORY
 from tests.support.commands import as_process_1, child_of, handles, has_mapped, start, wait_for
-from tests.support.live_server import WAIT_S, LiveServer
+from tests.support.live_server import WAIT_S
 from tests.support.processes import run_python
 
 ENDLESS = ("generate", "Hello", "-n", "60000", "--temperature", "0")
@@ -56,13 +52,38 @@ def test_every_command_is_tried_here() -> None:
     assert COMMANDS.keys() == main.COMMANDS.keys()
 
 
+HOLD = """
+import os, pathlib, sys, threading
+
+class Hold:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["HELD"]:
+            pathlib.Path(os.environ["IS_HELD"]).touch()
+            threading.Event().wait()
+
+sys.meta_path.insert(0, Hold())
+"""
+"""Python imports it first: the import of a module does not come to its end."""
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_process_1_ends_on_a_signal_during_imports(command: str, long_model: Path) -> None:
+def test_process_1_ends_on_a_signal_during_imports(command: str, tmp_path: Path) -> None:
     """The kernel drops signals without a handler for process 1, so each command needs one from the beginning."""
-    process = start(*COMMANDS[command], wrapper=as_process_1())
+    (tmp_path / "sitecustomize.py").write_text(HOLD)
+    is_held = tmp_path / "is held"
+    path = os.pathsep.join([str(tmp_path), str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).rstrip(
+        os.pathsep
+    )
+    variables = {
+        "HELD": f"llorch.cli.{command.replace('-', '_')}",
+        "IS_HELD": str(is_held),
+        "PYTHONPATH": path,
+    }
+    process = start(*COMMANDS[command], wrapper=as_process_1(), **variables)
     with process:
         child = child_of(process)
-        wait_for(lambda: handles(child, signal.SIGTERM))
+        wait_for(is_held.exists)
+        assert handles(child, signal.SIGTERM)
         os.kill(child, signal.SIGTERM)
         assert process.wait(WAIT_S) == 128 + signal.SIGTERM
         assert process.stderr is not None
@@ -255,88 +276,3 @@ signal.raise_signal(signal.SIGINT)
 print("still here")
 """
     assert run_python(code, tmp_path) == ["still here"]
-
-
-class Container(LiveServer):
-    """A server that is process 1 of its container; signals come from outside."""
-
-    wrapper: list[str]
-
-    def __init__(self, model: Path, log_path: Path, *flags: str, **variables: str) -> None:
-        self.wrapper = as_process_1()
-        super().__init__(model, log_path, *flags, **variables)
-        self.child = child_of(self.process)
-
-    def signal(self, number: int) -> None:
-        os.kill(self.child, number)
-
-
-@pytest.fixture
-def container(long_model: Path, tmp_path: Path) -> Callable[..., Container]:
-    def make(**variables: str) -> Container:
-        return Container(long_model, tmp_path / "log", "-np", "1", **variables)
-
-    return make
-
-
-@contextmanager
-def busy(server: Container) -> Iterator[Iterator[str]]:
-    """Lines of a stream that does not end by itself; the first has come."""
-    body = {"prompt": "Hello", "max_tokens": 60000, "ignore_eos": True}
-    with server.stream("/generate", json=body) as answer:
-        lines = answer.iter_lines()
-        next(lines)
-        yield lines
-
-
-def test_a_server_as_process_1_ends_while_it_compiles(
-    container: Callable[..., Container], tmp_path: Path
-) -> None:
-    server = container(LLORCH_CACHE_DIR=str(tmp_path / "cache"))
-    try:
-        server.wait_for_log("compiling kernels")
-        server.signal(signal.SIGTERM)
-        assert server.process.wait(WAIT_S) == 0
-        assert "Traceback" not in server.log
-    finally:
-        server.process.kill()
-
-
-def test_a_server_as_process_1_ends_when_it_is_idle(container: Callable[..., Container]) -> None:
-    server = container().wait_until_ready()
-    try:
-        server.signal(signal.SIGTERM)
-        assert server.process.wait(WAIT_S) == 0
-    finally:
-        server.process.kill()
-
-
-def test_a_busy_server_as_process_1_lets_its_clients_finish_for_the_grace_period(
-    container: Callable[..., Container],
-) -> None:
-    server = container(LLORCH_SHUTDOWN_GRACE_S="0.5").wait_until_ready()
-    try:
-        with busy(server) as lines:
-            server.signal(signal.SIGTERM)
-            last = [line for line in lines if line.startswith("data: ")][-1]
-        assert json.loads(last.removeprefix("data: "))["finish_reason"] == "abort"
-        assert server.process.wait(WAIT_S) == 0
-    finally:
-        server.process.kill()
-
-
-@pytest.mark.parametrize("second", SIGNALS)
-def test_a_second_signal_ends_a_busy_server_as_process_1_at_once(
-    container: Callable[..., Container], second: signal.Signals
-) -> None:
-    server = container(LLORCH_SHUTDOWN_GRACE_S="3600").wait_until_ready()
-    try:
-        with busy(server) as lines:
-            server.signal(signal.SIGTERM)
-            server.wait_for_log("stopping: 1 request")
-            server.signal(second)
-            with pytest.raises(httpx.HTTPError):
-                list(lines)
-        assert server.process.wait(WAIT_S) == 128 + second
-    finally:
-        server.process.kill()

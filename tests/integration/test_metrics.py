@@ -34,10 +34,24 @@ def scrape(server: LiveServer, accept: str = OPENMETRICS) -> Values:
     return values_of(families_of(answer.text, answer.headers["content-type"]))
 
 
-def growth(server: LiveServer, before: Values) -> Callable[[str], float]:
-    """By how much samples have grown since `before`."""
-    after = scrape(server)
-    return lambda sample: after.get(sample, 0) - before.get(sample, 0)
+def growth(server: LiveServer, before: Values, **answered: int) -> Callable[[str], float]:
+    """By how much samples have grown since `before`, once so many requests of a route were counted.
+
+    A request is counted behind its last byte, so its client may come back sooner.
+    """
+    for _ in wait_until(WAIT_S):
+        after = scrape(server)
+        n_counted = {
+            route: sum(
+                n - before.get(name, 0)
+                for name, n in after.items()
+                if name.startswith("llorch_http_requests_total{") and f'route="/{route}"' in name
+            )
+            for route in answered
+        }
+        if n_counted == answered:
+            return lambda sample: after.get(sample, 0) - before.get(sample, 0)
+    raise TimeoutError(f"{n_counted} requests were counted, not {answered}")
 
 
 def wait_for(server: LiveServer, **wanted: float) -> Values:
@@ -66,7 +80,7 @@ def test_tokens_ends_and_times_are_those_that_the_clients_saw(live: LiveServer) 
     with ThreadPoolExecutor(4) as pool:
         ends = list(pool.map(generate, (3, 9, 14, 20)))
     ends.append(live.post("/generate", json={"prompt": "a", "max_tokens": 1, "stream": False}).json())
-    grown = growth(live, before)
+    grown = growth(live, before, generate=len(ends))
     n_prompt, n_cached, n_tokens = (
         sum(end["usage"][f"{name}_tokens"] for end in ends) for name in ("prompt", "cached", "completion")
     )
@@ -111,7 +125,7 @@ def test_gauges_of_a_full_server_and_a_refusal(live: LiveServer) -> None:
     assert used + kept + free == sum(
         idle[f'llorch_kv_blocks{{state="{state}"}}'] for state in ("kept", "free")
     )
-    grown = growth(live, before)
+    grown = growth(live, before, generate=5)
     assert (grown(ended("abort")), grown("llorch_queue_full_total")) == (4, 1)
     assert (grown(http("/generate", 503)), grown(http("/generate", 200))) == (1, 4)
 
@@ -127,7 +141,7 @@ def test_what_was_cancelled_or_refused_counts_once(live: LiveServer) -> None:
     assert live.post("/generate", json={"prompt": "a", "top_k": -1}).status_code == 400
     assert live.post("/generate", json={"token_ids": [10**6]}).status_code == 400
     assert live.get("/nothing/at/all").status_code == 404
-    grown = growth(live, before)
+    grown = growth(live, before, generate=3, cancel=1)
     assert [grown(ended(reason)) for reason in ("stop", "length", "abort", "error")] == [0, 0, 1, 0]
     assert grown("llorch_generated_tokens_total") == end["usage"]["completion_tokens"]
     assert (grown(http("/generate", 400)), grown(http("/cancel", 200))) == (2, 1)
@@ -138,7 +152,7 @@ def test_several_answers_of_one_request_are_several_generations(live: LiveServer
     before = scrape(live)
     body = {"model": "m", "prompt": "a", "n": 3, "max_tokens": 2, "logit_bias": {}}
     usage = live.post("/v1/completions", json=body).json()["usage"]
-    grown = growth(live, before)
+    grown = growth(live, before, **{"v1/completions": 1})
     assert grown("llorch_generation_seconds_count") == 3
     assert grown("llorch_generated_tokens_total") == usage["completion_tokens"]
     assert grown(http("/v1/completions", 200)) == 1

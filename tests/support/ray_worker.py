@@ -11,6 +11,7 @@ import functools
 import inspect
 import json
 import os
+import random
 import socket
 import sys
 import time
@@ -20,6 +21,8 @@ from typing import Any
 WAIT_S = 280.0
 LOOPBACK = "127.0.0.1"
 APP = "llorch"
+FIRST_OF_CONNECTIONS = 32_768
+"""Linux gives connections ports from here on."""
 
 
 def _unchanged(host: str) -> str:
@@ -31,12 +34,15 @@ def _no_dashboard() -> Exception:
 
 
 def free_ports(n: int) -> list[int]:
-    """Different ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for free in sockets:
-            free.bind((LOOPBACK, 0))
-        return [int(free.getsockname()[1]) for free in sockets]
+    """Different ports that nobody listens on now, and that the system does not give to connections meanwhile."""
+    found: list[int] = []
+    for port in random.sample(range(10_000, FIRST_OF_CONNECTIONS), 1000):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind((LOOPBACK, port))
+            found.append(port)
+        if len(found) == n:
+            return found
+    raise RuntimeError("no ports are free")
 
 
 AGENT_PORTS = (
