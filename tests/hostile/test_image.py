@@ -66,7 +66,9 @@ def test_a_server_runs_as_process_1_keeps_its_kernels_and_lets_requests_finish(
     health = json.loads(re.search(r"CMD (\[.*\])", " ".join(words_of("HEALTHCHECK")))[1])  # type: ignore[index]
     log = tmp_path / "log"
     with log.open("wb") as file:
-        command = image.command(words, {"LLORCH_PORT": port}, as_process_1=True)
+        command = image.command(
+            words, {"LLORCH_PORT": port, "LLORCH_SHUTDOWN_GRACE_S": "300"}, as_process_1=True
+        )
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
     try:
         assert run(image, *health, LLORCH_PORT=port).returncode == 1, "it cannot be ready yet"

@@ -16,8 +16,8 @@ from tests.support.raw_http import request
 ADMIN = {"X-Api-Key": "tahini"}
 
 
-def begun(model: Path, log: Path) -> LiveServer:
-    return LiveServer(model, log, "-np", "2", LLORCH_ADMIN_KEY="tahini").wait_until_ready()
+def begun(model: Path, log: Path, **variables: str) -> LiveServer:
+    return LiveServer(model, log, "-np", "2", LLORCH_ADMIN_KEY="tahini", **variables).wait_until_ready()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def children(live: LiveServer) -> list[str]:
 def test_a_server_that_stops_while_it_is_traced_ends_as_ever_and_still_gives_the_file(
     long_model: Path, tmp_path: Path
 ) -> None:
-    live = begun(long_model, tmp_path / "log")
+    live = begun(long_model, tmp_path / "log", LLORCH_SHUTDOWN_GRACE_S="3600")
     assert live.post("/trace/start", headers=ADMIN).status_code == 200
     body = {"prompt": "a", "max_tokens": 60_000, "ignore_eos": True}
     with live.stream("/generate", json=body) as answer:

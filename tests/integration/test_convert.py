@@ -91,7 +91,7 @@ def test_a_directory_without_a_tokenizer_is_converted_and_that_is_said(
 
 
 def test_a_signal_leaves_nothing_and_the_old_file(tmp_path: Path) -> None:
-    sizes = {"hidden_size": 256, "intermediate_size": 4096, "num_hidden_layers": 1}
+    sizes = {"hidden_size": 256, "intermediate_size": 4096, "num_hidden_layers": 4}
     large = write_directory(tmp_path / "in", config=sizes, dtype="BF16")
     folder = tmp_path / "out"
     folder.mkdir()

@@ -131,7 +131,7 @@ def test_counters_are_plausible(busy: Path) -> None:
     assert all(times == sorted(times) for times in ([at for at, _ in s] for s in counters.values()))
     assert max(values["batch: running"]) == 2
     assert values["batch: running"][-1] == values["batch: waiting"][-1] == 0
-    assert max(values["batch: waiting"]) == 5
+    assert max(values["batch: waiting"]) >= 1
     assert max(values["batch: rows"]) <= 16
     blocks = zip(*(values[f"KV blocks: {kind}"] for kind in ("used", "kept", "free")), strict=True)
     assert len({sum(three) for three in blocks}) == 1

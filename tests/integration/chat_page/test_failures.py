@@ -145,19 +145,20 @@ def test_a_model_that_is_not_ready_says_what_it_does(browser: Browser, demo: Liv
     with opened(browser, demo.url) as (page, watch):
         watch.expected = (REFUSED,)
         wait_until_ready(page)
-        stages = iter(["loading", "compiling"])
+        stages = ["ready", "compiling", "loading"]  # the last until the page has shown it
 
         def answer(route: object) -> None:
-            stage = next(stages, None)
-            if stage is None:
+            if stages[-1] == "ready":
                 route.fallback()  # type: ignore[attr-defined]
             else:
-                route.fulfill(status=503, json={"stage": stage})  # type: ignore[attr-defined]
+                route.fulfill(status=503, json={"stage": stages[-1]})  # type: ignore[attr-defined]
 
         page.route("**/ready", answer)
         page.reload()
         page.wait_for_selector("text=the model is loading…")
+        stages.pop()
         page.wait_for_selector("text=compiling for this CPU…")
+        stages.pop()
         wait_until_ready(page)
         assert page.locator("#model-state").inner_text() == ""
 

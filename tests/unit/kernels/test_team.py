@@ -20,7 +20,7 @@ from llorch.kernels.ops.select import select
 from llorch.kernels.program import Program
 from llorch.kernels.team import Team
 
-PARK_SECONDS = 20
+PARK_SECONDS = 100
 """Far more than parking takes, on however busy a machine."""
 
 

@@ -60,7 +60,8 @@ def test_words_are_cut_in_linear_time(name: str, text: str) -> None:
 
         return min(once() for _ in range(3))
 
-    assert words_s(16_000) < LINEAR_RATIO * words_s(4_000) + 1e-3
+    # A quadratic one is too slow in every try; the processor itself may slow down in one.
+    assert any(words_s(16_000) < LINEAR_RATIO * words_s(4_000) + 1e-3 for _ in range(4))
 
 
 def missing(overrides: dict[str, Any]) -> str:
