@@ -196,12 +196,11 @@ def test_sigterm_ends_a_chat_at_its_prompt_and_the_terminal_is_as_before(
     n_signals: int, long_model: Path
 ) -> None:
     with Terminal("chat", "-m", str(long_model)) as terminal:
-        before = terminal.attributes()
         terminal.wait_for(READY)
         for _ in range(n_signals):  # the second one may end the process before it has let go of the line
             terminal.process.send_signal(signal.SIGTERM)
         assert terminal.end() == 128 + signal.SIGTERM
-        assert terminal.attributes() == before
+        assert terminal.attributes() == terminal.attributes_before
         assert "Traceback" not in terminal.screen
 
 

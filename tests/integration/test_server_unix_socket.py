@@ -110,7 +110,13 @@ def test_a_server_ends_with_the_terminal_that_it_was_started_from(long_model: Pa
         wrapper = ("setsid", "--ctty")
         stdin = theirs
 
-    server = InTerminal(long_model, tmp_path / "log")
+    before = signal.signal(
+        signal.SIGHUP, signal.SIG_DFL
+    )  # `nohup` has the tests ignore it, and so would the server
+    try:
+        server = InTerminal(long_model, tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     os.close(theirs)
     try:
         server.assert_alive()

@@ -21,12 +21,18 @@ CTRL_C, CTRL_D = "\x03", "\x04"
 
 
 class Terminal:
-    """`llorch ARGUMENTS` as the foreground process of a terminal."""
+    """`llorch ARGUMENTS` as the foreground process of a terminal.
+
+    Attributes:
+        attributes_before: how the terminal was set before the command began.
+        screen: everything that was written to it.
+    """
 
     def __init__(self, *arguments: str, stdout: Path | None = None, **variables: str) -> None:
         """Start; what is written to stdout goes to the terminal, too, or into a file."""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, b"\x18\x00\x78\x00\x00\x00\x00\x00")  # 24 lines of 120
+        self.attributes_before = self.attributes()
 
         def take_terminal() -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
