@@ -91,8 +91,9 @@ def test_a_stream_of_lines_that_breaks_off_ends_with_a_line(service: EngineServi
     body = {"prompt": "Hello", "options": {"num_predict": 8}}
     response = ask(gateway(service, breaks_after=2), "POST", "/api/generate", json=body)
     assert (response.status_code, response.headers["content-type"]) == (200, "application/x-ndjson")
-    *tokens, last = map(json.loads, response.text.splitlines())
-    assert all(token["done"] is False for token in tokens)
+    *told, last = map(json.loads, response.text.splitlines())
+    assert told
+    assert all(one["model"] for one in told)
     assert list(last) == ["error"]
     assert "the replica that computed this answer is gone" in last["error"]
 
