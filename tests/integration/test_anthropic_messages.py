@@ -131,6 +131,7 @@ def test_tokens_can_be_counted_beforehand(server: LiveServer) -> None:
         ({"tools": [{"name": "f g", "input_schema": {}}]}, "tools[0].name"),
         ({"tool_choice": {"type": "any"}}, "there are no tools"), ({"tool_choice": "any"}, "tool_choice"),
         ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+        ({"tool_choice": {"type": "auto", "disable_parallel_tool_use": 1}}, "tool_choice.disable_parallel_tool_use"),
         ({"messages": [*USER, {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f"}]}]},
          "messages[1].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]},

@@ -71,7 +71,7 @@ def test_a_stream_is_an_object_on_each_line_and_the_default(server: LiveServer) 
 def test_a_raw_prompt_is_continued_as_it_is(server: LiveServer, demo: LiveServer) -> None:
     body = {"prompt": "Hello", "max_tokens": 6, "temperature": 0, "stream": False}
     for one in (server, demo):
-        raw = asked(one, "/api/generate", prompt="Hello", raw=True, options=FEW)
+        raw = asked(one, "/api/generate", prompt="Hello", raw=True, context=[], options=FEW)
         assert raw["response"] == one.post("/generate", json=body).json()["text"]
         assert "context" not in raw
 

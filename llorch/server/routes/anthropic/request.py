@@ -79,14 +79,15 @@ def _structure(body: Mapping[str, Any], faults: list[FieldError]) -> Structure:
     """What tools may be called; what is wrong with that is appended to `faults`."""
     choice = body.get("tool_choice")
     tools = body.get("tools")
+    alone = choice.get("disable_parallel_tool_use") if isinstance(choice, dict) else None
+    if not isinstance(alone, bool | None):
+        faults.append(fault("tool_choice.disable_parallel_tool_use", "true or false"))
     chat = {
         "tools": [_chat_tool(tool, i, faults) for i, tool in enumerate(tools)]
         if isinstance(tools, list)
         else tools,
         "tool_choice": _chat_choice(choice, faults),
-        "parallel_tool_calls": not (
-            isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is True
-        ),
+        "parallel_tool_calls": alone is not True,
     }
     found: list[FieldError] = []
     structure = parse_structure(chat, found, has_tools=True)

@@ -72,7 +72,12 @@ GENERATE = {entry.name: entry for entry in (
 )}  # fmt: skip
 _INPUT = looked_at_elsewhere(
     f"a text, or a list of up to {MAX_INPUTS} texts",
-    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": MAX_INPUTS}]},
+    {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "maxItems": MAX_INPUTS},
+        ]
+    },
 )
 EMBED = {entry.name: entry for entry in (
     _MODEL,
@@ -110,6 +115,8 @@ def operation(known: Mapping[str, Field], answer: Mapping[str, Any], *, streams:
     schema = object_schema(known) | {"additionalProperties": True}
     if known is CHAT:
         schema["properties"]["messages"] = _MESSAGES
+    if known is GENERATE:
+        schema["properties"]["context"]["anyOf"].append({"type": "array", "maxItems": 0})
     if "options" in known:
         options = object_schema(OPTIONS) | {"additionalProperties": True}
         schema["properties"]["options"] = {"anyOf": [options, {"type": "null"}], "default": None}
