@@ -236,6 +236,7 @@ def test_the_model_is_listed_shown_and_loaded(server: LiveServer) -> None:
         ("/api/generate", {"prompt": "a", "suffix": "b"}, "suffix"),
         ("/api/generate", {"prompt": "a", "template": "{{ .Prompt }}"}, "template"),
         ("/api/generate", {"prompt": "a", "context": [10**9]}, "context"),
+        ("/api/generate", {"context": [10**9]}, "context"),
         ("/api/generate", {"prompt": 5}, "prompt"),
         ("/api/embed", {"input": [""]}, "input"),
         ("/api/embed", {"input": 5}, "input"),

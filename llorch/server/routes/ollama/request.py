@@ -30,7 +30,6 @@ _FORMAT_RULE = '"json" or a JSON schema, an object'
 _NAMES = (
     (re.compile(r"^response_format(\.json_schema\.schema)?"), "format"),
     (re.compile(r"^max_tokens$"), "options.num_predict"),
-    (re.compile(r"^token_ids\b"), "context"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llorch.engine.service import EngineService
-from llorch.errors import RequestError
+from llorch.errors import FieldError, RequestError
 from llorch.server.choices import Choices, submit_choices
 from llorch.server.limits import limit_faults, refuse_if, timeout_of
 from llorch.server.openapi import properties
@@ -56,6 +56,7 @@ async def _answered(
         asked = parse(body, settings)
     loaded = ready_model(service)
     refuse_if(limit_faults(settings, "options.num_predict", asked.max_tokens))
+    refuse_if(_context_faults(asked.given.get("context", ()), loaded.config.n_vocab))
     timeout_s = timeout_of(request, asked.given.get("timeout"))
     is_stream = asked.given.get("stream", True)
     if asked.encode is None:
@@ -80,6 +81,14 @@ async def _answered(
         return choices.stream(answer.frames, media_type=MEDIA_TYPE, keep_alive=answer.nothing)
     (outcome,) = await choices.outcomes(request)
     return Response(await asyncio.to_thread(answer.body, outcome), media_type="application/json")
+
+
+def _context_faults(context: Sequence[int], n_vocab: int) -> list[FieldError]:
+    """What is wrong with the ids of an earlier answer for this model."""
+    n_bad = sum(token_id >= n_vocab for token_id in context)
+    rule = f"token ids, 0 <= id < {n_vocab}"
+    message = f"context: expected {rule}; got {n_bad} of {len(context)} wrong"
+    return [FieldError("context", rule, message)] if n_bad else []
 
 
 async def _submitted(request: Request, asked: Asked, timeout_s: float | None) -> Choices:
