@@ -38,14 +38,9 @@ _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 """Either makes traces without a setting of ours; then all is as OpenTelemetry's environment says."""
 _MISSING = "spans need OpenTelemetry: pip install 'llorch[otel]'"
 _NOISY = ("opentelemetry.exporter.otlp.proto.http", "opentelemetry.sdk._shared_internal")
-_OPERATIONS = {
-    **dict.fromkeys(
-        ("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat"), "chat"
-    ),
-    **dict.fromkeys(
-        ("/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings"), "embeddings"
-    ),
-}
+_CHATS = ("/chat/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat")
+_VECTORS = ("/embedding", "/embeddings", "/v1/embeddings", "/api/embed", "/api/embeddings")
+_OPERATIONS = {**dict.fromkeys(_CHATS, "chat"), **dict.fromkeys(_VECTORS, "embeddings")}
 """Names that the conventions have for what a path does."""
 
 

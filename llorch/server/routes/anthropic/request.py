@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +11,7 @@ from llorch.fields.field import Field
 from llorch.fields.kinds import described
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields
+from llorch.server.field_names import FieldNames
 from llorch.server.routes.anthropic.turns import Message, checked, fault, read_turns
 from llorch.server.routes.openai.chat import prompt_encoder
 from llorch.server.routes.openai.messages import n_chars
@@ -22,13 +21,14 @@ _TOOL_KEYS = {"name": "name", "description": "description", "input_schema": "par
 """What a tool is described with, and what OpenAI's chats call it."""
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _CHOICE_RULE = 'an object of type "auto", "any", "none", or "tool" with a name'
-_NAMES = (
-    (re.compile(r"^(tools\[\d+\])\.function\.parameters"), r"\1.input_schema"),
-    (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
-    (re.compile(r"^tool_choice\.function"), "tool_choice"),
-    (re.compile(r"^(prompt|token_ids)\b"), "messages"),
-    (re.compile(r"^stop\b"), "stop_sequences"),
+NAMES = FieldNames(
+    (r"^(tools\[\d+\])\.function\.parameters", r"\1.input_schema"),
+    (r"^(tools\[\d+\])\.function", r"\1"),
+    (r"^tool_choice\.function", "tool_choice"),
+    (r"^(prompt|token_ids)\b", "messages"),
+    (r"^stop\b", "stop_sequences"),
 )
+"""Fields of OpenAI's chats and of the engine, and what they are called here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _structure(body: Mapping[str, Any], faults: list[FieldError]) -> Structure:
     }
     found: list[FieldError] = []
     structure = parse_structure(chat, found, has_tools=True)
-    faults += map(named, found)
+    faults += map(NAMES.fault, found)
     return structure
 
 
@@ -125,11 +125,3 @@ def _chat_choice(value: object, faults: list[FieldError]) -> object:
     message = f"tool_choice: expected {_CHOICE_RULE}; got {described(value)}"
     faults.append(FieldError("tool_choice", _CHOICE_RULE, message))
     return None
-
-
-def named(one: FieldError) -> FieldError:
-    """`one` with the name that the client wrote, in place of that of OpenAI's chats and the engine."""
-    name, message = one.field, one.message
-    for pattern, here in _NAMES:
-        name, message = pattern.sub(here, name), pattern.sub(here, message)
-    return dataclasses.replace(one, field=name, message=message)

@@ -20,7 +20,7 @@ from llorch.server.ready import ready_model
 from llorch.server.receipts import receipts_of
 from llorch.server.routes.anthropic.answer import MessageAnswer
 from llorch.server.routes.anthropic.fields import MESSAGES, PROMPT, operation
-from llorch.server.routes.anthropic.request import Asked, named, parse_messages
+from llorch.server.routes.anthropic.request import NAMES, Asked, parse_messages
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import keywords_of_choices, new_id
 from llorch.server.routes.openai.structure import constraint_of
@@ -59,7 +59,7 @@ async def create_message(request: Request) -> Response:
         )
         choices = await submit_choices(service, keywords, timeout_s=timeout_s)
     except RequestError as error:
-        raise _named(error) from None
+        raise NAMES.error(error) from None
     receipts.are_for(choices.requests)
     answer = MessageAnswer(head, receipts, structure.parser(loaded.structure))
     if given.get("stream", False):
@@ -81,9 +81,4 @@ async def count_tokens(request: Request) -> dict[str, int]:
         await constraint_of(asked.structure, loaded.structure)  # what the answer would be refused with
         return {"input_tokens": len(await asyncio.to_thread(asked.prompt_ids, loaded))}
     except RequestError as error:
-        raise _named(error) from None
-
-
-def _named(error: RequestError) -> RequestError:
-    error.errors[:] = map(named, error.errors)
-    return error
+        raise NAMES.error(error) from None

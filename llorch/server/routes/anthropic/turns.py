@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from llorch.chat.messages import checked_messages
 from llorch.errors import FieldError, RequestError
 from llorch.fields.kinds import described
+from llorch.server.field_names import FieldNames
 
 Message = dict[str, Any]
 
@@ -15,11 +15,11 @@ _THOUGHTS = ("thinking", "redacted_thinking")
 """Blocks of other models' answers that no template here knows; they are left out."""
 _NOTHING = {"type": "text", "text": ""}
 _CALL = "an object with id, name and input"
-_NAMES = (
-    (re.compile(r"\.tool_calls\[0\]\.function\.arguments"), ".input"),
-    (re.compile(r"\.tool_calls\[0\]\.function\.name"), ".name"),
-    (re.compile(r"\.tool_calls\[0\]"), ""),
-    (re.compile(r"\.tool_call_id"), ".tool_use_id"),
+_NAMES = FieldNames(
+    (r"\.tool_calls\[0\]\.function\.arguments", ".input"),
+    (r"\.tool_calls\[0\]\.function\.name", ".name"),
+    (r"\.tool_calls\[0\]", ""),
+    (r"\.tool_call_id", ".tool_use_id"),
 )
 
 
@@ -127,7 +127,5 @@ class _Reader:
                 one.field.replace(f"{place}[0]", place, 1),
                 one.message.replace(f"{place}[0]", place, 1),
             )
-            for pattern, here in _NAMES:
-                name, words = pattern.sub(here, name), pattern.sub(here, words)
-            self._faults.append(FieldError(name, one.constraint, words))
+            self._faults.append(_NAMES.fault(FieldError(name, one.constraint, words)))
         return messages

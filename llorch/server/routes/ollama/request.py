@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from llorch.fields.field import Field
 from llorch.fields.kinds import described
 from llorch.open_model import OpenModel
 from llorch.server.body import check_fields
+from llorch.server.field_names import FieldNames
 from llorch.server.routes.ollama.fields import CHAT, ENGINE_NAMES, GENERATE, OPTIONS, REFUSED
 from llorch.server.routes.openai.chat import prompt_encoder
 from llorch.server.routes.openai.fields import refused_faults
@@ -27,10 +27,11 @@ from llorch.settings import Settings
 Encode = Callable[[OpenModel], Sequence[int]]
 
 _FORMAT_RULE = '"json" or a JSON schema, an object'
-_NAMES = (
-    (re.compile(r"^response_format(\.json_schema\.schema)?"), "format"),
-    (re.compile(r"^max_tokens$"), "options.num_predict"),
+NAMES = FieldNames(
+    (r"^response_format(\.json_schema\.schema)?", "format"),
+    (r"^max_tokens$", "options.num_predict"),
 )
+"""Fields of OpenAI's chats and of the engine, and what they are called here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _checked(
     openai = {"tools": body.get("tools"), "response_format": _response_format(body.get("format"), faults)}
     found: list[FieldError] = []
     structure = parse_structure(openai, found, has_tools=has_tools)
-    faults += map(_named, found)
+    faults += map(NAMES.fault, found)
     options: dict[str, Any] = {}
     if isinstance(body.get("options"), dict):
         try:
@@ -135,19 +136,6 @@ def _response_format(value: object, faults: list[FieldError]) -> dict[str, Any] 
         FieldError("format", _FORMAT_RULE, f"format: expected {_FORMAT_RULE}; got {described(value)}")
     )
     return None
-
-
-def named_here(error: RequestError) -> RequestError:
-    """`error` with the names of fields that the client wrote, in place of those of OpenAI's chats and the engine."""
-    error.errors[:] = map(_named, error.errors)
-    return error
-
-
-def _named(fault: FieldError) -> FieldError:
-    name, message = fault.field, fault.message
-    for pattern, here in _NAMES:
-        name, message = pattern.sub(here, name), pattern.sub(here, message)
-    return dataclasses.replace(fault, field=name, message=message)
 
 
 def _image_faults(turns: object) -> list[FieldError]:

@@ -20,7 +20,7 @@ from llorch.server.receipts import NO_RECEIPTS, receipts_of
 from llorch.server.routes.ollama.answer import OllamaAnswer
 from llorch.server.routes.ollama.fields import CHAT, GENERATE, operation
 from llorch.server.routes.ollama.lines import MEDIA_TYPE, read_object
-from llorch.server.routes.ollama.request import Asked, named_here, parse_chat, parse_generate
+from llorch.server.routes.ollama.request import NAMES, Asked, parse_chat, parse_generate
 from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import keywords_of_choices, new_id
 from llorch.server.routes.openai.structure import constraint_of
@@ -67,7 +67,7 @@ async def _answered(
     try:
         choices = await _submitted(request, asked, timeout_s)
     except RequestError as error:
-        raise named_here(error) from None
+        raise NAMES.error(error) from None
     receipts.are_for(choices.requests)
     answer = OllamaAnswer(
         served_name(service),

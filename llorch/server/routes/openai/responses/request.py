@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llorch.errors import FieldError, RequestError
+from llorch.errors import FieldError
 from llorch.fields.kinds import described
 from llorch.server.body import check_fields
+from llorch.server.field_names import FieldNames
 from llorch.server.routes.openai.responses.fields import RESPONSES, faults_of_others
 from llorch.server.routes.openai.responses.items import read_turns
 from llorch.server.routes.openai.structure import FREE, parse_structure
@@ -24,13 +25,13 @@ _CHOICE_RULE = 'none, auto, required or {"type": "function", "name": ...}'
 _FORMAT_RULE = "an object of type text, json_object or json_schema"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 
-_NAMES = (
-    (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
-    (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),
-    (re.compile(r"^tool_choice\.function"), "tool_choice"),
-    (re.compile(r"^(messages|prompt|token_ids)\b"), "input"),
-    (re.compile(r"^max_tokens$"), "max_output_tokens"),
-    (re.compile(r"^job_id$"), "id"),
+NAMES = FieldNames(
+    (r"^response_format(\.json_schema)?", "text.format"),
+    (r"^(tools\[\d+\])\.function", r"\1"),
+    (r"^tool_choice\.function", "tool_choice"),
+    (r"^(messages|prompt|token_ids)\b", "input"),
+    (r"^max_tokens$", "max_output_tokens"),
+    (r"^job_id$", "id"),
 )
 """Fields of the chat and of the engine, and what they are called here."""
 
@@ -51,25 +52,9 @@ def parse_response(body: Mapping[str, Any], max_prompt_chars: int) -> dict[str, 
     }
     found: list[FieldError] = []
     structure = parse_structure(chat, found, has_tools=True)
-    faults += (_with_kind(_named(fault), body.get("tools")) for fault in found)
+    faults += (_with_kind(NAMES.fault(fault), body.get("tools")) for fault in found)
     given = check_fields(body, RESPONSES, more_faults=faults, ignores_unknown=True)
     return {**given, "messages": messages, **({} if structure == FREE else {"structure": structure})}
-
-
-def named_here(error: RequestError) -> RequestError:
-    """`error` with the names of fields that the client wrote, in place of those of the chat and the engine."""
-    error.errors[:] = map(_named, error.errors)
-    return error
-
-
-def _named(fault: FieldError) -> FieldError:
-    name = fault.field
-    for pattern, here in _NAMES:
-        name = pattern.sub(here, name)
-    message = fault.message
-    for pattern, here in _NAMES:
-        message = pattern.sub(here, message)
-    return dataclasses.replace(fault, field=name, message=message)
 
 
 def _chat_tools(value: Any) -> Any:

@@ -24,7 +24,7 @@ from llorch.server.routes.openai.models import served_name
 from llorch.server.routes.openai.requests import keywords_of_choices, new_id
 from llorch.server.routes.openai.responses.answer import ResponseAnswer, response_head
 from llorch.server.routes.openai.responses.fields import LOGPROBS, PROMPT, RESPONSES
-from llorch.server.routes.openai.responses.request import named_here, parse_response
+from llorch.server.routes.openai.responses.request import NAMES, parse_response
 from llorch.server.routes.openai.schemas import counted_response_operation, response_operation
 from llorch.server.routes.openai.structure import FREE, Structure, constraint_of, parsed
 
@@ -59,7 +59,7 @@ async def create_response(request: Request) -> Response:
         )
         choices = await submit_choices(service, asked, timeout_s=timeout_s)
     except RequestError as error:
-        raise named_here(error) from None
+        raise NAMES.error(error) from None
     receipts.are_for(choices.requests)
     head = response_head(given, answer_id, served_name(service), asked[0]["params"])
     tokenizer = loaded.tokenizer if has_logprobs else None
@@ -84,5 +84,5 @@ async def count_response_input_tokens(request: Request) -> dict[str, Any]:
     try:
         token_ids = await counted_prompt(given, ready_model(service))
     except RequestError as error:
-        raise named_here(error) from None
+        raise NAMES.error(error) from None
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
