@@ -149,3 +149,14 @@ def server(long_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     live.wait_until_ready()
     yield live
     assert live.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def llama_cpp_in_known_order() -> None:
+    """The test needs a llama.cpp whose additions `LLORCH_SUMS=llama.cpp` repeats."""
+    from tools.reference import llama_cpp_build
+
+    if llama_cpp_build.main(["--quiet"]) != 0:
+        pytest.skip(
+            "llama.cpp is not the build that LLORCH_SUMS=llama.cpp repeats (tools/setup/llama_cpp.sh)"
+        )

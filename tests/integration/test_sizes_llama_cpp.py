@@ -1,6 +1,6 @@
 """Every shape of model against llama.cpp, stage by stage: in its order of additions in every bit.
 
-Needs llama-cpp-python (the `reference` extra); for equal bits built for AVX2 without llamafile, as `.ci/run` builds it.
+Needs llama-cpp-python (the `reference` extra); for equal bits built as `tools/setup/llama_cpp.sh` builds it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from llorch.validation.dumps import Reference
 from llorch.validation.tolerances import stage_key
 from tests.conftest import REPOSITORY
 from tests.support import faults, size_table
-from tests.support.llama_cpp_order import adds_in_the_order_we_know
 from tests.support.size_table import SIZES
 from tests.support.size_worker import validated
 
@@ -53,11 +52,9 @@ def dumped(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def different(dumped: dict[str, Path]) -> dict[str, list[str]]:
+def different(llama_cpp_in_known_order: None, dumped: dict[str, Path]) -> dict[str, list[str]]:
     """What differs from llama.cpp in its order of additions, by the stem of the file."""
     folder = next(iter(dumped.values())).parent
-    if not adds_in_the_order_we_know(folder):
-        pytest.skip("this llama.cpp adds in another order than LLORCH_SUMS=llama.cpp")
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.size_worker", str(folder)],
         cwd=REPOSITORY,

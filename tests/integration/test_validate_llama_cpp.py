@@ -1,7 +1,7 @@
 """Every real test model against llama.cpp, dumped afresh. Needs llama-cpp-python (the `reference` extra).
 
 With llama.cpp built for AVX2, without llamafile's products, our run in llama.cpp's order must also equal the dumps
-in every bit; `.ci/run` says how to build it.
+in every bit; `tools/setup/llama_cpp.sh` builds it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from llorch.cli.main import main
 from llorch.model_files import DEMO_PATH
-from tests.support.llama_cpp_order import adds_in_the_order_we_know, assert_equal_in_every_bit
+from tests.support.llama_cpp_order import assert_equal_in_every_bit, dumped_in_the_order_we_know
 from tests.support.reference_dumps import extract
 
 pytestmark = [
@@ -66,7 +66,7 @@ def assert_validates(model: Path, references: Path, proof: Path, capsys: pytest.
     assert (code, failed) == (0, [])
     assert logits_drift(Path(document["bundle"])) <= TRAINED_LOGITS_NMSE
     assert main(["validate", "--verify", document["bundle"]]) == 0
-    if adds_in_the_order_we_know(references):
+    if dumped_in_the_order_we_know(references):
         paths = ["-m", str(model), "--reference", str(references), "--proof-dir", str(proof / "order")]
         assert_equal_in_every_bit(*paths)
 
