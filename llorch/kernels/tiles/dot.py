@@ -28,20 +28,17 @@ from llorch.kernels.emit.values import (
     load,
     loop,
     prefetch,
-    prefetch_bytes,
     splat,
     store_or_add,
     vector,
 )
 from llorch.kernels.layout import TILE_ROWS
+from llorch.kernels.tiles.ahead import Ahead, Following, emit_ahead
 from llorch.kernels.tiles.integers import BYTES, LANES, PATH, SUMS, add_quads, factor_of
 from llorch.kernels.tiles.layout import HALVES_BYTES, QUAD_BYTES, QUADS, UNIT, TileScheme
 from llorch.kernels.tiles.pair_sums import pair_sums
 from llorch.kernels.tiles.plain_rows import scaled_rows
 from llorch.kernels.tiles.planes import add_bias, look_up, split_planes
-
-_STREAMS = (4, 2, 1)
-"""Places of the following tiles that a product asks for in turn, as many as its lines can be shared out to."""
 
 _STEP_UNITS = 2
 """Units of a block with sub-blocks that one turn of its loop takes."""
@@ -63,10 +60,15 @@ class _Operands:
         self.n_vectors = n_vectors
         places = [divmod(v * LANES, TILE_ROWS) for v in range(n_vectors)]
         self.weights = [quants + row * 4 + quant_stride * tile + skip * 4 for tile, skip in places]
-        self.following = [following + quant_stride * tile for tile, skip in places if not skip]
-        self.following_scales = [
-            following + (scales - quants) + scale_stride * tile for tile, skip in places if not skip
-        ]
+        tiles = [tile for tile, skip in places if not skip]
+        self.following = Following(
+            scheme,
+            self.unit_bytes,
+            self.planes != (8,),
+            self.n_blocks,
+            [following + quant_stride * tile for tile in tiles],
+            [following + (scales - quants) + scale_stride * tile for tile in tiles],
+        )
         self.scales = [scales + row + scale_stride * tile + skip for tile, skip in places]
         self.halves = [
             scales + row * 2 + scale_stride * tile + (skip * 2 + scheme.d_at) for tile, skip in places
@@ -93,35 +95,13 @@ def unit_quads(
         yield quad
 
 
-def _emit_ahead(o: _Operands, step: Int, n_units: int) -> None:
-    """Ask for as many bytes of the following tiles as turn `step` of `n_units` takes of these.
-
-    The scales of a tile lie behind its quants. Asking for them makes 8 tokens 16 % faster with Q4_K, 23 % with Q6_K
-    and 9 % with Q4_0, where they are a tenth of the bytes; with Q8_0, where they are less, 0 (AVX-512) to -6 % (AVX2).
-    """
-    lines = n_units * o.unit_bytes // 64
-    streams = next(n for n in _STREAMS if lines % n == 0)
-    n_bytes = lines // streams * 64
-    apart = o.n_blocks * (o.scheme.units // n_units * n_bytes)
-    for tile in o.following:
-        at = tile + step * n_bytes
-        for _ in range(streams):
-            prefetch_bytes(at, n_bytes, level=2)
-            at = at + apart
-    if o.planes == (8,):
-        return
-    n_bytes = o.scheme.scale_bytes * n_units // o.scheme.units
-    for tile in o.following_scales:
-        prefetch_bytes(tile + step * n_bytes, n_bytes, level=2)
-
-
 def _units(builder: Any, o: _Operands, at: list[Int], unit: int) -> Iterator[tuple[Any, ...]]:
     """Bytes by quad and vector of rows of a unit; they are loaded as they are asked for."""
     columns = [unit_quads(builder, o.scheme, o.planes, a + unit * o.unit_bytes, o.is_stored) for a in at]
     return zip(*columns, strict=True)
 
 
-def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
+def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, ahead: Ahead) -> list[Any]:
     """int32 totals of a block with sub-blocks, scales applied, token-major."""
     scheme = o.scheme
     weight_at = [w + block * (scheme.units * o.unit_bytes) for w in o.weights]
@@ -135,8 +115,8 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
         w_at = [w + step * (_STEP_UNITS * o.unit_bytes) for w in weight_at]
         s_at = [s + step * (step_sub_blocks * TILE_ROWS) for s in scale_at]
         starts: list[Any] | None = None
-        if is_streaming:
-            _emit_ahead(o, block * (scheme.units // _STEP_UNITS) + step, _STEP_UNITS)
+        turn = block * (scheme.units // _STEP_UNITS) + step
+        emit_ahead(builder, o.following, ahead, turn, _STEP_UNITS)
         number = 0
         for unit in range(_STEP_UNITS):
             quads = list(_units(builder, o, w_at, unit))
@@ -158,10 +138,10 @@ def _sub_block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_st
     return loop(Int(builder, scheme.units // _STEP_UNITS), zeros, body, at_least_once=True)
 
 
-def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, is_streaming: bool) -> list[Any]:
+def _block_sums(builder: Any, o: _Operands, block: Int, n_tokens: int, ahead: Ahead) -> list[Any]:
     """int32 sums of one block of 32 columns, token-major."""
     x_at = [o.q[t] + block * (UNIT * o.scheme.column_bytes) for t in range(n_tokens)]
-    return _add_unit(builder, o, block, _starts(builder, o, block, n_tokens), x_at, is_streaming)
+    return _add_unit(builder, o, block, _starts(builder, o, block, n_tokens), x_at, ahead)
 
 
 def _starts(builder: Any, o: _Operands, block: Int, n_tokens: int) -> list[Any]:
@@ -176,21 +156,20 @@ def _starts(builder: Any, o: _Operands, block: Int, n_tokens: int) -> list[Any]:
 
 
 def _add_unit(
-    builder: Any, o: _Operands, block: Int, sums: list[Any], x_at: list[Int], is_streaming: bool
+    builder: Any, o: _Operands, block: Int, sums: list[Any], x_at: list[Int], ahead: Ahead
 ) -> list[Any]:
     """Add the products of a block of 32 columns to int32 sums."""
     at = [w + block * o.unit_bytes for w in o.weights]
-    if is_streaming:
-        _emit_ahead(o, block, 1)
+    emit_ahead(builder, o.following, ahead, block, 1)
     return add_quads(builder, o.scheme, sums, _units(builder, o, at, 0), x_at, None)
 
 
-def _plain_rows(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) -> list[Any]:
+def _plain_rows(builder: Any, o: _Operands, n_tokens: int, ahead: Ahead) -> list[Any]:
     """float32 products of whole rows: exact int32 sums, scaled once."""
 
     def body(block: Int, sums: list[Any]) -> list[Any]:
         x_at = [o.q[t] + block * (UNIT * o.scheme.column_bytes) for t in range(n_tokens)]
-        return _add_unit(builder, o, block, sums, x_at, is_streaming)
+        return _add_unit(builder, o, block, sums, x_at, ahead)
 
     sums = loop(o.n_blocks, _starts(builder, o, Int(builder, 0), n_tokens), body, at_least_once=True)
     factors = [load(vector(F32, LANES), scales, align=4) for scales in o.row_scales]
@@ -198,12 +177,12 @@ def _plain_rows(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) -
 
 
 def _emit_block(
-    builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int, is_streaming: bool
+    builder: Any, o: _Operands, block: Int, acc: list[Any], n_tokens: int, ahead: Ahead
 ) -> list[Any]:
     """Add one block to the float32 accumulators, token-major."""
     scheme = o.scheme
     if scheme.has_sub_blocks:
-        sums = _sub_block_sums(builder, o, block, n_tokens, is_streaming)
+        sums = _sub_block_sums(builder, o, block, n_tokens, ahead)
         others: list[Any] = []
         if scheme.minimums or (scheme.taken_off and not scheme.has_starts):
             scale_at = [s + block * scheme.scale_bytes for s in o.scales]
@@ -212,7 +191,7 @@ def _emit_block(
             factor = constant(I32, LANES, scheme.taken_off)
             sums = [builder.sub(a, builder.mul(b, factor)) for a, b in zip(sums, others, strict=True)]
     else:
-        sums, others = _block_sums(builder, o, block, n_tokens, is_streaming), []
+        sums, others = _block_sums(builder, o, block, n_tokens, ahead), []
 
     def halves(number: int) -> list[Any]:
         at = [h + block * scheme.scale_bytes for h in o.halves]
@@ -239,9 +218,9 @@ def _emit_block(
     return result
 
 
-def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) -> None:
+def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, ahead: Ahead) -> None:
     def body(block: Int, acc: list[Any]) -> list[Any]:
-        return _emit_block(builder, o, block, acc, n_tokens, is_streaming)
+        return _emit_block(builder, o, block, acc, n_tokens, ahead)
 
     # Outputs of some hundred tokens exceed the second cache. (512, Zen 4, GMAC/s: 1536 x 576 159 to 171, 576 x 576 153
     # to 165, 2048 x 2048 the same. Huge pages, and asking for the following tiles once only, make no difference.)
@@ -249,7 +228,7 @@ def _emit_kernel(builder: Any, o: _Operands, n_tokens: int, is_streaming: bool) 
         for v in range(o.n_vectors):
             prefetch(o.out[t] + v * LANES * 4, for_writing=True)
     if o.scheme.is_plain:
-        acc = _plain_rows(builder, o, n_tokens, is_streaming)
+        acc = _plain_rows(builder, o, n_tokens, ahead)
     else:
         zeros = [constant(F32, LANES, 0.0)] * (o.n_vectors * n_tokens)
         acc = loop(o.n_blocks, zeros, body, at_least_once=True)
@@ -263,16 +242,13 @@ def make_dot(
     n_vectors: int,
     n_tokens: int,
     *,
-    is_streaming: bool = False,
+    ahead: Ahead = Ahead.NOTHING,
     is_expanded: bool = False,
 ) -> Any:
     """The micro-kernel of one shape: a function ``dot(builder, w, x, y)`` that emits its call.
 
-    With `is_streaming` it asks for as many bytes of the tiles that follow as it takes of these: from several places in
-    turn, each of which looks to the hardware like a stream of its own, and into the second cache. (8 tokens, two
-    threads, Q8_0 from memory: 1.9 times the time of one token when it asked for 4 KiB ahead into the first cache, which
-    can wait for few lines only; 1.26 into the second; 1.0 with four places.)
-    With `is_expanded` the quants are whole bytes (`pack.make_expand`).
+    `ahead` is what it asks for of the tiles that follow. With `is_expanded` the quants are whole bytes
+    (`pack.make_expand`).
 
     Args of that function (`Int`; addresses and strides in bytes unless said otherwise):
         w: the first tile's quants, their stride from tile to tile, its scales (for plain weights: its rows' factors),
@@ -281,12 +257,12 @@ def make_dot(
             sub-blocks as the scheme needs them, their row stride.
         y: float32 out, its row stride, whether the product is added to what is there.
     """
-    ways = ("_streaming" if is_streaming else "") + ("_expanded" if is_expanded else "")
-    name = f"llorch_{scheme.name}_dot_{n_vectors}x{n_tokens}{ways}"
+    expanded = "_expanded" if is_expanded else ""
+    name = f"llorch_{scheme.name}_dot_{n_vectors}x{n_tokens}_{ahead.value}{expanded}"
 
     def emit(builder: Any, *args: Int) -> None:
         w, x, y = list(args[:7]), list(args[7:13]), list(args[13:])
-        _emit_kernel(builder, _Operands(scheme, is_expanded, n_vectors, w, x, y), n_tokens, is_streaming)
+        _emit_kernel(builder, _Operands(scheme, is_expanded, n_vectors, w, x, y), n_tokens, ahead)
 
     def dot(builder: Any, w: list[Int], x: list[Int], y: list[Int]) -> None:
         outlined(name, [*w, *x, *y], emit)

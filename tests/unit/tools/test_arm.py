@@ -52,7 +52,7 @@ def test_a_path_of_arm_is_assembled_with_its_instructions(
 
 def test_a_product_of_neon_spills_no_registers() -> None:
     """Loops with a vector on the stack would be slower than narrower ones."""
-    body = assembly("neon").partition("llorch_q8_0_dot_2x4_streaming:")[2].partition(".Lfunc_end")[0]
+    body = assembly("neon").partition("llorch_q8_0_dot_2x4_all:")[2].partition(".Lfunc_end")[0]
     loop = body[body.index("sdot") : body.rindex("sdot")]
     assert loop.count("sdot") == 2 * 4 * 8 - 1
     assert "[sp" not in loop
