@@ -8,6 +8,7 @@ Standard output: a line that says which llorch this is, then the seconds of each
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import time
@@ -16,12 +17,26 @@ from pathlib import Path
 
 import llorch
 
+_LOWEST_IDS = range(3, 253)
+"""Token ids that every vocabulary has."""
+
+_numbers = itertools.count()
+
+
+def new_prompt(n: int) -> list[int]:
+    """Token ids, (n,), that begin as no earlier ones, so that no cache of prefixes has any of them."""
+    number = next(_numbers)
+    first = [_LOWEST_IDS[number // len(_LOWEST_IDS) ** i % len(_LOWEST_IDS)] for i in range(2)]
+    return (first + [1] * n)[:n]
+
 
 def run(model: llorch.Model, n_prompt: int, n_generate: int, n_sequences: int) -> None:
-    """Generate in `n_sequences` threads, which share the model's batches; token 1 is in every vocabulary."""
+    """Generate in `n_sequences` threads, which share the model's batches."""
     with ThreadPoolExecutor(n_sequences) as pool:
         for done in [
-            pool.submit(model.generate, [1] * n_prompt, max_tokens=n_generate, ignore_eos=True, temperature=0)
+            pool.submit(
+                model.generate, new_prompt(n_prompt), max_tokens=n_generate, ignore_eos=True, temperature=0
+            )
             for _ in range(n_sequences)
         ]:
             done.result()

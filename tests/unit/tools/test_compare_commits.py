@@ -10,6 +10,7 @@ import pytest
 
 from llorch.kernels import object_cache
 from tests.conftest import REPOSITORY
+from tools.performance import held_model
 from tools.performance.compare_commits import Timer, compare, main, start
 
 pytestmark = pytest.mark.slow  # each test starts processes that import llorch
@@ -27,6 +28,15 @@ def test_a_copy_is_compared_with_this_clone(tmp_path: Path, capsys: pytest.Captu
         assert result["n_pairs"] == 2
         assert 0 < result["speed_quartile_1"] <= result["speed"] <= result["speed_quartile_3"]
     assert captured.err.count(" times as fast ") == 2
+
+
+def test_no_prompt_of_a_held_model_has_a_prefix_in_common_with_an_earlier_one() -> None:
+    """A cached prefix would not be read again: a prompt of 512 tokens would then take the time of a few."""
+    prompts = [held_model.new_prompt(512) for _ in range(600)]
+    assert len({prompt[0] for prompt in prompts[:250]}) == 250
+    assert len({tuple(prompt[:2]) for prompt in prompts}) == 600
+    assert {len(prompt) for prompt in prompts} == {512}
+    assert len(held_model.new_prompt(1)) == 1
 
 
 def test_pairs_alternate_and_their_ratios_are_reported() -> None:
