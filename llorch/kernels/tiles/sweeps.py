@@ -29,7 +29,7 @@ def asked_ahead(scheme: TileScheme, n_tokens: int) -> Ahead:
     Where it reads four tiles at once (AVX-512, one or two tokens), these are four streams to the hardware. It fetches
     them early enough as long as there is little to do with each byte: then asking for all costs 15 % (Q8_0) and 1 %
     (Q4_0, one token), but where tiles are short their beginnings take as long as the rest: asking for these alone gains
-    7 to 15 % (Q8_0) and 25 % (Q4_1) on SmolLM2, and 0 to 5 % on 1.1B. Else asking for all gains 2 % (Q4_K, Q6_K; one
+    9 % (Q8_0) and 18 % (Q4_1) on SmolLM2, and 1 to 3 % on 1.1B. Else asking for all gains 2 % (Q4_K, Q6_K; one
     token), 17 to 45 % (Q2_K, Q3_K, Q5_K), 4 to 68 % (two tokens). Where it reads one tile (AVX2), it gains 12 % (Q8_0)
     and 37 to 121 % (all others; one token).
     """
